@@ -1,0 +1,82 @@
+//! What a command changed, in the form in which the log and the replicas get it.
+//!
+//! Redis's rules (`propagateNow`, `alsoPropagate`): a command that changed something is
+//! propagated as the client sent it, unless the command says otherwise; deletions by expiry that
+//! happened on the way come first; more than one command is wrapped in MULTI/EXEC.
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Effect {
+    /// Number of changes (`server.dirty`).
+    pub dirty: u64,
+    mode: Mode,
+    commands: Vec<u8>,
+    count: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Verbatim,
+    Replaced,
+    Suppressed,
+}
+
+/// Appends one command in RESP.
+pub fn write_command(out: &mut Vec<u8>, argv: &[&[u8]]) {
+    let mut digits = itoa::Buffer::new();
+    out.push(b'*');
+    out.extend_from_slice(digits.format(argv.len()).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for arg in argv {
+        out.push(b'$');
+        out.extend_from_slice(digits.format(arg.len()).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Effect {
+    /// A deletion or other side effect that precedes what the command does itself.
+    pub fn before(&mut self, argv: &[&[u8]]) {
+        write_command(&mut self.commands, argv);
+        self.count += 1;
+    }
+
+    /// See [`super::Context::propagate`].
+    pub fn replace(&mut self, argv: &[&[u8]]) {
+        self.mode = Mode::Replaced;
+        write_command(&mut self.commands, argv);
+        self.count += 1;
+    }
+
+    /// See [`super::Context::propagate_nothing`].
+    pub fn suppress(&mut self) {
+        self.mode = Mode::Suppressed;
+    }
+
+    /// Completes one command: adds its own words where they are what is propagated, and makes
+    /// ready for the next command of the same transaction.
+    pub fn finish_command(&mut self, argv: &[&[u8]], dirty_before: u64) {
+        if self.mode == Mode::Verbatim && self.dirty > dirty_before {
+            write_command(&mut self.commands, argv);
+            self.count += 1;
+        }
+        self.mode = Mode::Verbatim;
+    }
+
+    /// The commands to propagate, concatenated, and their number.
+    pub fn commands(&self) -> (&[u8], usize) {
+        (&self.commands, self.count)
+    }
+
+    /// Forgets everything, keeping a small buffer.
+    pub fn clear(&mut self) {
+        self.dirty = 0;
+        self.mode = Mode::Verbatim;
+        self.count = 0;
+        self.commands.clear();
+        self.commands.shrink_to(64 << 10);
+    }
+}

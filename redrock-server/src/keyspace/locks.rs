@@ -1,0 +1,1 @@
+//! Shard locks: one API for any number of shards; one shard first.

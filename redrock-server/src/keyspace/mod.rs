@@ -1,0 +1,126 @@
+//! The keyspace: the only door to hot table, tier, expiry and snapshots.
+//!
+//! Everything in here is protected by the shard locks ([`locks`]); with one shard that is one
+//! lock. [`db::Db`] is what commands see.
+//!
+//! Invariants (I6): a **dirty** entry's key is not in the tier as the queue will leave it; a
+//! **clean** entry (or its stub) has the same value there; a key without an entry is whatever
+//! the tier says. A change of a clean entry therefore always queues a tier delete first.
+
+pub mod access;
+pub mod db;
+pub mod hot;
+pub mod locks;
+pub mod position;
+pub mod watch;
+
+use hot::HotTable;
+use position::Positioner;
+
+/// One logical database: the generation that its number maps to, and what is in memory of it.
+#[derive(Debug)]
+pub struct Database {
+    /// Names this content in the tier; a flush starts a new one.
+    pub generation: u32,
+    /// Entries in memory.
+    pub table: HotTable,
+    /// Exact number of keys, in memory or not.
+    pub keys: u64,
+    /// Exact number of keys with an expiry.
+    pub expires: u64,
+}
+
+impl Database {
+    fn new(generation: u32, positioner: Positioner) -> Self {
+        Self { generation, table: HotTable::new(positioner), keys: 0, expires: 0 }
+    }
+}
+
+/// What the shard locks protect.
+#[derive(Debug)]
+pub struct Keyspace {
+    positioner: Positioner,
+    databases: Vec<Database>,
+    next_generation: u32,
+    /// Number of the newest snapshot cut; entries are stamped with it.
+    epoch: u32,
+    /// How accesses are recorded (LRU clock or LFU counter).
+    pub access: access::AccessPolicy,
+    /// Keys that clients WATCH.
+    pub watched: watch::WatchTable,
+    /// Counters that INFO shows.
+    pub stats: KeyspaceStats,
+    /// Databases and keys that became ready for blocked clients in the running command.
+    pub ready: Vec<(usize, Vec<u8>)>,
+    /// Expired keys are deleted (a master after loading) or only hidden (a replica, a load).
+    pub expire_mode: ExpireMode,
+}
+
+/// What happens to a key past its expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpireMode {
+    /// It is deleted and the deletion propagated.
+    Delete,
+    /// It is treated as absent, and goes only by the master's or the log's DEL.
+    Hide,
+    /// Expiry is off: a replica applies its master's commands to what is there.
+    Ignore,
+}
+
+/// Counters for INFO.
+#[derive(Debug, Default, Clone)]
+pub struct KeyspaceStats {
+    /// `keyspace_hits`
+    pub hits: u64,
+    /// `keyspace_misses`
+    pub misses: u64,
+    /// `expired_keys`
+    pub expired: u64,
+    /// `evicted_keys`
+    pub evicted: u64,
+}
+
+impl Keyspace {
+    /// `databases` empty databases.
+    pub fn new(databases: usize, positioner: Positioner) -> Self {
+        let databases: Vec<_> =
+            (0..databases).map(|i| Database::new(i as u32, positioner)).collect();
+        Self {
+            positioner,
+            next_generation: databases.len() as u32,
+            databases,
+            epoch: 1,
+            access: access::AccessPolicy::default(),
+            watched: watch::WatchTable::default(),
+            stats: KeyspaceStats::default(),
+            ready: Vec::new(),
+            expire_mode: ExpireMode::Delete,
+        }
+    }
+
+    /// Number of databases.
+    pub fn database_count(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// A database by number.
+    pub fn database(&self, index: usize) -> Option<&Database> {
+        self.databases.get(index)
+    }
+
+    /// Replaces a database's content by an empty generation; returns the old content, which the
+    /// caller frees without the lock.
+    pub fn flush(&mut self, index: usize) -> Option<Database> {
+        let fresh = Database::new(self.next_generation, self.positioner);
+        let slot = self.databases.get_mut(index)?;
+        self.next_generation += 1;
+        Some(std::mem::replace(slot, fresh))
+    }
+
+    /// Exchanges two databases' contents.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        if a < self.databases.len() && b < self.databases.len() {
+            self.databases.swap(a, b);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! redrock-server: speaks RESP, owns the keyspace with its hot tier (RAM) and cold tier (RocksDB),
+//! and the effect log. See ARCHITECTURE.md.
+
+pub mod command;
+pub mod config;
+pub mod keyspace;
+pub mod net;
+pub mod notify;
+pub mod server;
+pub mod value;

@@ -1,0 +1,2 @@
+//! Network: listeners, connections, clients.
+pub mod client;

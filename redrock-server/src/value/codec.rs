@@ -1,0 +1,1 @@
+//! Values to and from RDB object encoding (I3).
