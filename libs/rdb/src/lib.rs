@@ -5,6 +5,7 @@
 //! bytes that are really there.
 
 // Compact encodings, which small hot collections use as they are.
+mod capacity;
 pub mod crc64;
 pub mod error;
 pub mod intset;
