@@ -88,7 +88,7 @@ mod folding {
     };
 
     /// Below this the set-up costs more than it saves.
-    pub(super) const BYTES_MIN: usize = 128;
+    pub(super) const BYTES_MIN: usize = 64;
 
     const fn power_of_x(exponent: u32) -> i64 {
         let mut value = 1u64 << 63;

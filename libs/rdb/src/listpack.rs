@@ -162,6 +162,10 @@ impl ListPack {
     /// The element at `pos`.
     #[inline]
     pub fn value(&self, pos: Pos) -> LpValue<'_> {
+        debug_assert!(
+            entry_len(&self.bytes, pos.at()).is_some(),
+            "no listpack entry at {pos:?}"
+        );
         self.view().value(pos)
     }
 

@@ -292,6 +292,16 @@ mod tests {
     }
 
     #[test]
+    fn a_string_that_redis_compressed_is_read() {
+        let mut text = b"GET /index.html HTTP/1.1\r\nGET /index.htm HTTP/1.0\r\n".to_vec();
+        text.resize(text.len() + 300, b'.');
+        text.extend_from_slice(b"GET /image.html");
+        let compressed = b"\x1aGET /index.html HTTP/1.1\x0d\x0aG\xe0\x04\x19\xc0\x18\x030\x0d\x0a.\
+            \xe0\xff\x00\xe0\x1a\x00\x81D\x03mage!^\x01ml";
+        assert_eq!(decompress(compressed, text.len()), Ok(text));
+    }
+
+    #[test]
     fn a_stated_size_out_of_proportion_allocates_nothing() {
         let error = decompress(&[0, b'a'], usize::MAX).expect_err("too short");
         assert_eq!(error.reason, "LZF stream too short for its stated size");

@@ -28,7 +28,16 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
         return (text == b"0").then_some(0);
     }
     let mut magnitude = u64::from(first - b'0');
-    for &byte in rest {
+    // 19 digits always fit a u64: only the twentieth needs a check.
+    let (safe, last) = rest.split_at(rest.len().min(18));
+    for &byte in safe {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        magnitude = magnitude * 10 + u64::from(digit);
+    }
+    for &byte in last {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             return None;

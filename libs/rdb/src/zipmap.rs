@@ -154,6 +154,10 @@ mod tests {
         let map = ZipMap::from_bytes(b"\x02\x03foo\x03\x00bar\x05hello\x05\x00world\xff");
         let entries: Vec<_> = map.expect("valid").iter().collect();
         assert_eq!(entries, [(&b"foo"[..], &b"bar"[..]), (b"hello", b"world")]);
+        // And the key of tests/assets/hash-zipmap.rdb.
+        let map = ZipMap::from_bytes(b"\x02\x02f1\x02\x00v1\x02f2\x02\x00v2\xff");
+        let entries: Vec<_> = map.expect("valid").iter().collect();
+        assert_eq!(entries, [(&b"f1"[..], &b"v1"[..]), (b"f2", b"v2")]);
     }
 
     #[test]

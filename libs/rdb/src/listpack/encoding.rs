@@ -108,11 +108,21 @@ impl<'a> Encoded<'a> {
     /// Writes the entry into `out`, which has exactly [`Encoded::len`] bytes.
     #[inline]
     pub(super) fn write_into(&self, out: &mut [u8]) {
+        // Most entries have one byte before and one after the payload: single
+        // stores, where copies of unknown length would be calls.
         let (head, rest) = out.split_at_mut(self.head_len);
-        head.copy_from_slice(&self.head[..self.head_len]);
+        match head {
+            [only] => *only = self.head[0],
+            _ => head.copy_from_slice(&self.head[..self.head_len]),
+        }
         let (body, back) = rest.split_at_mut(self.body.len());
-        body.copy_from_slice(self.body);
-        back.copy_from_slice(&self.back[..self.back_len]);
+        if !body.is_empty() {
+            body.copy_from_slice(self.body);
+        }
+        match back {
+            [only] => *only = self.back[0],
+            _ => back.copy_from_slice(&self.back[..self.back_len]),
+        }
     }
 }
 
@@ -136,8 +146,12 @@ pub(super) const fn backlen_size(len: usize) -> usize {
 /// The backlen for `len`, and its size in bytes.
 #[inline]
 pub(super) fn encode_backlen(len: usize) -> ([u8; BACKLEN_BYTES_MAX], usize) {
-    let size = backlen_size(len);
     let mut back = [0u8; BACKLEN_BYTES_MAX];
+    if len <= 127 {
+        back[0] = len as u8;
+        return (back, 1);
+    }
+    let size = backlen_size(len);
     let mut rest = len;
     for (i, byte) in back[..size].iter_mut().enumerate().rev() {
         *byte = (rest & 0x7F) as u8 | if i == 0 { 0 } else { 0x80 };

@@ -125,17 +125,12 @@ impl<'a> ListPackRef<'a> {
         }
     }
 
-    /// The element at `pos`. A position that is no element's (which only an
-    /// edit after it was taken can cause) reads as the empty string.
+    /// The element at `pos`. A position that is no element's reads as the
+    /// empty string: only unchecked bytes can lead there, or a position kept
+    /// over an edit.
     #[inline]
     pub fn value(&self, pos: Pos) -> LpValue<'a> {
-        match decode(self.bytes, pos.at()) {
-            Some((value, _)) => value,
-            None => {
-                debug_assert!(false, "no listpack entry at {pos:?}");
-                LpValue::Str(&[])
-            }
-        }
+        decode(self.bytes, pos.at()).map_or(LpValue::Str(&[]), |(value, _)| value)
     }
 
     /// The element at `index`; a negative one counts from the tail, -1 being
@@ -306,18 +301,8 @@ pub(super) fn validate(bytes: &[u8]) -> Result<usize, Corrupt> {
     while at < end {
         let len =
             encoded_len(entries, at).ok_or(Corrupt::new("unknown or cut listpack encoding", at))?;
-        let (back, back_len) = encode_backlen(len);
         let back_at = at + len;
-        match entries.get(back_at..back_at + back_len) {
-            None => return Err(Corrupt::new("listpack entry beyond the end", at)),
-            Some(found) if found != &back[..back_len] => {
-                return Err(Corrupt::new(
-                    "listpack backlen differs from its entry",
-                    back_at,
-                ));
-            }
-            Some(_) => {}
-        }
+        let back_len = check_backlen(entries, back_at, len)?;
         at = back_at + back_len;
         count += 1;
     }
@@ -326,4 +311,22 @@ pub(super) fn validate(bytes: &[u8]) -> Result<usize, Corrupt> {
         return Err(Corrupt::new("listpack count differs from its header", 4));
     }
     Ok(count)
+}
+
+/// Checks that the backlen at `at` is the one for `len`; gives its size.
+#[inline]
+fn check_backlen(entries: &[u8], at: usize, len: usize) -> Result<usize, Corrupt> {
+    let (expected, size) = encode_backlen(len);
+    let Some(found) = entries.get(at..at + size) else {
+        return Err(Corrupt::new("listpack entry beyond the end", at));
+    };
+    let equal = match found {
+        [only] => *only == expected[0],
+        _ => found == &expected[..size],
+    };
+    if equal {
+        Ok(size)
+    } else {
+        Err(Corrupt::new("listpack backlen differs from its entry", at))
+    }
 }

@@ -73,6 +73,32 @@ fn the_documented_example_is_read() {
 }
 
 #[test]
+fn a_ziplist_of_redis_2_4_is_read() {
+    // The key list_zipped of tests/assets/encodings.rdb.
+    let bytes =
+        b"0\0\0\0%\0\0\0\x08\0\0\xc0\x01\0\x04\xc0\x02\0\x04\xc0\x03\0\x04\x01a\x03\x01b\x03\x01c\
+        \x03\xd0\xa0\x86\x01\0\x06\xe0\0\xbc\xa0e\x01\0\0\0\xff";
+    let list = ZipList::from_bytes(bytes).expect("valid");
+    let texts: Vec<_> = list.iter().map(|value| value.to_vec()).collect();
+    assert_eq!(
+        texts,
+        [
+            &b"1"[..],
+            b"2",
+            b"3",
+            b"a",
+            b"b",
+            b"c",
+            b"100000",
+            b"6000000000"
+        ]
+    );
+    let listpack = list.to_listpack();
+    assert!(listpack.iter().eq(list.iter()));
+    assert_eq!(listpack, texts.iter().collect());
+}
+
+#[test]
 fn malformed_blobs_are_refused() {
     let cases: [(&[u8], &str); 7] = [
         (b"\x0a\0\0\0\x0a\0\0\0\0\0", "ziplist without end mark"),
