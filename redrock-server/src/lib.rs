@@ -1,9 +1,12 @@
 //! redrock-server: speaks RESP, owns the keyspace with its hot tier (RAM) and cold tier (RocksDB),
 //! and the effect log. See ARCHITECTURE.md.
 
+pub mod app;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod keyspace;
+pub mod log;
 pub mod net;
 pub mod notify;
 pub mod server;

@@ -1,8 +1,17 @@
 //! What all parts of the running server share.
 
+use crate::command::error::{CommandError, CommandResult};
+use crate::command::table::Spec;
 use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::log::EffectLog;
+use crate::net::client::{Client, ClientShared};
+use crate::net::worker::WorkerMailbox;
+use crate::notify::{Class, Notifier};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters that INFO shows; see Redis's INFO for their meaning.
 #[derive(Debug, Default)]
@@ -17,6 +26,20 @@ pub struct Stats {
     pub input_bytes: AtomicU64,
     /// `total_net_output_bytes`
     pub output_bytes: AtomicU64,
+    /// `total_error_replies`
+    pub errors: AtomicU64,
+}
+
+impl Stats {
+    /// Counts an error reply.
+    pub fn error(&self, _error: &CommandError) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts received bytes.
+    pub fn input(&self, bytes: usize) {
+        self.input_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// See the module.
@@ -28,6 +51,108 @@ pub struct Server {
     pub started_ms: i64,
     /// Statistics.
     pub stats: Stats,
+    /// The data.
+    pub keyspace: Mutex<Keyspace>,
+    /// The effect log.
+    pub log: EffectLog,
+    /// Connected clients.
+    pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
+    config: RwLock<Arc<Config>>,
+    config_version: AtomicU64,
+    client_ids: AtomicU64,
+    mailboxes: Vec<Arc<WorkerMailbox>>,
+}
+
+impl Server {
+    /// A server that serves nothing yet.
+    pub fn new(config: Config, keyspace: Keyspace, run_id: String, workers: usize) -> Self {
+        Self {
+            run_id,
+            started_ms: crate::clock::unix_ms(),
+            stats: Stats::default(),
+            keyspace: Mutex::new(keyspace),
+            log: EffectLog::default(),
+            clients: RwLock::default(),
+            config: RwLock::new(Arc::new(config)),
+            config_version: AtomicU64::new(1),
+            client_ids: AtomicU64::new(0),
+            mailboxes: (0..workers).map(|_| Arc::default()).collect(),
+        }
+    }
+
     /// The configuration in force.
-    pub config: parking_lot::RwLock<Arc<Config>>,
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().clone()
+    }
+
+    /// Changes with every change of the configuration.
+    pub fn config_version(&self) -> u64 {
+        self.config_version.load(Ordering::Acquire)
+    }
+
+    /// Replaces the configuration.
+    pub fn set_config(&self, config: Config) {
+        *self.config.write() = Arc::new(config);
+        self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// How to reach worker `index`.
+    pub fn mailbox(&self, index: usize) -> Option<&Arc<WorkerMailbox>> {
+        self.mailboxes.get(index)
+    }
+
+    /// A new client id.
+    pub fn next_client_id(&self) -> u64 {
+        self.client_ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether clients must authenticate before they do anything.
+    pub fn password_needed(&self) -> bool {
+        false
+    }
+
+    /// Registers a new client.
+    pub fn admit_client(&self, client: &Client) {
+        self.stats.connections.fetch_add(1, Ordering::Relaxed);
+        self.clients.write().insert(client.id(), client.shared.clone());
+    }
+
+    /// Removes a client that is gone from every table.
+    pub fn forget_client(&self, shared: &Arc<ClientShared>, client: Option<Box<Client>>) {
+        self.clients.write().remove(&shared.id);
+        if let Some(client) = client {
+            let mut keyspace = self.keyspace.lock();
+            for (db, key) in &client.watched {
+                keyspace.watched.unwatch(*db, key, shared.id);
+            }
+        }
+    }
+
+    /// Gives a blocked client back to its connection together with the reply it waited for.
+    pub fn return_client(&self, client: Box<Client>, reply: Vec<u8>) {
+        let shared = client.shared.clone();
+        shared.outbox.lock().extend_from_slice(&reply);
+        *shared.returned.lock() = Some(client);
+        self.poke(&shared);
+    }
+
+    /// Makes a client's worker look at it.
+    pub fn poke(&self, shared: &ClientShared) {
+        if let Some(mailbox) = self.mailboxes.get(shared.worker) {
+            mailbox.poke(shared.id);
+        }
+    }
+
+    /// What the server's state refuses: loading, disk errors, memory, roles.
+    pub fn gate(&self, _spec: &'static Spec) -> CommandResult {
+        Ok(())
+    }
+
+    /// Makes keys resident.
+    pub async fn load_keys(&self, _keys: &[(usize, Vec<u8>)]) {}
+}
+
+impl Notifier for Server {
+    fn notify(&self, _class: Class, _event: &'static str, _key: &[u8], _db: usize) {}
+    fn invalidate(&self, _key: &[u8]) {}
 }

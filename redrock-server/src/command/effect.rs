@@ -12,6 +12,9 @@ pub struct Effect {
     mode: Mode,
     commands: Vec<u8>,
     count: usize,
+    /// Databases of the first and the last command.
+    first_db: usize,
+    last_db: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +41,26 @@ pub fn write_command(out: &mut Vec<u8>, argv: &[&[u8]]) {
 }
 
 impl Effect {
-    /// A deletion or other side effect that precedes what the command does itself.
-    pub fn before(&mut self, argv: &[&[u8]]) {
+    fn push(&mut self, db: usize, argv: &[&[u8]]) {
+        if self.count == 0 {
+            self.first_db = db;
+        } else if self.last_db != db {
+            write_command(&mut self.commands, &[b"SELECT", itoa::Buffer::new().format(db).as_bytes()]);
+        }
+        self.last_db = db;
         write_command(&mut self.commands, argv);
         self.count += 1;
     }
 
+    /// A deletion or other side effect that precedes what the command does itself.
+    pub fn before(&mut self, db: usize, argv: &[&[u8]]) {
+        self.push(db, argv);
+    }
+
     /// See [`super::Context::propagate`].
-    pub fn replace(&mut self, argv: &[&[u8]]) {
+    pub fn replace(&mut self, db: usize, argv: &[&[u8]]) {
         self.mode = Mode::Replaced;
-        write_command(&mut self.commands, argv);
-        self.count += 1;
+        self.push(db, argv);
     }
 
     /// See [`super::Context::propagate_nothing`].
@@ -58,17 +70,26 @@ impl Effect {
 
     /// Completes one command: adds its own words where they are what is propagated, and makes
     /// ready for the next command of the same transaction.
-    pub fn finish_command(&mut self, argv: &[&[u8]], dirty_before: u64) {
+    pub fn finish_command(&mut self, db: usize, argv: &[&[u8]], dirty_before: u64) {
         if self.mode == Mode::Verbatim && self.dirty > dirty_before {
-            write_command(&mut self.commands, argv);
-            self.count += 1;
+            self.push(db, argv);
         }
         self.mode = Mode::Verbatim;
     }
 
-    /// The commands to propagate, concatenated, and their number.
-    pub fn commands(&self) -> (&[u8], usize) {
-        (&self.commands, self.count)
+    /// Number of commands to propagate.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The commands to propagate, concatenated, with the SELECTs between them.
+    pub fn commands(&self) -> &[u8] {
+        &self.commands
+    }
+
+    /// Databases of the first and of the last command.
+    pub fn databases(&self) -> (usize, usize) {
+        (self.first_db, self.last_db)
     }
 
     /// Forgets everything, keeping a small buffer.

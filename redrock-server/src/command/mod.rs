@@ -9,12 +9,15 @@
 
 pub mod admin;
 pub mod args;
+pub mod blocked;
+pub mod dispatch;
 pub mod effect;
 pub mod error;
 pub mod hash;
 pub mod keys;
 pub mod list;
 pub mod pubsub;
+pub mod registry;
 pub mod reply;
 pub mod set;
 pub mod string;
@@ -66,7 +69,8 @@ impl Context<'_> {
     /// Propagates `command` instead of the client's own words. May be called several times: all
     /// are propagated in order, as one transaction.
     pub fn propagate(&mut self, command: &[&[u8]]) {
-        self.db.effect.replace(command);
+        let db = self.db.index();
+        self.db.effect.replace(db, command);
     }
 
     /// Propagates nothing for this command though it changed data (its effects were written some

@@ -207,7 +207,7 @@ impl<'a> Db<'a> {
     fn expire_now(&mut self, hash: KeyHash, key: &[u8]) {
         self.remove_entry(hash, key);
         self.keyspace.stats.expired += 1;
-        self.effect.before(&[b"DEL", key]);
+        self.effect.before(self.index, &[b"DEL", key]);
         self.signal(key);
         self.notifier.notify(Class::EXPIRED, "expired", key, self.index);
     }

@@ -50,6 +50,8 @@ pub struct Keyspace {
     pub watched: watch::WatchTable,
     /// Counters that INFO shows.
     pub stats: KeyspaceStats,
+    /// Clients that wait for keys.
+    pub blocked: crate::command::blocked::BlockedTable,
     /// Databases and keys that became ready for blocked clients in the running command.
     pub ready: Vec<(usize, Vec<u8>)>,
     /// Expired keys are deleted (a master after loading) or only hidden (a replica, a load).
@@ -93,6 +95,7 @@ impl Keyspace {
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
             stats: KeyspaceStats::default(),
+            blocked: crate::command::blocked::BlockedTable::default(),
             ready: Vec::new(),
             expire_mode: ExpireMode::Delete,
         }

@@ -19,6 +19,8 @@ pub struct ClientShared {
     /// blocked command), complete RESP elements in order. Bounded by
     /// `client-output-buffer-limit`: what exceeds it closes the client.
     pub outbox: Mutex<Vec<u8>>,
+    /// A blocked client on its way back to its connection.
+    pub returned: Mutex<Option<Box<Client>>>,
     /// Set by CLIENT KILL and by limits: the owner closes the connection when it sees it.
     pub kill: AtomicBool,
     /// Bytes waiting in the owner's output buffer, for `CLIENT LIST` and limits.

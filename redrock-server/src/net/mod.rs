@@ -1,2 +1,8 @@
-//! Network: listeners, connections, clients.
+//! Network: listeners, workers, connections, clients.
+
 pub mod client;
+pub mod connection;
+pub mod listener;
+pub mod parser;
+pub mod stream;
+pub mod worker;

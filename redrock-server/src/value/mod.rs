@@ -10,11 +10,13 @@ pub mod hash;
 pub mod list;
 pub mod number;
 pub mod set;
+pub mod stream;
 pub mod zset;
 
 use hash::Hash;
 use list::List;
 use set::Set;
+use stream::Stream;
 use zset::ZSet;
 
 /// Encoding thresholds, Redis's `*-max-*` options.
@@ -113,8 +115,8 @@ pub enum Object {
     ZSet(ZSet),
     /// A hash.
     Hash(Hash),
-    /// A stream as it was loaded; commands on streams come with their own module.
-    Stream(Box<redrock_rdb::object::StreamObject>),
+    /// A stream.
+    Stream(Stream),
 }
 
 /// A borrowed value, wherever it lives.
@@ -133,7 +135,7 @@ pub enum ValueRef<'a> {
     /// A hash.
     Hash(&'a Hash),
     /// A stream.
-    Stream(&'a redrock_rdb::object::StreamObject),
+    Stream(&'a Stream),
 }
 
 impl Object {
@@ -159,9 +161,7 @@ impl Object {
                 Self::Set(set) => set.memory_bytes(),
                 Self::ZSet(zset) => zset.memory_bytes(),
                 Self::Hash(hash) => hash.memory_bytes(),
-                Self::Stream(stream) => {
-                    stream.listpacks.iter().map(|(_, pack)| 48 + pack.byte_len()).sum()
-                }
+                Self::Stream(stream) => stream.memory_bytes(),
             }
     }
 }

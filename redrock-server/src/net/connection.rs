@@ -1,0 +1,445 @@
+//! One client connection: reads, runs what was read, and hands replies to the worker's flush.
+
+use super::client::{Client, ClientShared, OwnedCommand};
+use super::parser::{Parser, RequestLimits, Step};
+use super::stream::{ReadHalf, WriteHalf};
+use super::worker::Worker;
+use crate::command::dispatch::{self, Outcome};
+use crate::command::reply::Reply;
+use crate::clock;
+use crate::log::FlushPoint;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::sync::Notify;
+
+/// Bytes read at once; also what a worker keeps for all its connections together.
+const READ_BYTES: usize = 64 << 10;
+
+/// What a paused client may send ahead before its socket is no longer read.
+const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// The sending side of a connection, shared between its task and the worker's flush.
+pub struct Connection {
+    /// Reached from other threads.
+    pub shared: Arc<ClientShared>,
+    /// Wakes the connection's task: an outbox message, a served block, a kill.
+    pub wake: Notify,
+    /// Whether the worker's flush has it on its list.
+    pub scheduled: Cell<bool>,
+    out: RefCell<Vec<u8>>,
+    /// Under `appendfsync always`: which part of `out` may go at which durable offset.
+    marks: RefCell<VecDeque<(u64, usize)>>,
+    writer: WriteHalf,
+    /// The peer does not take more: the task waits until it does.
+    congested: Cell<bool>,
+    broken: Cell<bool>,
+}
+
+impl Connection {
+    /// Moves messages from other threads behind what waits to be sent.
+    pub fn take_outbox(&self) {
+        let mut outbox = self.shared.outbox.lock();
+        if !outbox.is_empty() {
+            self.out.borrow_mut().append(&mut outbox);
+        }
+    }
+
+    /// Sends what may go at this point of the log. False if something stays that only a later
+    /// durable point frees.
+    pub fn send(&self, point: FlushPoint) -> bool {
+        self.take_outbox();
+        let mut out = self.out.borrow_mut();
+        let sendable = match point {
+            FlushPoint::Written => out.len(),
+            FlushPoint::Durable { appended, durable } => {
+                let mut marks = self.marks.borrow_mut();
+                if marks.back().is_none_or(|&(_, end)| end < out.len()) {
+                    marks.push_back((appended, out.len()));
+                }
+                let mut free = 0;
+                while let Some(&(offset, end)) = marks.front() {
+                    if offset > durable {
+                        break;
+                    }
+                    free = end;
+                    marks.pop_front();
+                }
+                free
+            }
+        };
+        let mut sent = 0;
+        while sent < sendable && !self.broken.get() {
+            match self.writer.try_write(&out[sent..sendable]) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.congested.set(true);
+                    self.wake.notify_one();
+                    break;
+                }
+                Err(_) => self.broken.set(true),
+            }
+        }
+        if self.broken.get() {
+            out.clear();
+            self.marks.borrow_mut().clear();
+            self.wake.notify_one();
+            return true;
+        }
+        out.drain(..sent);
+        for (_, end) in self.marks.borrow_mut().iter_mut() {
+            *end -= sent;
+        }
+        if sent < sendable {
+            // Congested: the freed part is no longer held by the log, only by the peer.
+            self.marks.borrow_mut().push_front((0, sendable - sent));
+        } else if out.is_empty() && out.capacity() > READ_BYTES {
+            *out = Vec::new();
+        }
+        self.shared.out_bytes.store(out.len() as u64, Ordering::Relaxed);
+        self.marks.borrow().iter().all(|&(offset, _)| offset == 0)
+    }
+
+    fn unsent(&self) -> usize {
+        self.out.borrow().len()
+    }
+}
+
+/// Why a connection's task pauses between requests.
+enum Pause {
+    /// Everything that was read is done.
+    Read,
+    /// A command waits for a key.
+    Blocked(Option<i64>),
+    /// A command waits for values from disk.
+    Load(Vec<(usize, Vec<u8>)>, OwnedCommand),
+    /// The connection ends.
+    Close,
+}
+
+/// A connection's task state.
+pub(super) struct Session {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    reader: ReadHalf,
+    /// Absent while the client is parked in the table of blocked clients.
+    client: Option<Box<Client>>,
+    parser: Parser,
+    /// Bytes read and not consumed: an unfinished request, or what follows a paused one.
+    buffered: Vec<u8>,
+}
+
+impl Session {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        client: Box<Client>,
+        reader: ReadHalf,
+        writer: WriteHalf,
+    ) -> Self {
+        let connection = Rc::new(Connection {
+            shared: client.shared.clone(),
+            wake: Notify::new(),
+            scheduled: Cell::new(false),
+            out: RefCell::default(),
+            marks: RefCell::default(),
+            writer,
+            congested: Cell::new(false),
+            broken: Cell::new(false),
+        });
+        worker.connections.borrow_mut().insert(client.id(), connection.clone());
+        Self {
+            worker,
+            connection,
+            reader,
+            client: Some(client),
+            parser: Parser::default(),
+            buffered: Vec::new(),
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn run(mut self) {
+        loop {
+            let pause = if self.buffered.is_empty() {
+                Pause::Read
+            } else {
+                let buffered = std::mem::take(&mut self.buffered);
+                self.process(&buffered)
+            };
+            let open = match pause {
+                Pause::Close => false,
+                Pause::Read => self.wait_and_read().await,
+                Pause::Blocked(deadline) => self.wait_blocked(deadline).await,
+                Pause::Load(keys, command) => self.load_and_rerun(keys, command).await,
+            };
+            if !open {
+                break;
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Sends what is left and leaves all tables.
+    async fn finish(mut self) {
+        self.worker.schedule(&self.connection, 0);
+        self.worker.flush();
+        while self.connection.unsent() > 0 && !self.connection.broken.get() {
+            if self.connection.writer.writable().await.is_err() {
+                break;
+            }
+            self.worker.schedule(&self.connection, 0);
+            self.worker.flush();
+            tokio::task::yield_now().await;
+        }
+        self.worker.connections.borrow_mut().remove(&self.connection.shared.id);
+        self.worker.server.forget_client(&self.connection.shared, self.client.take());
+    }
+
+    fn killed(&self) -> bool {
+        self.connection.broken.get() || self.connection.shared.kill.load(Ordering::Relaxed)
+    }
+
+    /// Waits for input (or a wake-up), reads it, runs it. False when the connection ended.
+    async fn wait_and_read(&mut self) -> bool {
+        enum Event {
+            Processed(Pause),
+            Closed,
+            Woken,
+        }
+        if self.killed() {
+            return false;
+        }
+        if self.connection.congested.get() {
+            return self.wait_writable().await;
+        }
+        let connection = self.connection.clone();
+        let woken = connection.wake.notified();
+        let mut woken = std::pin::pin!(woken);
+        let event = poll_fn(|cx| {
+            let polled = READ_BUFFER.with_borrow_mut(|scratch| {
+                let mut buf = ReadBuf::new(scratch);
+                match Pin::new(&mut self.reader).poll_read(cx, &mut buf) {
+                    Poll::Ready(Ok(())) if buf.filled().is_empty() => Some(Event::Closed),
+                    Poll::Ready(Ok(())) => {
+                        let filled = buf.filled();
+                        self.worker.server.stats.input(filled.len());
+                        let pause = if self.buffered.is_empty() {
+                            self.process(filled)
+                        } else {
+                            let mut all = std::mem::take(&mut self.buffered);
+                            all.extend_from_slice(filled);
+                            self.process(&all)
+                        };
+                        Some(Event::Processed(pause))
+                    }
+                    Poll::Ready(Err(_)) => Some(Event::Closed),
+                    Poll::Pending => None,
+                }
+            });
+            match polled {
+                Some(event) => Poll::Ready(event),
+                None => match woken.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Event::Woken),
+                    Poll::Pending => Poll::Pending,
+                },
+            }
+        })
+        .await;
+        match event {
+            Event::Closed => false,
+            Event::Woken => !self.killed(),
+            Event::Processed(Pause::Read) => true,
+            Event::Processed(Pause::Close) => false,
+            Event::Processed(Pause::Blocked(deadline)) => self.wait_blocked(deadline).await,
+            Event::Processed(Pause::Load(keys, command)) => {
+                self.load_and_rerun(keys, command).await
+            }
+        }
+    }
+
+    async fn wait_writable(&mut self) -> bool {
+        if self.connection.writer.writable().await.is_err() {
+            return false;
+        }
+        self.connection.congested.set(false);
+        self.worker.schedule(&self.connection, 0);
+        self.worker.flush();
+        !self.killed()
+    }
+
+    /// Runs all complete requests in `data`; keeps the rest in `self.buffered`.
+    fn process(&mut self, data: &[u8]) -> Pause {
+        let mut rest = data;
+        let pause = loop {
+            match self.step(&mut rest) {
+                None => continue,
+                Some(pause) => break pause,
+            }
+        };
+        if !matches!(pause, Pause::Close) {
+            self.buffered.extend_from_slice(rest);
+        }
+        pause
+    }
+
+    /// One request. `None`: go on with the next.
+    fn step(&mut self, rest: &mut &[u8]) -> Option<Pause> {
+        let Some(client) = &self.client else { return Some(Pause::Blocked(None)) };
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let limits = RequestLimits {
+            bulk_bytes_max: scratch.config(&self.worker.server).proto_bulk_bytes_max,
+            authenticated: client.authenticated,
+        };
+        let consumed = match self.parser.next(rest, limits) {
+            Step::Incomplete { .. } => return Some(Pause::Read),
+            Step::Empty { consumed } => {
+                self.parser.reset();
+                *rest = &rest[consumed..];
+                return None;
+            }
+            Step::Error(text) => {
+                let mut out = self.connection.out.borrow_mut();
+                Reply::new(&mut out, client.resp3).error(format!("ERR {text}").as_bytes());
+                drop(out);
+                self.worker.schedule(&self.connection, 0);
+                return Some(Pause::Close);
+            }
+            Step::Command { consumed } => consumed,
+        };
+        let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
+        self.parser.arguments(rest, &mut argv);
+        let mut out = self.connection.out.borrow_mut();
+        let before = out.len();
+        let server = &self.worker.server;
+        let outcome = dispatch::execute(server, &mut scratch, &mut self.client, &argv, &mut out);
+        let written = out.len() - before;
+        drop(out);
+        drop(scratch);
+        let pause = match outcome {
+            Outcome::Done => self.client.as_ref()?.close_after_reply.then_some(Pause::Close),
+            Outcome::Parked { deadline_ms } => Some(Pause::Blocked(deadline_ms)),
+            Outcome::Load(keys) => Some(Pause::Load(keys, OwnedCommand::new(&argv))),
+        };
+        drop(argv);
+        self.parser.reset();
+        *rest = &rest[consumed..];
+        if written > 0 {
+            self.worker.schedule(&self.connection, written);
+        }
+        if self.worker.should_flush() {
+            self.worker.flush();
+        }
+        pause
+    }
+
+    /// Waits until the blocked client comes back: served, timed out, unblocked or killed.
+    async fn wait_blocked(&mut self, deadline_ms: Option<i64>) -> bool {
+        loop {
+            if let Some(client) = self.connection.shared.returned.lock().take() {
+                let open = !client.close_after_reply;
+                self.client = Some(client);
+                return open && !self.killed();
+            }
+            if self.killed() {
+                self.unpark(None);
+                return false;
+            }
+            let timeout = deadline_ms.map(|at| at.saturating_sub(clock::unix_ms()).max(0) as u64);
+            let connection = self.connection.clone();
+            tokio::select! {
+                () = connection.wake.notified() => {}
+                () = sleep_ms(timeout) => self.unpark(Some(Unblock::Timeout)),
+                open = self.read_ahead() => if !open {
+                    self.unpark(None);
+                    return false;
+                },
+            }
+        }
+    }
+
+    /// Takes the client back from the table of blocked clients, if it is still there, and writes
+    /// the reply for `why`.
+    fn unpark(&mut self, why: Option<Unblock>) {
+        let id = self.connection.shared.id;
+        let removed = self.worker.server.keyspace.lock().blocked.remove(id);
+        if let Some((Some(client), request)) = removed {
+            if why == Some(Unblock::Timeout) {
+                let mut out = self.connection.out.borrow_mut();
+                (request.on_timeout)(&mut Reply::new(&mut out, client.resp3));
+                drop(out);
+                self.worker.schedule(&self.connection, 0);
+            }
+            *self.connection.shared.returned.lock() = Some(client);
+        }
+    }
+
+    /// Reads while a command is paused, to notice that the peer is gone. False when it is. What
+    /// arrives is kept, up to a bound past which the socket is left alone.
+    async fn read_ahead(&mut self) -> bool {
+        if self.buffered.len() >= READ_AHEAD_BYTES_MAX {
+            return std::future::pending().await;
+        }
+        let mut chunk = [0u8; 4096];
+        match tokio::io::AsyncReadExt::read(&mut self.reader, &mut chunk).await {
+            Ok(0) | Err(_) => false,
+            Ok(n) => {
+                self.buffered.extend_from_slice(&chunk[..n]);
+                true
+            }
+        }
+    }
+
+    /// Waits for values from disk, then runs the command again.
+    async fn load_and_rerun(
+        &mut self,
+        mut keys: Vec<(usize, Vec<u8>)>,
+        command: OwnedCommand,
+    ) -> bool {
+        let argv = command.argv();
+        loop {
+            self.worker.server.load_keys(&keys).await;
+            let mut out = self.connection.out.borrow_mut();
+            let before = out.len();
+            let mut scratch = self.worker.scratch.borrow_mut();
+            let server = &self.worker.server;
+            let outcome =
+                dispatch::execute(server, &mut scratch, &mut self.client, &argv, &mut out);
+            let written = out.len() - before;
+            drop(out);
+            drop(scratch);
+            if written > 0 {
+                self.worker.schedule(&self.connection, written);
+            }
+            match outcome {
+                Outcome::Done => {
+                    return self.client.as_ref().is_some_and(|c| !c.close_after_reply);
+                }
+                Outcome::Parked { deadline_ms } => return self.wait_blocked(deadline_ms).await,
+                Outcome::Load(more) => keys = more,
+            }
+        }
+    }
+}
+
+/// Why a blocked client comes back unserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unblock {
+    Timeout,
+}
+
+async fn sleep_ms(timeout: Option<u64>) {
+    match timeout {
+        Some(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,345 @@
+//! Request parser: RESP multibulk and inline commands out of a byte buffer.
+//!
+//! Incremental: [`Parser::next`] is called again with a longer buffer that starts with the same
+//! bytes, and goes on where it stopped. Arguments are ranges of the buffer; nothing is copied.
+//! Error texts are those of Redis's `processMultibulkBuffer` and `processInlineBuffer`.
+
+use redrock_rdb::number::parse_i64;
+use std::ops::Range;
+
+/// Longest inline request and longest header line, bytes (`PROTO_INLINE_MAX_SIZE`).
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Limits that hold for one request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// `proto-max-bulk-len`
+    pub bulk_bytes_max: usize,
+    /// False until the client has authenticated, where that is needed: tiny limits then.
+    pub authenticated: bool,
+}
+
+/// The outcome of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A command: [`Parser::arguments`] has its ranges; the buffer up to `consumed` is done with.
+    Command {
+        /// Bytes of the buffer that the command used.
+        consumed: usize,
+    },
+    /// An empty request (`\r\n` or `*0`), to be skipped.
+    Empty {
+        /// Bytes of the buffer that it used.
+        consumed: usize,
+    },
+    /// More bytes are needed; if known, how long the buffer must be at least.
+    Incomplete {
+        /// Length that the buffer will need.
+        needed: usize,
+    },
+    /// The request is malformed; the connection is closed after this error.
+    Error(String),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Parser {
+    /// Position behind what was understood so far.
+    at: usize,
+    /// Arguments still to come; `None` before a request's first line was read.
+    remaining: Option<usize>,
+    arguments: Vec<Range<usize>>,
+    /// An inline request's arguments after unquoting, when they aren't plain ranges.
+    unquoted: Vec<u8>,
+    inline: bool,
+}
+
+impl Parser {
+    /// The arguments of the last command, out of the buffer it was parsed from.
+    pub fn arguments<'b>(&'b self, buffer: &'b [u8], argv: &mut impl Extend<&'b [u8]>) {
+        let source = if self.inline { &self.unquoted[..] } else { buffer };
+        argv.extend(self.arguments.iter().map(|r| source.get(r.clone()).unwrap_or_default()));
+    }
+
+    /// Forgets the last command; the buffer's consumed bytes were dropped.
+    pub fn reset(&mut self) {
+        self.at = 0;
+        self.remaining = None;
+        self.arguments.clear();
+        self.unquoted.clear();
+        self.inline = false;
+    }
+
+    /// Bytes of buffer that the unfinished request may still refer to, for memory limits.
+    pub fn memory_bytes(&self) -> usize {
+        self.arguments.capacity() * size_of::<Range<usize>>() + self.unquoted.capacity()
+    }
+
+    /// Goes on parsing `buffer`.
+    pub fn next(&mut self, buffer: &[u8], limits: RequestLimits) -> Step {
+        let Some(&first) = buffer.first() else { return Step::Incomplete { needed: 1 } };
+        if first != b'*' && self.remaining.is_none() {
+            return self.next_inline(buffer);
+        }
+        if self.remaining.is_none() {
+            match self.header(buffer, 0, "too big mbulk count string") {
+                Err(step) => return step,
+                Ok((digits, end)) => {
+                    let Some(count) = parse_i64(&buffer[digits]).filter(|&n| n <= i64::from(i32::MAX))
+                    else {
+                        return error("invalid multibulk length");
+                    };
+                    if count > 10 && !limits.authenticated {
+                        return error("unauthenticated multibulk length");
+                    }
+                    self.at = end;
+                    if count <= 0 {
+                        return Step::Empty { consumed: end };
+                    }
+                    self.remaining = Some(count as usize);
+                }
+            }
+        }
+        self.next_bulks(buffer, limits)
+    }
+
+    fn next_bulks(&mut self, buffer: &[u8], limits: RequestLimits) -> Step {
+        while let Some(left @ 1..) = self.remaining {
+            let Some(&kind) = buffer.get(self.at) else {
+                return Step::Incomplete { needed: self.at + 1 };
+            };
+            let (digits, start) = match self.header(buffer, self.at, "too big bulk count string") {
+                Err(step) => return step,
+                Ok(found) => found,
+            };
+            if kind != b'$' {
+                return Step::Error(format!(
+                    "Protocol error: expected '$', got '{}'",
+                    char::from(kind)
+                ));
+            }
+            let length = parse_i64(&buffer[digits]).and_then(|n| usize::try_from(n).ok());
+            let Some(length) = length.filter(|&n| n <= limits.bulk_bytes_max) else {
+                return error("invalid bulk length");
+            };
+            if length > 16384 && !limits.authenticated {
+                return error("unauthenticated bulk length");
+            }
+            let end = start + length;
+            if buffer.len() < end + 2 {
+                return Step::Incomplete { needed: end + 2 };
+            }
+            self.arguments.push(start..end);
+            self.at = end + 2;
+            self.remaining = Some(left - 1);
+        }
+        Step::Command { consumed: self.at }
+    }
+
+    /// The digits after the type byte at `at`, and the position behind the line.
+    fn header(
+        &self,
+        buffer: &[u8],
+        at: usize,
+        too_long: &str,
+    ) -> Result<(Range<usize>, usize), Step> {
+        let line = &buffer[at..];
+        // Lengths have few digits: a short search first finds almost every one.
+        let found = match line.iter().take(16).position(|&b| b == b'\r') {
+            Some(found) => Some(found),
+            None => memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX)]),
+        };
+        match found {
+            Some(end) if line.len() > end + 1 => Ok((at + 1..at + end, at + end + 2)),
+            Some(end) => Err(Step::Incomplete { needed: at + end + 2 }),
+            None if line.len() >= LINE_BYTES_MAX => Err(error(too_long)),
+            None => Err(Step::Incomplete { needed: buffer.len() + 1 }),
+        }
+    }
+
+    fn next_inline(&mut self, buffer: &[u8]) -> Step {
+        let Some(newline) = memchr::memchr(b'\n', buffer) else {
+            if buffer.len() > LINE_BYTES_MAX {
+                return error("too big inline request");
+            }
+            return Step::Incomplete { needed: buffer.len() + 1 };
+        };
+        let mut line = &buffer[..newline];
+        if line.last() == Some(&b'\r') {
+            line = &line[..line.len() - 1];
+        }
+        let consumed = newline + 1;
+        self.inline = true;
+        self.unquoted.clear();
+        self.arguments.clear();
+        let Some(words) = split_quoted(line) else {
+            return error("unbalanced quotes in request");
+        };
+        for word in words {
+            let start = self.unquoted.len();
+            self.unquoted.extend_from_slice(&word);
+            self.arguments.push(start..self.unquoted.len());
+        }
+        if self.arguments.is_empty() {
+            return Step::Empty { consumed };
+        }
+        Step::Command { consumed }
+    }
+}
+
+fn error(text: &str) -> Step {
+    Step::Error(format!("Protocol error: {text}"))
+}
+
+/// Splits a line into words as Redis's `sdssplitargs`: double quotes with escapes, single quotes,
+/// `None` when quotes don't balance. Used for inline commands and the configuration file.
+pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line;
+    loop {
+        let skip = rest.iter().take_while(|b| b.is_ascii_whitespace() || **b == 0x0b).count();
+        rest = &rest[skip..];
+        if rest.is_empty() {
+            return Some(words);
+        }
+        let (word, behind) = quoted_word(rest)?;
+        words.push(word);
+        rest = behind;
+    }
+}
+
+fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
+    loop {
+        match rest {
+            [] => return Some((word, rest)),
+            [b, ..] if b.is_ascii_whitespace() || *b == 0 => return Some((word, &rest[1..])),
+            [b'"', tail @ ..] => {
+                rest = double_quoted(tail, &mut word)?;
+                // A closing quote must be followed by a space or nothing at all.
+                return rest.first().is_none_or(u8::is_ascii_whitespace).then_some((word, rest));
+            }
+            [b'\'', tail @ ..] => {
+                rest = single_quoted(tail, &mut word)?;
+                return rest.first().is_none_or(u8::is_ascii_whitespace).then_some((word, rest));
+            }
+            [b, tail @ ..] => {
+                word.push(*b);
+                rest = tail;
+            }
+        }
+    }
+}
+
+fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [b'\\', b'x', high, low, tail @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                let digit = |b: u8| char::from(b).to_digit(16).unwrap_or(0) as u8;
+                word.push(digit(*high) << 4 | digit(*low));
+                rest = tail;
+            }
+            [b'\\', escaped, tail @ ..] => {
+                word.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                });
+                rest = tail;
+            }
+            [b'"', tail @ ..] => return Some(tail),
+            [b, tail @ ..] => {
+                word.push(*b);
+                rest = tail;
+            }
+            [] => return None,
+        }
+    }
+}
+
+fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [b'\\', b'\'', tail @ ..] => {
+                word.push(b'\'');
+                rest = tail;
+            }
+            [b'\'', tail @ ..] => return Some(tail),
+            [b, tail @ ..] => {
+                word.push(*b);
+                rest = tail;
+            }
+            [] => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: RequestLimits =
+        RequestLimits { bulk_bytes_max: 512 << 20, authenticated: true };
+
+    fn parse_all(mut buffer: &[u8]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
+        let (mut parser, mut out) = (Parser::default(), Vec::new());
+        loop {
+            let step = parser.next(buffer, LIMITS);
+            let consumed = match step {
+                Step::Command { consumed } => {
+                    let mut argv = Vec::new();
+                    parser.arguments(buffer, &mut argv);
+                    out.push(argv.iter().map(|a| a.to_vec()).collect());
+                    consumed
+                }
+                Step::Empty { consumed } => consumed,
+                Step::Incomplete { .. } => return (out, None),
+                Step::Error(text) => return (out, Some(text)),
+            };
+            parser.reset();
+            buffer = &buffer[consumed..];
+        }
+    }
+
+    #[test]
+    fn reads_pipelined_multibulk_and_inline_commands() {
+        let (commands, error) =
+            parse_all(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n\r\nPING\r\nset k \"a\\x41 b\"\r\n*0\r\n*1\r\n$4\r\nPI");
+        assert_eq!(error, None);
+        assert_eq!(commands.len(), 3);
+        assert_eq!(commands[0], [b"GET".to_vec(), b"a".to_vec()]);
+        assert_eq!(commands[2], [b"set".to_vec(), b"k".to_vec(), b"aA b".to_vec()]);
+    }
+
+    #[test]
+    fn goes_on_after_any_split_of_the_input() {
+        let input = b"*3\r\n$3\r\nSET\r\n$5\r\nhello\r\n$0\r\n\r\n";
+        for cut in 0..input.len() {
+            let mut parser = Parser::default();
+            assert!(matches!(parser.next(&input[..cut], LIMITS), Step::Incomplete { .. }), "{cut}");
+            assert_eq!(parser.next(input, LIMITS), Step::Command { consumed: input.len() });
+            let mut argv = Vec::new();
+            parser.arguments(input, &mut argv);
+            assert_eq!(argv, [&b"SET"[..], b"hello", b""]);
+        }
+    }
+
+    #[test]
+    fn names_protocol_errors_as_redis_does() {
+        for (input, text) in [
+            (&b"*a\r\n"[..], "Protocol error: invalid multibulk length"),
+            (b"*3000000000\r\n", "Protocol error: invalid multibulk length"),
+            (b"*1\r\n:1\r\n", "Protocol error: expected '$', got ':'"),
+            (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
+            (b"*1\r\n$999999999999\r\n", "Protocol error: invalid bulk length"),
+            (b"get \"a\r\n", "Protocol error: unbalanced quotes in request"),
+        ] {
+            assert_eq!(parse_all(input).1.as_deref(), Some(text));
+        }
+    }
+}

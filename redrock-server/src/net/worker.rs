@@ -1,0 +1,124 @@
+//! A worker: one thread, one current-thread runtime, the connections that it owns.
+//!
+//! Replies collect in the connections' output buffers while commands run. Before the thread
+//! sleeps (the runtime's park hook), and inline when much has collected, [`Worker::flush`] first
+//! makes the log durable as far as the policy asks, then sends: one log write and one socket
+//! write per connection for everything that one wake-up did (I5).
+
+use super::connection::Connection;
+use crate::command::dispatch::Scratch;
+use crate::server::Server;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+
+/// How other threads reach a worker.
+#[derive(Debug, Default)]
+pub struct WorkerMailbox {
+    /// Clients with something in their outbox. At most one entry a client and wake-up.
+    clients: Mutex<Vec<u64>>,
+    /// A durable point was reached: held replies may go.
+    durable: AtomicBool,
+    notify: Notify,
+}
+
+impl WorkerMailbox {
+    /// Asks the worker to look at a client.
+    pub fn poke(&self, client: u64) {
+        self.clients.lock().push(client);
+        self.notify.notify_one();
+    }
+
+    /// Tells the worker that the log became durable further.
+    pub fn durable_advanced(&self) {
+        self.durable.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+/// A worker's thread-local state.
+pub struct Worker {
+    /// The server.
+    pub server: Arc<Server>,
+    /// Index among the workers.
+    pub index: usize,
+    /// Reused between commands.
+    pub scratch: RefCell<Scratch>,
+    /// Connections by client id.
+    pub connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    pending: RefCell<Vec<Rc<Connection>>>,
+    pending_bytes: Cell<usize>,
+}
+
+/// Reply bytes past which a worker flushes without waiting for the end of its wake-up.
+const INLINE_FLUSH_BYTES: usize = 64 << 10;
+
+impl Worker {
+    /// A worker without connections.
+    pub fn new(server: Arc<Server>, index: usize) -> Rc<Self> {
+        Rc::new(Self {
+            server,
+            index,
+            scratch: RefCell::default(),
+            connections: RefCell::default(),
+            pending: RefCell::default(),
+            pending_bytes: Cell::new(0),
+        })
+    }
+
+    /// A connection has `bytes` more to send.
+    pub fn schedule(&self, connection: &Rc<Connection>, bytes: usize) {
+        if !connection.scheduled.replace(true) {
+            self.pending.borrow_mut().push(connection.clone());
+        }
+        self.pending_bytes.set(self.pending_bytes.get() + bytes);
+    }
+
+    /// Whether enough has collected to flush in the middle of a wake-up.
+    pub fn should_flush(&self) -> bool {
+        self.pending_bytes.get() >= INLINE_FLUSH_BYTES
+    }
+
+    /// Writes the log, then sends what waits. See the module.
+    pub fn flush(&self) {
+        if self.pending.borrow().is_empty() && !self.server.log.has_unwritten() {
+            return;
+        }
+        self.pending_bytes.set(0);
+        let point = self.server.log.flush();
+        let pending = std::mem::take(&mut *self.pending.borrow_mut());
+        let mut held = Vec::new();
+        for connection in pending {
+            if connection.send(point) {
+                connection.scheduled.set(false);
+            } else {
+                held.push(connection);
+            }
+        }
+        if !held.is_empty() {
+            self.pending.borrow_mut().append(&mut held);
+        }
+    }
+
+    /// Serves the mailbox until the worker stops.
+    pub async fn serve_mailbox(self: Rc<Self>, mailbox: Arc<WorkerMailbox>) {
+        loop {
+            mailbox.notify.notified().await;
+            let clients = std::mem::take(&mut *mailbox.clients.lock());
+            for id in clients {
+                let connection = self.connections.borrow().get(&id).cloned();
+                if let Some(connection) = connection {
+                    connection.take_outbox();
+                    self.schedule(&connection, 0);
+                    connection.wake.notify_one();
+                }
+            }
+            mailbox.durable.store(false, Ordering::Release);
+            self.flush();
+        }
+    }
+}
