@@ -14,3 +14,8 @@ pub mod lzf;
 pub mod number;
 pub mod ziplist;
 pub mod zipmap;
+
+// Values, and what carries them.
+pub mod dump;
+pub mod file;
+pub mod object;

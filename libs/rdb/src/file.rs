@@ -1,0 +1,101 @@
+//! RDB files, read and written as streams.
+//!
+//! `REDISnnnn`, then opcodes and entries, `EOF`, and since version 5 a CRC-64
+//! of everything before it (zero: not computed).
+
+mod reader;
+mod source;
+mod writer;
+
+pub use reader::{Entry, Item, RdbReader, ReaderOptions};
+pub use writer::{EntryMeta, RdbWriter, WriterOptions, Written};
+
+use crate::object::ObjectError;
+
+/// The newest version that is read and written.
+pub const VERSION_MAX: u16 = 12;
+/// The oldest version that is written: Redis 7.0's.
+pub const VERSION_WRITTEN_MIN: u16 = 10;
+
+pub(crate) const MAGIC: &[u8; 5] = b"REDIS";
+/// The first version with a checksum.
+pub(crate) const VERSION_CHECKSUM_MIN: u16 = 5;
+
+/// The opcodes between entries, with Redis's names (`rdb.h`).
+pub(crate) mod opcode {
+    pub(crate) const SLOT_INFO: u8 = 244;
+    pub(crate) const FUNCTION2: u8 = 245;
+    pub(crate) const FUNCTION_PRE_GA: u8 = 246;
+    pub(crate) const MODULE_AUX: u8 = 247;
+    pub(crate) const IDLE: u8 = 248;
+    pub(crate) const FREQ: u8 = 249;
+    pub(crate) const AUX: u8 = 250;
+    pub(crate) const RESIZEDB: u8 = 251;
+    pub(crate) const EXPIRETIME_MS: u8 = 252;
+    pub(crate) const EXPIRETIME: u8 = 253;
+    pub(crate) const SELECTDB: u8 = 254;
+    pub(crate) const EOF: u8 = 255;
+}
+
+/// A failure while reading, with its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} (RDB offset {offset}{})", KeyText(.key.as_deref()))]
+pub struct FileError {
+    /// What went wrong.
+    #[source]
+    pub kind: FileErrorKind,
+    /// Offset in bytes from the start of the file up to which it was read.
+    pub offset: u64,
+    /// The key whose entry was being read.
+    pub key: Option<Vec<u8>>,
+}
+
+/// What went wrong while reading.
+#[derive(Debug, thiserror::Error)]
+pub enum FileErrorKind {
+    /// The reader failed.
+    #[error("read RDB: {0}")]
+    Io(#[source] std::io::Error),
+    /// The file ends before its end mark.
+    #[error("unexpected end of the RDB file")]
+    Truncated,
+    /// The file does not begin as an RDB file.
+    #[error("wrong signature: not an RDB file")]
+    BadMagic,
+    /// A version that is not known.
+    #[error("can't handle RDB format version {0}")]
+    BadVersion(String),
+    /// Content and checksum differ.
+    #[error("wrong RDB checksum: {found:016x} in the file, {computed:016x} computed")]
+    Checksum {
+        /// The checksum in the file.
+        found: u64,
+        /// The checksum of what was read.
+        computed: u64,
+    },
+    /// A value, key or field can't be read.
+    #[error(transparent)]
+    Object(ObjectError),
+    /// The function format of release candidates, which Redis refuses too.
+    #[error("pre-release function format not supported")]
+    FunctionPreGa,
+    /// Something follows the end of the file.
+    #[error("bytes after the end of the RDB")]
+    Trailing,
+}
+
+struct KeyText<'a>(Option<&'a [u8]>);
+
+impl std::fmt::Display for KeyText<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(key) => {
+                // A key can have 512 MB.
+                let shown = key.get(..256).unwrap_or(key);
+                let dots = if shown.len() < key.len() { "..." } else { "" };
+                write!(formatter, ", key '{}'{dots}", shown.escape_ascii())
+            }
+        }
+    }
+}
