@@ -82,7 +82,7 @@ impl ZSet {
         let fits = elements.len() <= limits.zset_listpack_entries_max
             && longest <= limits.zset_listpack_value_bytes_max;
         if fits {
-            let sorted = elements.iter().map(|(score, member)| (*score, member.as_ref()));
+            let sorted = elements.iter().map(|(score, member)| (LpValue::Str(member.as_ref()), *score));
             return Ok(Self::from_sorted(sorted, limits));
         }
         Ok(big)
@@ -110,7 +110,7 @@ impl ZSet {
 }
 
 /// Puts elements in the order of a sorted set; no score may be NaN.
-pub(super) fn sort<T: AsRef<[u8]>>(elements: &mut [(f64, T)]) {
+pub fn sort<T: AsRef<[u8]>>(elements: &mut [(f64, T)]) {
     elements.sort_unstable_by(|(a, x), (b, y)| {
         // `partial_cmp` and not `total_cmp`: 0 and -0 are equal scores.
         let scores = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);

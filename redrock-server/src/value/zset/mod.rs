@@ -15,12 +15,13 @@ mod slab;
 mod tests;
 mod tree;
 
-pub use codec::InvalidZSet;
+pub use codec::{InvalidZSet, sort};
 pub use range::{LexRange, ScoreRange};
 
 use super::Limits;
 use big::Big;
 use redrock_rdb::listpack::{ListPack, LpValue};
+use redrock_rdb::number::IntBuf;
 use std::ops::Range;
 
 /// See the module.
@@ -77,11 +78,11 @@ impl ZSet {
 
     /// A set of members that are already in order and distinct.
     pub fn from_sorted<'a>(
-        elements: impl Iterator<Item = (f64, &'a [u8])> + Clone,
+        elements: impl Iterator<Item = (LpValue<'a>, f64)> + Clone,
         limits: &Limits,
     ) -> Self {
         let (mut count, mut longest, mut total) = (0, 0, 0usize);
-        for (_, member) in elements.clone() {
+        for (member, _) in elements.clone() {
             count += 1;
             longest = longest.max(member.len());
             total = total.saturating_add(member.len());
@@ -93,10 +94,10 @@ impl ZSet {
         {
             set.grow();
         }
-        for (score, member) in elements {
+        for (member, score) in elements {
             match &mut set.0 {
                 Repr::Pack(pack) => pack::push(pack, score, member),
-                Repr::Big(big) => big.push(score, member),
+                Repr::Big(big) => big.push(score, member.bytes(&mut IntBuf::default())),
             }
         }
         set
@@ -140,11 +141,8 @@ impl ZSet {
     fn grow(&mut self) {
         if let Repr::Pack(pack) = &self.0 {
             let mut big = Box::new(Big::new());
-            let mut text = Vec::new();
             for (member, score) in pack::iter(pack, 0, false) {
-                text.clear();
-                member.write_to(&mut text);
-                big.push(score, &text);
+                big.push(score, member.bytes(&mut IntBuf::default()));
             }
             self.0 = Repr::Big(big);
         }
@@ -283,6 +281,11 @@ impl ZSet {
             Repr::Big(big) => Source::Big(big.iter(first, reverse)),
         };
         Elements { source, left: ranks.len() }
+    }
+
+    /// The element of a rank.
+    pub fn at(&self, rank: usize) -> Option<(LpValue<'_>, f64)> {
+        self.range(rank..rank.saturating_add(1), false).next()
     }
 
     /// All elements in order.

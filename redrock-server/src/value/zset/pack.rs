@@ -20,11 +20,12 @@ pub(super) fn score_of(value: LpValue<'_>) -> f64 {
     }
 }
 
-fn insert_pair(pack: &mut ListPack, before: Option<Pos>, member: &[u8], score: f64) {
+fn insert_pair(pack: &mut ListPack, before: Option<Pos>, member: LpValue<'_>, score: f64) {
     let is_int = score.fract() == 0.0 && score.abs() <= INT_SCORE_MAX;
-    let at = match before {
-        Some(pos) => pack.insert_before(pos, member),
-        None => pack.push_back(member),
+    let at = match (before, member) {
+        (Some(pos), LpValue::Str(member)) => pack.insert_before(pos, member),
+        (Some(pos), LpValue::Int(member)) => pack.insert_before_int(pos, member),
+        (None, member) => pack.push_back_value(member),
     };
     if is_int {
         pack.insert_after_int(at, score as i64);
@@ -46,11 +47,11 @@ pub(super) fn insert(pack: &mut ListPack, score: f64, member: &[u8]) {
         }
         next = pack.next(score_pos);
     }
-    insert_pair(pack, next, member, score);
+    insert_pair(pack, next, LpValue::Str(member), score);
 }
 
 /// Adds a member at the end, where the caller knows that it belongs.
-pub(super) fn push(pack: &mut ListPack, score: f64, member: &[u8]) {
+pub(super) fn push(pack: &mut ListPack, score: f64, member: LpValue<'_>) {
     insert_pair(pack, None, member, score);
 }
 

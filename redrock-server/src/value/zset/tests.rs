@@ -172,7 +172,7 @@ proptest! {
         min in member(), max in member(), open in (any::<bool>(), any::<bool>()), big: bool,
     ) {
         let set = ZSet::from_sorted(
-            members.iter().map(|m| (0.0, m.as_slice())),
+            members.iter().map(|m| (LpValue::Str(m), 0.0)),
             &limits(if big { 0 } else { 1000 }, 64),
         );
         let mark = |open, m: &[u8]| [if open { b"(" } else { b"[" }, m].concat();

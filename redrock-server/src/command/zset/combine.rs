@@ -1,0 +1,321 @@
+//! ZUNION, ZINTER, ZDIFF, their storing forms, and ZINTERCARD.
+//!
+//! Inputs are sorted sets, or sets whose members all have score 1. All are looked up once before
+//! anything else, for their types and sizes; then one is read after the other, so that none has
+//! to be copied but what is still part of the result.
+
+use super::super::{Args, CommandError, CommandResult, Context};
+use super::{element, elements_header, store};
+use crate::value::ValueRef;
+use crate::value::number::parse_double;
+use crate::value::zset::{self, ZSet};
+use hashbrown::HashMap;
+use redrock_rdb::listpack::LpValue;
+use redrock_rdb::number::{IntBuf, parse_i64};
+
+/// How the inputs are combined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Union,
+    Intersection,
+    Difference,
+}
+
+/// What is done with the result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is the reply.
+    Reply,
+    /// It is stored in the key before the number of inputs.
+    Store,
+    /// Its size is the reply.
+    Count,
+}
+
+/// AGGREGATE
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aggregate {
+    Sum,
+    Min,
+    Max,
+}
+
+impl Aggregate {
+    /// Adds another input's score. Infinities of both signs make 0, as in Redis.
+    fn add(self, total: &mut f64, score: f64) {
+        match self {
+            Self::Sum => *total = not_nan(*total + score),
+            Self::Min if score < *total => *total = score,
+            Self::Max if score > *total => *total = score,
+            Self::Min | Self::Max => {}
+        }
+    }
+}
+
+fn not_nan(score: f64) -> f64 {
+    if score.is_nan() { 0.0 } else { score }
+}
+
+/// One input while it is read.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    Missing,
+    ZSet(&'a ZSet),
+}
+
+impl<'a> Input<'a> {
+    fn of(value: Option<ValueRef<'a>>) -> CommandResult<Self> {
+        match value {
+            None => Ok(Self::Missing),
+            Some(ValueRef::ZSet(set)) => Ok(Self::ZSet(set)),
+            Some(_) => Err(CommandError::WrongType),
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::Missing => 0,
+            Self::ZSet(set) => set.len(),
+        }
+    }
+
+    fn score(self, member: &[u8]) -> Option<f64> {
+        match self {
+            Self::Missing => None,
+            Self::ZSet(set) => set.score(member),
+        }
+    }
+
+    fn each(self, mut visit: impl FnMut(&[u8], f64)) {
+        let mut visit = |member: LpValue<'_>, score| {
+            visit(member.bytes(&mut IntBuf::default()), score);
+        };
+        match self {
+            Self::Missing => {}
+            Self::ZSet(set) => set.iter().for_each(|(member, score)| visit(member, score)),
+        }
+    }
+}
+
+/// A named input before it is read.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    key: &'a [u8],
+    len: usize,
+    weight: f64,
+}
+
+impl Source<'_> {
+    fn open<'d>(&self, ctx: &'d mut Context<'_>) -> CommandResult<Input<'d>> {
+        Input::of(ctx.db.peek(self.key)?)
+    }
+}
+
+struct Plan<'a> {
+    sources: Vec<Source<'a>>,
+    aggregate: Aggregate,
+    with_scores: bool,
+    /// LIMIT of ZINTERCARD.
+    limit: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// Looks the inputs up and parses the options behind them, in this order as Redis does.
+    fn parse(
+        ctx: &mut Context<'_>,
+        args: &Args<'a>,
+        name: &str,
+        operation: Operation,
+        outcome: Outcome,
+    ) -> CommandResult<Self> {
+        let count_at = if outcome == Outcome::Store { 2 } else { 1 };
+        let count = args.int(count_at)?;
+        if count < 1 {
+            let text = format!("ERR at least 1 input key is needed for '{name}' command");
+            return Err(CommandError::text(text));
+        }
+        let first = count_at + 1;
+        let end = usize::try_from(count).unwrap_or(usize::MAX).saturating_add(first);
+        let keys = args.all().get(first..end).ok_or(CommandError::Syntax)?;
+        let mut sources = Vec::with_capacity(keys.len());
+        for &key in keys {
+            let len = Input::of(ctx.db.read_any(key)?)?.len();
+            sources.push(Source { key, len, weight: 1.0 });
+        }
+        let mut plan =
+            Self { sources, aggregate: Aggregate::Sum, with_scores: false, limit: usize::MAX };
+        plan.parse_options(args, end, operation, outcome)?;
+        Ok(plan)
+    }
+
+    fn parse_options(
+        &mut self,
+        args: &Args<'_>,
+        mut at: usize,
+        operation: Operation,
+        outcome: Outcome,
+    ) -> CommandResult {
+        let weighted = operation != Operation::Difference && outcome != Outcome::Count;
+        while at < args.len() {
+            let left = args.len() - at;
+            if weighted && left > self.sources.len() && args.is(at, "weights") {
+                for source in &mut self.sources {
+                    at += 1;
+                    source.weight = parse_double(args.at(at))
+                        .ok_or(CommandError::fixed("ERR weight value is not a float"))?;
+                }
+            } else if weighted && left >= 2 && args.is(at, "aggregate") {
+                at += 1;
+                self.aggregate = match () {
+                    () if args.is(at, "sum") => Aggregate::Sum,
+                    () if args.is(at, "min") => Aggregate::Min,
+                    () if args.is(at, "max") => Aggregate::Max,
+                    () => return Err(CommandError::Syntax),
+                };
+            } else if outcome == Outcome::Reply && args.is(at, "withscores") {
+                self.with_scores = true;
+            } else if outcome == Outcome::Count && left >= 2 && args.is(at, "limit") {
+                at += 1;
+                let message = "ERR LIMIT can't be negative";
+                let limit = parse_i64(args.at(at)).and_then(|n| usize::try_from(n).ok());
+                let limit = limit.ok_or(CommandError::fixed(message))?;
+                self.limit = if limit == 0 { usize::MAX } else { limit };
+            } else {
+                return Err(CommandError::Syntax);
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// The combined elements, in no order.
+    fn run(
+        &mut self,
+        ctx: &mut Context<'_>,
+        operation: Operation,
+    ) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+        if operation == Operation::Difference {
+            return self.difference(ctx);
+        }
+        // The order in which scores are added up, which floating point shows, is Redis's.
+        self.sources.sort_by_key(|source| source.len);
+        match operation {
+            Operation::Intersection => self.intersection(ctx),
+            _ => self.union(ctx),
+        }
+    }
+
+    fn union(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+        let mut totals: HashMap<Vec<u8>, f64> = HashMap::new();
+        for source in &self.sources {
+            source.open(ctx)?.each(|member, score| {
+                let score = not_nan(source.weight * score);
+                match totals.get_mut(member) {
+                    Some(total) => self.aggregate.add(total, score),
+                    None => {
+                        totals.insert(member.to_vec(), score);
+                    }
+                }
+            });
+        }
+        Ok(totals.into_iter().map(|(member, score)| (score, member)).collect())
+    }
+
+    fn intersection(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+        let Some((smallest, others)) = self.sources.split_first() else { return Ok(Vec::new()) };
+        let mut left = Vec::with_capacity(smallest.len);
+        smallest.open(ctx)?.each(|member, score| {
+            left.push((not_nan(smallest.weight * score), member.to_vec()));
+        });
+        for source in others {
+            let input = source.open(ctx)?;
+            left.retain_mut(|(total, member)| match input.score(member) {
+                Some(score) => {
+                    self.aggregate.add(total, score * source.weight);
+                    true
+                }
+                None => false,
+            });
+        }
+        Ok(left)
+    }
+
+    fn difference(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+        let Some((first, others)) = self.sources.split_first() else { return Ok(Vec::new()) };
+        let mut left: HashMap<Vec<u8>, f64> = HashMap::with_capacity(first.len);
+        first.open(ctx)?.each(|member, score| {
+            left.insert(member.to_vec(), score);
+        });
+        for source in others {
+            let input = source.open(ctx)?;
+            // Whichever is smaller is walked, the other one asked.
+            if input.len() < left.len() {
+                input.each(|member, _| {
+                    left.remove(member);
+                });
+            } else {
+                left.retain(|member, _| input.score(member).is_none());
+            }
+        }
+        Ok(left.into_iter().map(|(member, score)| (score, member)).collect())
+    }
+}
+
+fn combine(
+    ctx: &mut Context<'_>,
+    args: &Args<'_>,
+    name: &'static str,
+    operation: Operation,
+    outcome: Outcome,
+) -> CommandResult {
+    let mut plan = Plan::parse(ctx, args, name, operation, outcome)?;
+    let mut result = plan.run(ctx, operation)?;
+    if outcome == Outcome::Count {
+        ctx.reply.len_int(result.len().min(plan.limit));
+        return Ok(());
+    }
+    zset::sort(&mut result);
+    let sorted = result.iter().map(|(score, member)| (LpValue::Str(member), *score));
+    if outcome == Outcome::Store {
+        let result = ZSet::from_sorted(sorted, &ctx.config.limits);
+        return store(ctx, args.at(1), result, name);
+    }
+    elements_header(&mut ctx.reply, result.len(), plan.with_scores);
+    sorted.for_each(|one| element(&mut ctx.reply, one, plan.with_scores));
+    Ok(())
+}
+
+/// `ZUNION numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]`
+pub(super) fn zunion(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zunion", Operation::Union, Outcome::Reply)
+}
+
+/// `ZINTER numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]`
+pub(super) fn zinter(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zinter", Operation::Intersection, Outcome::Reply)
+}
+
+/// `ZDIFF numkeys key [key ...] [WITHSCORES]`
+pub(super) fn zdiff(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zdiff", Operation::Difference, Outcome::Reply)
+}
+
+/// `ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS ...] [AGGREGATE SUM|MIN|MAX]`
+pub(super) fn zunionstore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zunionstore", Operation::Union, Outcome::Store)
+}
+
+/// `ZINTERSTORE destination numkeys key [key ...] [WEIGHTS ...] [AGGREGATE SUM|MIN|MAX]`
+pub(super) fn zinterstore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zinterstore", Operation::Intersection, Outcome::Store)
+}
+
+/// `ZDIFFSTORE destination numkeys key [key ...]`
+pub(super) fn zdiffstore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zdiffstore", Operation::Difference, Outcome::Store)
+}
+
+/// `ZINTERCARD numkeys key [key ...] [LIMIT limit]`
+pub(super) fn zintercard(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    combine(ctx, args, "zintercard", Operation::Intersection, Outcome::Count)
+}
