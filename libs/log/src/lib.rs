@@ -11,7 +11,17 @@
 //! - no panic and no unbounded memory on any content of the data directory;
 //! - no runtime, no threads, no clocks of its own: callers pass the time in.
 
+pub mod ballast;
+mod checked_file;
+pub mod epoch;
 pub mod fs;
+pub mod history;
+pub mod lock;
 pub mod manifest;
+pub mod scan;
 pub mod segment;
+pub mod sidecar;
 pub mod testing;
+pub mod writer;
+
+pub use checked_file::StateFileError;

@@ -80,6 +80,11 @@ impl PowerLossFs {
         state.faults.push((at, errno));
     }
 
+    /// Forgets faults set by [`Self::fail_after`] that were not reached.
+    pub fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
     /// Lets the power go at the operation that is `after` operations away: it and all
     /// later ones fail until [`Self::crash`] is called.
     pub fn lose_power_after(&self, after: u64) {

@@ -1,0 +1,271 @@
+use super::*;
+use crate::fs::{Fs, RealFs};
+use crate::scan::{
+    ScanEnd, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
+    truncate_tail,
+};
+use crate::testing::{CrashMode, PowerLossFs, TestRandom};
+
+const SEGMENT: &str = "/d/appendonly.aof.1.incr.aof";
+
+fn start(offset: u64) -> SegmentStart {
+    SegmentStart {
+        start_offset: offset,
+        database: 3,
+        replid: [b'a'; 40],
+        run_id: [b'b'; 40],
+        epoch: 7,
+    }
+}
+
+fn set(number: u64, len: usize) -> Vec<u8> {
+    let value = vec![b'v'; len];
+    let mut bytes = format!(
+        "*3\r\n$3\r\nSET\r\n$8\r\n{number:08}\r\n${len}\r\n"
+    )
+    .into_bytes();
+    bytes.extend(value);
+    bytes.extend(b"\r\n");
+    bytes
+}
+
+fn verify(fs: &dyn Fs) -> Verification {
+    let reader = SidecarReader::open(fs, Path::new(SEGMENT)).unwrap().unwrap();
+    let file = fs.open(Path::new(SEGMENT), OpenMode::Read).unwrap();
+    reader.verify(file.as_ref()).unwrap()
+}
+
+fn scan(fs: &dyn Fs) -> ScanEnd {
+    let file = fs.open(Path::new(SEGMENT), OpenMode::Read).unwrap();
+    let mut scanner = SegmentScanner::new(file.as_ref(), 0, ScanLimits::default()).unwrap();
+    loop {
+        if let Step::End(end) = scanner.next_step().unwrap() {
+            return end;
+        }
+    }
+}
+
+fn recover(fs: &dyn Fs) -> SegmentWriter {
+    let (checked, end) = (verify(fs), scan(fs));
+    let context = TailContext {
+        file_name: "s",
+        verification: Some(&checked),
+        followed_by_data: false,
+        load_truncated: true,
+    };
+    match decide_tail(&end, context) {
+        TailDecision::Clean => {}
+        TailDecision::TruncateAt { position, .. } => {
+            truncate_tail(fs, Path::new(SEGMENT), position, 1).unwrap();
+        }
+        refused => panic!("{refused:?}"),
+    }
+    SegmentWriter::resume(fs, Path::new(SEGMENT), &checked).unwrap()
+}
+
+#[test]
+fn offsets_exclude_the_prefix_and_a_sync_covers_what_was_written() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(1000), 5).unwrap();
+    assert_eq!(writer.offset(), 1000);
+    let syncer = writer.syncer();
+    let bytes = set(1, 10);
+    let end = writer.write(&bytes, 6).unwrap();
+    assert_eq!(end, 1000 + bytes.len() as u64);
+    assert_eq!(syncer.durable_offset(), 1000);
+    assert!(syncer.is_dirty());
+    assert_eq!(syncer.sync(7).unwrap(), end);
+    assert!(!syncer.is_dirty());
+    let checked = verify(&fs);
+    assert_eq!(checked.durable_position, writer.position());
+    assert_eq!(checked.verified_position, writer.position());
+    assert!(SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).is_err());
+}
+
+#[test]
+fn a_full_disk_leaves_whole_writes_and_the_writer_goes_on_when_there_is_room() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    writer.write(&set(1, 10), 6).unwrap();
+    let kept = writer.position();
+    fs.set_capacity_bytes(Some(kept + 128 + 32 + 5));
+    match writer.write(&set(2, 100), 6) {
+        Err(WriteError::NoSpace { kept_offset, .. }) => {
+            assert_eq!(kept_offset, writer.offset());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs.content(Path::new(SEGMENT)).unwrap().len() as u64, kept);
+    fs.set_capacity_bytes(None);
+    writer.write(&set(2, 100), 6).unwrap();
+    writer.finish(8).unwrap();
+    let checked = verify(&fs);
+    assert_eq!(checked.durable_position, checked.segment_bytes);
+}
+
+#[test]
+fn a_failed_sync_is_never_retried() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    let syncer = writer.syncer();
+    writer.write(&set(1, 10), 6).unwrap();
+    fs.fail_after(0, libc::EIO);
+    assert!(matches!(syncer.sync(7), Err(SyncError::Failed(_))));
+    assert!(matches!(syncer.sync(8), Err(SyncError::FailedBefore)));
+    assert!(matches!(writer.write(b"x", 9), Err(WriteError::SyncFailed)));
+    assert!(syncer.has_failed());
+    assert_eq!(syncer.durable_offset(), 0);
+}
+
+#[test]
+fn a_write_that_cannot_be_cut_back_stops_the_writer() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    fs.fail_after(0, libc::EIO);
+    fs.fail_after(1, libc::EIO);
+    assert!(matches!(writer.write(b"x", 6), Err(WriteError::TailUnknown)));
+    assert!(matches!(writer.write(b"x", 6), Err(WriteError::TailUnknown)));
+}
+
+#[test]
+fn sidecar_records_lost_to_a_full_disk_leave_no_hole_in_the_checksums() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    let syncer = writer.syncer();
+    for round in 0..40u64 {
+        // The record's write is the operation behind the segment's write or sync.
+        if round % 3 == 0 {
+            fs.fail_after(1, libc::ENOSPC);
+        }
+        writer.write(&set(round, 30_000), round).unwrap();
+        fs.clear_faults();
+        if round % 5 == 0 {
+            fs.fail_after(1, libc::ENOSPC);
+            syncer.sync(round).unwrap();
+            fs.clear_faults();
+        }
+    }
+    writer.finish(99).unwrap();
+    let checked = verify(&fs);
+    assert_eq!(checked.verified_position, checked.segment_bytes);
+    assert_eq!(checked.durable_position, checked.segment_bytes);
+    assert!(checked.tail_mismatch.is_none());
+}
+
+#[test]
+fn a_flipped_bit_before_the_watermark_refuses_the_resume() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    writer.write(&set(1, 200_000), 6).unwrap();
+    writer.finish(7).unwrap();
+    assert!(fs.flip_bits(Path::new(SEGMENT), 100_000, 1));
+    let checked = verify(&fs);
+    let damage = checked.durable_damage.unwrap();
+    assert!(damage.from <= 100_000 && 100_000 < damage.to);
+    assert!(SegmentWriter::resume(&fs, Path::new(SEGMENT), &checked).is_err());
+}
+
+/// Random writes, syncs and a crash at a random operation: whatever was reported durable
+/// is there, the watermark never claims more than the disk holds, recovery always finds a
+/// way, and the log can be continued and crash again.
+#[test]
+fn every_durable_claim_holds_after_a_crash_at_any_point() {
+    for seed in 0..600u64 {
+        let mut random = TestRandom::new(seed);
+        let fs = PowerLossFs::new("/d");
+        let path = Path::new(SEGMENT);
+        let mut writer = SegmentWriter::begin(&fs, path, &start(500), 1).unwrap();
+        let mut written: Vec<u8> = Vec::new();
+        for life in 0..3 {
+            fs.lose_power_after(random.below(60));
+            let syncer = writer.syncer();
+            let mut durable = syncer.durable_offset();
+            for step in 0..40u64 {
+                let len = if random.below(8) == 0 { 90_000 } else { random.below(200) };
+                let bytes = set(step, len as usize);
+                if writer.write(&bytes, step).is_err() {
+                    break;
+                }
+                written.extend(&bytes);
+                if random.below(3) == 0 {
+                    match syncer.sync(step) {
+                        Ok(offset) => durable = offset,
+                        Err(_) => break,
+                    }
+                }
+            }
+            drop(writer);
+            let mode_seed = random.next_u64();
+            fs.crash(match random.below(4) {
+                0 => CrashMode::DropAll,
+                1 => CrashMode::KeepAll,
+                2 => CrashMode::TornPrefix { seed: mode_seed },
+                _ => CrashMode::Scattered { seed: mode_seed },
+            });
+            let note = format!("seed {seed} life {life}");
+            let checked = verify(&fs);
+            assert!(checked.durable_damage.is_none(), "{note}: {checked:?}");
+            writer = recover(&fs);
+            let prefix = writer.layout().prefix_bytes as usize;
+            let content = fs.content(path).unwrap();
+            let durable_bytes = (durable - 500) as usize;
+            assert!(content.len() - prefix >= durable_bytes, "{note}");
+            assert_eq!(
+                &content[prefix..prefix + durable_bytes],
+                &written[..durable_bytes],
+                "{note}"
+            );
+            let end = scan(&fs);
+            assert_eq!(end.safe_position, content.len() as u64, "{note}");
+            writer.syncer().sync(99).unwrap();
+            written = content[prefix..].to_vec();
+        }
+    }
+}
+
+#[test]
+fn beginning_a_segment_survives_a_power_loss_at_every_step() {
+    for point in 0..8 {
+        for seed in 0..40 {
+            let fs = PowerLossFs::new("/d");
+            fs.lose_power_after(point);
+            let begun = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(9), 1);
+            fs.crash(CrashMode::Scattered { seed });
+            let exists = fs.exists(Path::new(SEGMENT)).unwrap();
+            assert!(exists || begun.is_err(), "point {point} seed {seed}");
+            let has_bytes = exists && !fs.content(Path::new(SEGMENT)).unwrap().is_empty();
+            if has_bytes {
+                let writer = recover(&fs);
+                assert_eq!(writer.offset(), 9);
+            } else {
+                SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(9), 1).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn syncing_from_another_thread_keeps_the_checksums_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("appendonly.aof.1.incr.aof");
+    let mut writer = SegmentWriter::begin(&RealFs, &path, &start(0), 1).unwrap();
+    let syncer = writer.syncer();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                syncer.sync(2).unwrap();
+            }
+        });
+        for number in 0..3000 {
+            writer.write(&set(number, 700), 1).unwrap();
+        }
+        stop.store(true, Ordering::Release);
+    });
+    let end = writer.finish(3).unwrap();
+    let reader = SidecarReader::open(&RealFs, &path).unwrap().unwrap();
+    let file = RealFs.open(&path, OpenMode::Read).unwrap();
+    let checked = reader.verify(file.as_ref()).unwrap();
+    assert_eq!(checked.verified_position, checked.segment_bytes);
+    assert_eq!(reader.header().layout.offset_at(checked.durable_position), end);
+}
