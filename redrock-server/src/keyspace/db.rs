@@ -374,6 +374,7 @@ impl<'a> Db<'a> {
     /// Gives a key a new value of any type. Existing expiry as `expiry` says.
     fn put(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry) {
         let hash = self.hash(key);
+        let access = self.keyspace.access;
         let now_expire = match self.entry_for_change(hash, key) {
             None => {
                 let expire = if let Expiry::At(ms) = expiry { Some(ms) } else { None };
@@ -387,19 +388,20 @@ impl<'a> Db<'a> {
                     Expiry::Keep => before,
                     Expiry::At(ms) => Some(ms),
                 };
-                if !(after.is_none() && before.is_none() && overwrite_in_place(entry, &value)) {
+                if after.is_some() == before.is_some() && overwrite_in_place(entry, &value) {
+                    if let Some(ms) = after {
+                        entry.replace_expire(ms);
+                    }
+                } else {
                     let mut fresh = Entry::new(key, value, after);
                     fresh.inherit(entry);
                     *entry = fresh;
                 }
+                Self::touch_entry(entry, &access);
                 (before, after)
             }
         };
         self.expire_changed(hash, now_expire.0, now_expire.1);
-        let access = self.keyspace.access;
-        if let Some(entry) = self.database_mut().table.find_mut(hash, key) {
-            Self::touch_entry(entry, &access);
-        }
     }
 
     fn expire_changed(&mut self, hash: KeyHash, before: Option<i64>, after: Option<i64>) {
@@ -437,7 +439,9 @@ impl<'a> Db<'a> {
     /// Sets any object, replacing whatever the key held. Strings are stored as `set_string` does.
     pub fn set_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
         match object {
-            Object::Raw(bytes) => self.set_string(key, &bytes, expiry),
+            Object::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
+                self.set_string(key, &bytes, expiry);
+            }
             other => self.put(key, NewValue::Heap(Arc::new(other)), expiry),
         }
     }
@@ -446,12 +450,13 @@ impl<'a> Db<'a> {
     /// Its encoding is `raw` from now on.
     pub fn string_mut(&mut self, key: &[u8]) -> CommandResult<&mut Vec<u8>> {
         let hash = self.hash(key);
+        let on_heap = self.entry(hash, key).is_some_and(|entry| entry.share().is_some());
         match self.read_string_untouched(key)? {
             None => {
                 let object = Arc::new(Object::Raw(Vec::new()));
                 self.insert(hash, Entry::new(key, NewValue::Heap(object), None));
             }
-            Some(StringRef::Bytes(bytes)) if bytes.len() > INLINE_BYTES_MAX => {}
+            Some(_) if on_heap => {}
             Some(text) => {
                 let bytes = text.to_vec();
                 let Some(entry) = self.entry_for_change(hash, key) else {

@@ -54,22 +54,26 @@ pub(super) fn getex(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     reply_string(&mut ctx.reply, value);
     match expire {
         Some(ms) if expire_time::is_past(&mut ctx.db, ms) => delete(ctx, key),
-        Some(ms) => {
-            if ctx.db.set_expire(key, Some(ms)).unwrap_or(false) {
-                ctx.changed(key, Class::GENERIC, "expire");
-                let mut digits = itoa::Buffer::new();
-                ctx.propagate(&[b"PEXPIREAT", key, digits.format(ms).as_bytes()]);
-            }
-        }
-        None if options.persist && before.is_some() => {
-            if ctx.db.set_expire(key, None).unwrap_or(false) {
-                ctx.changed(key, Class::GENERIC, "persist");
-                ctx.propagate(&[b"PERSIST", key]);
-            }
-        }
+        Some(ms) => change_expire(ctx, key, Some(ms)),
+        None if options.persist && before.is_some() => change_expire(ctx, key, None),
         None => {}
     }
     Ok(())
+}
+
+/// Gives a key that was read in the same command an expiry, or takes its expiry away.
+fn change_expire(ctx: &mut Context<'_>, key: &[u8], expire: Option<i64>) {
+    if !ctx.db.set_expire(key, expire).unwrap_or(false) {
+        return;
+    }
+    ctx.changed(key, Class::GENERIC, if expire.is_some() { "expire" } else { "persist" });
+    match expire {
+        Some(ms) => {
+            let mut digits = itoa::Buffer::new();
+            ctx.propagate(&[b"PEXPIREAT", key, digits.format(ms).as_bytes()]);
+        }
+        None => ctx.propagate(&[b"PERSIST", key]),
+    }
 }
 
 /// MGET key [key ...]: what is no string is null, as if it were absent.

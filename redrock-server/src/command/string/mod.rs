@@ -11,6 +11,8 @@ pub mod expire_time;
 mod get;
 mod lcs;
 mod set;
+#[cfg(test)]
+mod tests;
 
 use super::error::{CommandError, CommandResult};
 use super::reply::Reply;
