@@ -157,9 +157,7 @@ mod tests {
         let second = begin_run(&fs, dir, [b'2'; 40]).unwrap();
         assert_eq!((first.number, second.number), (1, 2));
         let newer = old.with_incr(&names, 2, None).unwrap();
-        assert!(
-            manifest::store_checked(&fs, dir, &names, &newer, &|| orphan.check_io()).is_err()
-        );
+        assert!(manifest::store_checked(&fs, dir, &names, &newer, &|| orphan.check_io()).is_err());
         assert_eq!(manifest::load(&fs, dir, &names).unwrap(), Some(old));
         let path = dir.join(names.manifest());
         assert!(orphan.unlink(&path).is_err());

@@ -248,9 +248,7 @@ pub fn can_continue(
         }
     }
     match retained {
-        Some(range) if held > range.end_offset => {
-            Decision::FullResync(FullResyncReason::Ahead)
-        }
+        Some(range) if held > range.end_offset => Decision::FullResync(FullResyncReason::Ahead),
         Some(range) if held >= range.start_offset => Decision::Continue {
             from_offset: held,
             id_is_current,
@@ -311,11 +309,23 @@ mod tests {
                 id_is_current: true
             }
         );
-        assert!(matches!(decide(501), Decision::Continue { from_offset: 500, .. }));
-        assert_eq!(decide(100), Decision::FullResync(FullResyncReason::NotRetained));
+        assert!(matches!(
+            decide(501),
+            Decision::Continue {
+                from_offset: 500,
+                ..
+            }
+        ));
+        assert_eq!(
+            decide(100),
+            Decision::FullResync(FullResyncReason::NotRetained)
+        );
         assert_eq!(decide(502), Decision::FullResync(FullResyncReason::Ahead));
         assert_eq!(decide(-1), Decision::FullResync(FullResyncReason::Asked));
-        assert_eq!(decide(i64::MIN), Decision::FullResync(FullResyncReason::Asked));
+        assert_eq!(
+            decide(i64::MIN),
+            Decision::FullResync(FullResyncReason::Asked)
+        );
         let none = can_continue(&state, None, &id(b'a'), 500);
         assert_eq!(none, Decision::FullResync(FullResyncReason::NotRetained));
         let question = can_continue(&state, Some(RANGE), b"?", -1);
@@ -340,7 +350,10 @@ mod tests {
         };
         assert_eq!(decide(b'a', 302), Decision::FullResync(diverged));
         assert!(matches!(decide(b'b', 401), Decision::Continue { .. }));
-        assert_eq!(decide(b'z', 301), Decision::FullResync(FullResyncReason::UnknownId));
+        assert_eq!(
+            decide(b'z', 301),
+            Decision::FullResync(FullResyncReason::UnknownId)
+        );
     }
 
     #[test]

@@ -311,13 +311,14 @@ fn leading_integer(value: &[u8]) -> i64 {
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
     };
-    let magnitude = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .fold(0i64, |sum, byte| {
-            sum.saturating_mul(10)
-                .saturating_add(i64::from(byte - b'0'))
-        });
+    let magnitude =
+        digits
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .fold(0i64, |sum, byte| {
+                sum.saturating_mul(10)
+                    .saturating_add(i64::from(byte - b'0'))
+            });
     if negative { -magnitude } else { magnitude }
 }
 

@@ -294,9 +294,9 @@ impl<'f> SegmentScanner<'f> {
         }
         if count.saturating_mul(ARGUMENT_BYTES_MIN) > self.window.bytes_left() {
             // The file ends first; still the bytes that are there must be well-formed.
-            return self.parse_arguments(count).map(|parsed| {
-                parsed.and(Err(StopReason::Incomplete))
-            });
+            return self
+                .parse_arguments(count)
+                .map(|parsed| parsed.and(Err(StopReason::Incomplete)));
         }
         self.parse_arguments(count)
     }

@@ -34,11 +34,7 @@ impl SegmentLayout {
 /// The prefix of a segment whose stream starts in `database`.
 pub fn select_prefix(database: u32) -> Vec<u8> {
     let digits = database.to_string();
-    format!(
-        "*2\r\n$6\r\nSELECT\r\n${}\r\n{digits}\r\n",
-        digits.len()
-    )
-    .into_bytes()
+    format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{digits}\r\n", digits.len()).into_bytes()
 }
 
 /// Reads a prefix back: the database and the prefix length, or `None` if the bytes do not
@@ -69,7 +65,10 @@ mod tests {
         }
         assert_eq!(select_prefix(0), b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n");
         assert_eq!(parse_select_prefix(b"*1\r\n$4\r\nPING\r\n"), None);
-        assert_eq!(parse_select_prefix(b"*2\r\n$6\r\nSELECT\r\n$2\r\n1\r\n"), None);
+        assert_eq!(
+            parse_select_prefix(b"*2\r\n$6\r\nSELECT\r\n$2\r\n1\r\n"),
+            None
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use reader::{Checkpoint, DamagedRange, SidecarReader, Summary, Verification};
+pub use reader::{
+    Checkpoint, DamagedRange, SidecarReader, Summary, Verification, has_stream_bytes,
+};
 pub use rewrite::rewrite_up_to;
 pub(crate) use writer::SidecarWriter;
 
@@ -194,8 +196,8 @@ impl SidecarHeader {
 
 impl Record {
     pub(crate) fn encode(&self, header_checksum: u32, index: u32) -> [u8; RECORD_BYTES] {
-        let flags = if self.check { FLAG_CHECK } else { 0 }
-            | if self.durable { FLAG_DURABLE } else { 0 };
+        let flags =
+            if self.check { FLAG_CHECK } else { 0 } | if self.durable { FLAG_DURABLE } else { 0 };
         let mut bytes = [0u8; RECORD_BYTES];
         put(&mut bytes, 0, &self.position.to_le_bytes());
         put(&mut bytes, 8, &self.unix_ms.to_le_bytes());
@@ -225,7 +227,10 @@ impl Record {
 }
 
 fn record_checksum(bytes: &[u8], header_checksum: u32) -> u32 {
-    crc32c::crc32c_append(header_checksum, bytes.get(..RECORD_CHECKSUM_AT).unwrap_or(&[]))
+    crc32c::crc32c_append(
+        header_checksum,
+        bytes.get(..RECORD_CHECKSUM_AT).unwrap_or(&[]),
+    )
 }
 
 /// Position in the sidecar of the record with this index.

@@ -95,9 +95,7 @@ impl PowerLossFs {
     /// Whether the point set by [`Self::lose_power_after`] was reached.
     pub fn power_is_lost(&self) -> bool {
         let state = self.lock();
-        state
-            .power_lost_at
-            .is_some_and(|at| state.operations > at)
+        state.power_lost_at.is_some_and(|at| state.operations > at)
     }
 
     /// Total bytes that all files may take; `None` lifts the limit.

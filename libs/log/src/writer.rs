@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::fs::{Fs, FsFile, OpenMode, directory_of, is_no_space};
 use crate::segment::{SegmentLayout, select_prefix};
 use crate::sidecar::{
-    HexId, SidecarError, SidecarHeader, SidecarReader, SidecarWriter, Verification,
-    rewrite_up_to, sidecar_path,
+    HexId, SidecarError, SidecarHeader, SidecarReader, SidecarWriter, Verification, rewrite_up_to,
+    sidecar_path,
 };
 
 /// What a new segment starts from.
@@ -185,15 +185,16 @@ impl SegmentWriter {
             .map_err(failed("sync the directory of"))?;
         file.write_all_at(&prefix, 0)
             .and_then(|()| file.sync_data())
-            .or_else(|error| {
+            .inspect_err(|_| {
                 // Left empty, the file can be begun again.
                 let _ = file.set_len(0);
-                Err(error)
             })
             .map_err(failed("write the prefix of"))?;
         sidecar.note_written(&prefix, unix_ms);
         let position = prefix.len() as u64;
-        Ok(Self::assemble(path, file, layout, sidecar, position, position))
+        Ok(Self::assemble(
+            path, file, layout, sidecar, position, position,
+        ))
     }
 
     /// Continues a segment after a restart. `verification` is recovery's check of it; the
@@ -217,9 +218,7 @@ impl SegmentWriter {
             return Err(OpenError::Damaged(path.to_owned()));
         }
         let no_sidecar = || OpenError::NoSidecar(path.to_owned());
-        let file = fs
-            .open(path, OpenMode::ReadWrite)
-            .map_err(failed("open"))?;
+        let file = fs.open(path, OpenMode::ReadWrite).map_err(failed("open"))?;
         let mut position = file.len().map_err(failed("size"))?;
         let mut reader = SidecarReader::open(fs, path)?.ok_or_else(no_sidecar)?;
         let header = reader.header().clone();

@@ -84,11 +84,7 @@ fn closed(line: &[u8], next: usize, argument: Vec<u8>) -> Option<(Vec<u8>, usize
     }
 }
 
-fn double_quoted(
-    line: &[u8],
-    mut at: usize,
-    mut argument: Vec<u8>,
-) -> Option<(Vec<u8>, usize)> {
+fn double_quoted(line: &[u8], mut at: usize, mut argument: Vec<u8>) -> Option<(Vec<u8>, usize)> {
     loop {
         match (line.get(at)?, line.get(at + 1)) {
             (b'\\', Some(b'x')) if hex_digit(line.get(at + 2)).is_some() => {
@@ -124,11 +120,7 @@ fn double_quoted(
     }
 }
 
-fn single_quoted(
-    line: &[u8],
-    mut at: usize,
-    mut argument: Vec<u8>,
-) -> Option<(Vec<u8>, usize)> {
+fn single_quoted(line: &[u8], mut at: usize, mut argument: Vec<u8>) -> Option<(Vec<u8>, usize)> {
     loop {
         match (line.get(at)?, line.get(at + 1)) {
             (b'\\', Some(b'\'')) => {

@@ -27,11 +27,7 @@ pub enum LoadError {
 
 /// Loads the manifest of the append-only directory; `None` if the directory or the file
 /// does not exist.
-pub fn load(
-    fs: &dyn Fs,
-    directory: &Path,
-    names: &Names,
-) -> Result<Option<Manifest>, LoadError> {
+pub fn load(fs: &dyn Fs, directory: &Path, names: &Names) -> Result<Option<Manifest>, LoadError> {
     let path = directory.join(names.manifest());
     match read_small(fs, &path, MANIFEST_BYTES_MAX) {
         Ok(bytes) => Ok(Some(parse(&bytes)?)),
@@ -44,12 +40,7 @@ pub fn load(
 ///
 /// The directory sync also covers the names of segments and bases that were created in it
 /// before, as Redis relies on too.
-pub fn store(
-    fs: &dyn Fs,
-    directory: &Path,
-    names: &Names,
-    manifest: &Manifest,
-) -> io::Result<()> {
+pub fn store(fs: &dyn Fs, directory: &Path, names: &Names, manifest: &Manifest) -> io::Result<()> {
     store_checked(fs, directory, names, manifest, &|| Ok(()))
 }
 

@@ -134,8 +134,7 @@ fn the_upgrade_survives_a_power_loss_at_every_step() {
             let _ = upgrade_single_file(&fs, data, aof, &names, None);
             fs.crash(CrashMode::Scattered { seed });
             let manifest = load(&fs, aof, &names).unwrap();
-            let upgraded =
-                upgrade_single_file(&fs, data, aof, &names, manifest.as_ref()).unwrap();
+            let upgraded = upgrade_single_file(&fs, data, aof, &names, manifest.as_ref()).unwrap();
             let manifest = upgraded.or(manifest).unwrap();
             let base = manifest.base.unwrap();
             assert_eq!(
@@ -154,13 +153,15 @@ fn entry(kind: FileKind) -> impl Strategy<Value = FileEntry> {
         proptest::option::of(any::<u64>()),
         proptest::option::of(any::<u64>()),
     )
-        .prop_map(move |(name, sequence, start_offset, end_offset)| FileEntry {
-            name,
-            sequence,
-            kind,
-            start_offset,
-            end_offset,
-        })
+        .prop_map(
+            move |(name, sequence, start_offset, end_offset)| FileEntry {
+                name,
+                sequence,
+                kind,
+                start_offset,
+                end_offset,
+            },
+        )
 }
 
 proptest! {

@@ -73,9 +73,7 @@ pub fn decide_tail(end: &ScanEnd, context: TailContext<'_>) -> TailDecision {
             RESTORE,
         );
     }
-    let durable = context
-        .verification
-        .map(|checked| checked.durable_position);
+    let durable = context.verification.map(|checked| checked.durable_position);
     let reason = match &end.reason {
         StopReason::End => return TailDecision::Clean,
         StopReason::TooLarge { reason } => {
@@ -89,7 +87,9 @@ pub fn decide_tail(end: &ScanEnd, context: TailContext<'_>) -> TailDecision {
             if durable.is_none_or(|durable| *at < durable) {
                 return refuse(
                     *at,
-                    format!("Bad file format reading the append only file {name}: {reason}, at offset {at}"),
+                    format!(
+                        "Bad file format reading the append only file {name}: {reason}, at offset {at}"
+                    ),
                     FIX,
                 );
             }
@@ -105,7 +105,9 @@ pub fn decide_tail(end: &ScanEnd, context: TailContext<'_>) -> TailDecision {
     if context.followed_by_data {
         return refuse(
             end.position,
-            format!("{reason}, and {name} is not the last file: the truncated file is not the last file"),
+            format!(
+                "{reason}, and {name} is not the last file: the truncated file is not the last file"
+            ),
             FIX,
         );
     }

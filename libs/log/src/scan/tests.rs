@@ -64,7 +64,10 @@ fn naive(bytes: &[u8]) -> (Commands, u64, bool) {
                 _ => return Err(false),
             }
         }
-        std::str::from_utf8(digits).unwrap().parse().map_err(|_| false)
+        std::str::from_utf8(digits)
+            .unwrap()
+            .parse()
+            .map_err(|_| false)
     }
     fn one(bytes: &[u8], at: &mut usize) -> Result<Vec<Vec<u8>>, bool> {
         let count = number(bytes, at, b'*')?;
@@ -119,15 +122,24 @@ fn transactions_move_the_safe_position_only_at_exec() {
     );
     bytes.extend(command(&[b"EXEC"]));
     let (_, end) = scan(&bytes);
-    assert_eq!((end.reason, end.safe_position), (StopReason::End, bytes.len() as u64));
+    assert_eq!(
+        (end.reason, end.safe_position),
+        (StopReason::End, bytes.len() as u64)
+    );
 }
 
 #[test]
 fn unbalanced_transactions_are_bad_format() {
     let nested = [command(&[b"MULTI"]), command(&[b"MULTI"])].concat();
-    assert!(matches!(scan(&nested).1.reason, StopReason::BadFormat { .. }));
+    assert!(matches!(
+        scan(&nested).1.reason,
+        StopReason::BadFormat { .. }
+    ));
     let alone = command(&[b"EXEC"]);
-    assert!(matches!(scan(&alone).1.reason, StopReason::BadFormat { at: 0, .. }));
+    assert!(matches!(
+        scan(&alone).1.reason,
+        StopReason::BadFormat { at: 0, .. }
+    ));
 }
 
 #[test]
@@ -137,14 +149,22 @@ fn every_cut_of_a_log_is_incomplete_or_clean_and_keeps_the_whole_commands() {
         command(&[b"PING"]),
         command(&[b"SET", b"", b"\r\n$*"]),
     ];
-    let ends = [whole[0].len(), whole[0].len() + whole[1].len(), whole.concat().len()];
+    let ends = [
+        whole[0].len(),
+        whole[0].len() + whole[1].len(),
+        whole.concat().len(),
+    ];
     let bytes = whole.concat();
     for cut in 0..=bytes.len() {
         let (commands, end) = scan(&bytes[..cut]);
         let complete = ends.iter().filter(|end| **end <= cut).count();
         assert_eq!(commands.len(), complete, "cut {cut}");
         let at_boundary = cut == 0 || ends.contains(&cut);
-        let expected = if at_boundary { StopReason::End } else { StopReason::Incomplete };
+        let expected = if at_boundary {
+            StopReason::End
+        } else {
+            StopReason::Incomplete
+        };
         assert_eq!(end.reason, expected, "cut {cut}");
         assert_eq!(end.safe_position, commands.last().map_or(0, |last| last.1));
     }
@@ -200,7 +220,10 @@ fn annotations_are_skipped_and_rdb_is_only_reported() {
     assert_eq!(scanner.last_timestamp(), Some(1_628_217_470));
     match scanner.next_step().unwrap() {
         Step::End(end) => {
-            assert_eq!((end.reason, end.safe_position), (StopReason::End, bytes.len() as u64));
+            assert_eq!(
+                (end.reason, end.safe_position),
+                (StopReason::End, bytes.len() as u64)
+            );
         }
         Step::Command(_) => panic!("one command only"),
     }
@@ -272,17 +295,32 @@ fn the_decision_follows_the_watermark_and_redis_s_rules() {
     };
     let multi = StopReason::OpenMulti { multi_start: 40 };
     assert_eq!(decide(StopReason::End, None, true, false), "clean");
-    assert_eq!(decide(StopReason::Incomplete, None, false, true), "truncate");
+    assert_eq!(
+        decide(StopReason::Incomplete, None, false, true),
+        "truncate"
+    );
     assert_eq!(decide(StopReason::Incomplete, None, false, false), "refuse");
     assert_eq!(decide(StopReason::Incomplete, None, true, true), "refuse");
-    assert_eq!(decide(multi.clone(), Some(verification(100)), false, true), "truncate");
+    assert_eq!(
+        decide(multi.clone(), Some(verification(100)), false, true),
+        "truncate"
+    );
     assert_eq!(decide(bad.clone(), None, false, true), "refuse");
-    assert_eq!(decide(bad.clone(), Some(verification(60)), false, true), "truncate");
-    assert_eq!(decide(bad.clone(), Some(verification(61)), false, true), "refuse");
+    assert_eq!(
+        decide(bad.clone(), Some(verification(60)), false, true),
+        "truncate"
+    );
+    assert_eq!(
+        decide(bad.clone(), Some(verification(61)), false, true),
+        "refuse"
+    );
     assert_eq!(decide(bad, Some(verification(0)), true, true), "refuse");
     let mut damaged = verification(60);
     damaged.durable_damage = Some(DamagedRange { from: 0, to: 60 });
-    assert_eq!(decide(StopReason::End, Some(damaged), false, true), "refuse");
+    assert_eq!(
+        decide(StopReason::End, Some(damaged), false, true),
+        "refuse"
+    );
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    HEADER_BYTES, RECORD_BYTES, Record, SidecarError, SidecarHeader, record_position,
-    sidecar_path,
+    HEADER_BYTES, RECORD_BYTES, Record, SidecarError, SidecarHeader, record_position, sidecar_path,
 };
 use crate::fs::{Fs, FsFile, OpenMode};
 
@@ -255,6 +254,27 @@ impl SidecarReader {
         })?;
         Ok(result)
     }
+}
+
+/// Whether a segment holds bytes of the stream, that is, more than its prefix. Without a
+/// sidecar every byte counts. A missing file holds none.
+pub fn has_stream_bytes(fs: &dyn Fs, segment: &Path) -> Result<bool, SidecarError> {
+    let len = match fs.metadata(segment) {
+        Ok(metadata) => metadata.len,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => {
+            return Err(SidecarError::Io {
+                path: segment.to_owned(),
+                source,
+            });
+        }
+    };
+    if len == 0 {
+        return Ok(false);
+    }
+    let prefix_bytes =
+        SidecarReader::open(fs, segment)?.map_or(0, |reader| reader.header().layout.prefix_bytes);
+    Ok(len > u64::from(prefix_bytes))
 }
 
 /// CRC-32C of `from..to`; a file that ends earlier gives the checksum of what is there.

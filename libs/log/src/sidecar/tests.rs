@@ -37,7 +37,9 @@ fn written(parts: &[(&[u8], u64, bool)]) -> PowerLossFs {
 }
 
 fn reader(fs: &PowerLossFs) -> SidecarReader {
-    SidecarReader::open(fs, Path::new(SEGMENT)).unwrap().unwrap()
+    SidecarReader::open(fs, Path::new(SEGMENT))
+        .unwrap()
+        .unwrap()
 }
 
 #[test]
@@ -50,7 +52,11 @@ fn the_header_reads_back() {
 #[test]
 fn a_foreign_or_damaged_header_is_an_error_and_a_missing_file_is_none() {
     let fs = written(&[]);
-    assert!(SidecarReader::open(&fs, Path::new("/d/other")).unwrap().is_none());
+    assert!(
+        SidecarReader::open(&fs, Path::new("/d/other"))
+            .unwrap()
+            .is_none()
+    );
     let path = sidecar_path(Path::new(SEGMENT));
     fs.flip_bits(&path, 20, 1);
     assert!(SidecarReader::open(&fs, Path::new(SEGMENT)).is_err());
@@ -121,7 +127,11 @@ fn damage_counts_only_at_or_before_the_watermark() {
     assert_eq!(verify().durable_damage, Some(damage));
     fs.flip_bits(Path::new(SEGMENT), 2, 1);
     segment.set_len(6).unwrap();
-    assert_eq!(verify().durable_damage, Some(damage), "a missing byte is damage");
+    assert_eq!(
+        verify().durable_damage,
+        Some(damage),
+        "a missing byte is damage"
+    );
 }
 
 #[test]
@@ -129,7 +139,8 @@ fn a_torn_or_damaged_record_ends_the_records() {
     let path = sidecar_path(Path::new(SEGMENT));
     let fs = written(&[(b"a", 1, true), (b"b", 2, true), (b"c", 3, true)]);
     let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
-    file.set_len(HEADER_BYTES as u64 + 2 * RECORD_BYTES as u64 + 31).unwrap();
+    file.set_len(HEADER_BYTES as u64 + 2 * RECORD_BYTES as u64 + 31)
+        .unwrap();
     let summary = reader(&fs).summary().unwrap();
     assert_eq!((summary.records, summary.bytes_ignored), (2, 31));
     assert_eq!(summary.durable_position, 2);

@@ -86,9 +86,12 @@ impl SidecarWriter {
             path: reader.path().to_owned(),
             source,
         };
-        let file = fs.open(reader.path(), OpenMode::ReadWrite).map_err(failed)?;
+        let file = fs
+            .open(reader.path(), OpenMode::ReadWrite)
+            .map_err(failed)?;
         // A torn record goes, so that nothing stale stands behind the next one.
-        file.set_len(record_position(summary.records)).map_err(failed)?;
+        file.set_len(record_position(summary.records))
+            .map_err(failed)?;
         let mut buffer = vec![0u8; CHECK_BYTES as usize];
         let from = summary.checked_position;
         let crc = checksum_of(segment, from, segment_bytes, &mut buffer).map_err(failed)?;
@@ -182,12 +185,12 @@ impl SidecarWriter {
     /// Declares `position`, as returned by [`Self::begin_sync`], durable. An error leaves
     /// the watermark where it was.
     pub(crate) fn finish_sync(&mut self, position: u64, unix_ms: u64) -> io::Result<()> {
-        if let Some(sealed) = self.sealed {
-            if self.checked_position + sealed.bytes == position {
-                self.append_check(sealed, unix_ms, true)?;
-                self.sealed = None;
-                return Ok(());
-            }
+        if let Some(sealed) = self.sealed
+            && self.checked_position + sealed.bytes == position
+        {
+            self.append_check(sealed, unix_ms, true)?;
+            self.sealed = None;
+            return Ok(());
         }
         if position == 0 || position > self.checked_position {
             return Ok(());

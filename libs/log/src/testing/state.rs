@@ -281,9 +281,7 @@ impl State {
         let capacity = self.capacity_bytes;
         let inode = self.inode(inode)?;
         let held = inode.allocated.max(inode.live.len() as u64);
-        let end_max = capacity.map_or(u64::MAX, |capacity| {
-            held + capacity.saturating_sub(used)
-        });
+        let end_max = capacity.map_or(u64::MAX, |capacity| held + capacity.saturating_sub(used));
         let room = end_max.saturating_sub(position).min(bytes.len() as u64) as usize;
         if room == 0 && !bytes.is_empty() {
             return Err(errno(libc::ENOSPC));
@@ -411,8 +409,7 @@ fn crash_file(inode: &mut Inode, mode: CrashMode, random: &mut TestRandom) {
     };
     let scattered = matches!(mode, CrashMode::Scattered { .. });
     for (index, change) in pending.into_iter().take(survivors).enumerate() {
-        let last_of_prefix =
-            matches!(mode, CrashMode::TornPrefix { .. }) && index + 1 == survivors;
+        let last_of_prefix = matches!(mode, CrashMode::TornPrefix { .. }) && index + 1 == survivors;
         let fate = if scattered { random.below(3) } else { 0 };
         match change {
             FileChange::Write { position, bytes } if fate == 1 || last_of_prefix => {

@@ -4,6 +4,7 @@ use crate::scan::{
     ScanEnd, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
     truncate_tail,
 };
+use crate::sidecar::has_stream_bytes;
 use crate::testing::{CrashMode, PowerLossFs, TestRandom};
 
 const SEGMENT: &str = "/d/appendonly.aof.1.incr.aof";
@@ -20,17 +21,16 @@ fn start(offset: u64) -> SegmentStart {
 
 fn set(number: u64, len: usize) -> Vec<u8> {
     let value = vec![b'v'; len];
-    let mut bytes = format!(
-        "*3\r\n$3\r\nSET\r\n$8\r\n{number:08}\r\n${len}\r\n"
-    )
-    .into_bytes();
+    let mut bytes = format!("*3\r\n$3\r\nSET\r\n$8\r\n{number:08}\r\n${len}\r\n").into_bytes();
     bytes.extend(value);
     bytes.extend(b"\r\n");
     bytes
 }
 
 fn verify(fs: &dyn Fs) -> Verification {
-    let reader = SidecarReader::open(fs, Path::new(SEGMENT)).unwrap().unwrap();
+    let reader = SidecarReader::open(fs, Path::new(SEGMENT))
+        .unwrap()
+        .unwrap();
     let file = fs.open(Path::new(SEGMENT), OpenMode::Read).unwrap();
     reader.verify(file.as_ref()).unwrap()
 }
@@ -68,6 +68,7 @@ fn offsets_exclude_the_prefix_and_a_sync_covers_what_was_written() {
     let fs = PowerLossFs::new("/d");
     let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(1000), 5).unwrap();
     assert_eq!(writer.offset(), 1000);
+    assert!(!has_stream_bytes(&fs, Path::new(SEGMENT)).unwrap());
     let syncer = writer.syncer();
     let bytes = set(1, 10);
     let end = writer.write(&bytes, 6).unwrap();
@@ -79,6 +80,8 @@ fn offsets_exclude_the_prefix_and_a_sync_covers_what_was_written() {
     let checked = verify(&fs);
     assert_eq!(checked.durable_position, writer.position());
     assert_eq!(checked.verified_position, writer.position());
+    assert!(has_stream_bytes(&fs, Path::new(SEGMENT)).unwrap());
+    assert!(!has_stream_bytes(&fs, Path::new("/d/missing")).unwrap());
     assert!(SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).is_err());
 }
 
@@ -123,8 +126,14 @@ fn a_write_that_cannot_be_cut_back_stops_the_writer() {
     let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
     fs.fail_after(0, libc::EIO);
     fs.fail_after(1, libc::EIO);
-    assert!(matches!(writer.write(b"x", 6), Err(WriteError::TailUnknown)));
-    assert!(matches!(writer.write(b"x", 6), Err(WriteError::TailUnknown)));
+    assert!(matches!(
+        writer.write(b"x", 6),
+        Err(WriteError::TailUnknown)
+    ));
+    assert!(matches!(
+        writer.write(b"x", 6),
+        Err(WriteError::TailUnknown)
+    ));
 }
 
 #[test]
@@ -181,7 +190,11 @@ fn every_durable_claim_holds_after_a_crash_at_any_point() {
             let syncer = writer.syncer();
             let mut durable = syncer.durable_offset();
             for step in 0..40u64 {
-                let len = if random.below(8) == 0 { 90_000 } else { random.below(200) };
+                let len = if random.below(8) == 0 {
+                    90_000
+                } else {
+                    random.below(200)
+                };
                 let bytes = set(step, len as usize);
                 if writer.write(&bytes, step).is_err() {
                     break;
@@ -267,5 +280,8 @@ fn syncing_from_another_thread_keeps_the_checksums_whole() {
     let file = RealFs.open(&path, OpenMode::Read).unwrap();
     let checked = reader.verify(file.as_ref()).unwrap();
     assert_eq!(checked.verified_position, checked.segment_bytes);
-    assert_eq!(reader.header().layout.offset_at(checked.durable_position), end);
+    assert_eq!(
+        reader.header().layout.offset_at(checked.durable_position),
+        end
+    );
 }
