@@ -1,0 +1,167 @@
+//! One process per role and data directory.
+//!
+//! Each role holds a write lock on a file of its own in the data directory for
+//! as long as it lives; the kernel drops it however the process ends. The lock
+//! belongs to the open file (`F_OFD_SETLK`), so no other descriptor closed by
+//! chance releases it, and it can be probed without being taken: companions
+//! see so whether their server lives, from another container too.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Who may hold a lock on a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    Server,
+    Persist,
+    Replica,
+}
+
+impl Role {
+    fn file_name(self) -> &'static str {
+        match self {
+            Role::Server => ".redrock-server.lock",
+            Role::Persist => ".redrock-persist.lock",
+            Role::Replica => ".redrock-replica.lock",
+        }
+    }
+
+    /// Where the role's lock file lies.
+    pub fn lock_path(self, data_dir: &Path) -> PathBuf {
+        data_dir.join(self.file_name())
+    }
+}
+
+/// Why the lock isn't held.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error(
+        "{} is in use by another {role:?} process{}; stop it, or choose another directory",
+        path.display(),
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Held {
+        role: Role,
+        path: PathBuf,
+        pid: Option<u32>,
+    },
+    #[error("lock {}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+}
+
+/// A held lock; dropping it releases.
+#[derive(Debug)]
+pub struct RoleLock {
+    _file: File,
+}
+
+impl RoleLock {
+    /// Takes the lock or says who has it; never waits.
+    pub fn acquire(data_dir: &Path, role: Role) -> Result<RoleLock, LockError> {
+        let path = role.lock_path(data_dir);
+        let io_error = |error| LockError::Io {
+            path: path.clone(),
+            error,
+        };
+        // The content is only for people, so nothing is cut before the lock.
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io_error)?;
+        if let Err(error) = control(&file, libc::F_OFD_SETLK, &mut whole_file_lock()) {
+            return match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EACCES) => {
+                    let pid = std::fs::read_to_string(&path).ok();
+                    let pid = pid.and_then(|pid| pid.trim().parse().ok());
+                    Err(LockError::Held {
+                        role,
+                        path: data_dir.to_owned(),
+                        pid,
+                    })
+                }
+                _ => Err(io_error(error)),
+            };
+        }
+        file.set_len(0).map_err(io_error)?;
+        writeln!(file, "{}", std::process::id()).map_err(io_error)?;
+        Ok(RoleLock { _file: file })
+    }
+}
+
+/// True if some process holds the role's lock. Takes nothing. A missing file
+/// means that nobody does.
+pub fn is_held(data_dir: &Path, role: Role) -> io::Result<bool> {
+    let file = match File::open(role.lock_path(data_dir)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut lock = whole_file_lock();
+    control(&file, libc::F_OFD_GETLK, &mut lock)?;
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+fn whole_file_lock() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+fn control(file: &File, command: libc::c_int, lock: &mut libc::flock) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the call, and both commands read and
+    // write one `flock`, which `lock` is.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, std::ptr::from_mut(lock)) };
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_told_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RoleLock::acquire(dir.path(), Role::Server).unwrap();
+        let error = RoleLock::acquire(dir.path(), Role::Server).unwrap_err();
+        let own = std::process::id();
+        assert!(
+            matches!(error, LockError::Held { pid: Some(pid), .. } if pid == own),
+            "{error}"
+        );
+        drop(lock);
+        RoleLock::acquire(dir.path(), Role::Server).unwrap();
+    }
+
+    #[test]
+    fn roles_do_not_exclude_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let _server = RoleLock::acquire(dir.path(), Role::Server).unwrap();
+        RoleLock::acquire(dir.path(), Role::Persist).unwrap();
+    }
+
+    #[test]
+    fn probing_sees_the_holder_and_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_held(dir.path(), Role::Server).unwrap());
+        let lock = RoleLock::acquire(dir.path(), Role::Server).unwrap();
+        assert!(is_held(dir.path(), Role::Server).unwrap());
+        assert!(is_held(dir.path(), Role::Server).unwrap());
+        drop(lock);
+        assert!(!is_held(dir.path(), Role::Server).unwrap());
+    }
+}
