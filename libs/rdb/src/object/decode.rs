@@ -108,7 +108,7 @@ fn check_unique<T: Hash + Eq>(elements: impl Iterator<Item = T>) -> Result<(), O
 
 /// Elements come in groups of `width`, the first of each unique.
 fn check_groups(listpack: &ListPack, width: usize) -> Result<(), ObjectError> {
-    if listpack.len() % width != 0 {
+    if !listpack.len().is_multiple_of(width) {
         return Err(Corrupt::new("incomplete last entry of a listpack", 0).into());
     }
     check_unique(listpack.iter().step_by(width).map(Text::from))

@@ -282,3 +282,26 @@ fn a_failing_sink_fails_the_file() {
     let writer = RdbWriter::new(Broken, WriterOptions::default()).unwrap();
     assert!(writer.finish().is_err());
 }
+
+proptest::proptest! {
+    #[test]
+    fn damaged_files_never_panic(
+        damage in proptest::collection::vec((9usize..400, proptest::prelude::any::<u8>()), 1..8),
+        cut in proptest::option::of(9usize..400),
+        tail: Vec<u8>,
+        normalize: bool,
+    ) {
+        let mut bytes = sample(WriterOptions::default());
+        for (at, byte) in damage {
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut);
+            bytes.extend_from_slice(&tail);
+        }
+        let options = ReaderOptions { normalize, verify_checksum: false, ..Default::default() };
+        if let Err(error) = items_of(&bytes, options) {
+            proptest::prop_assert!(error.offset <= bytes.len() as u64);
+        }
+    }
+}

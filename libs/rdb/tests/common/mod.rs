@@ -1,0 +1,154 @@
+//! What the tests of this crate share: the corpus, and content that compares
+//! whatever the encoding.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use redrock_rdb::file::{Entry, FileError, Item, RdbReader, ReaderOptions};
+use redrock_rdb::listpack::ListPack;
+use redrock_rdb::object::{ListNode, Object, StreamObject};
+
+pub(crate) mod redis;
+
+/// A file of the corpus.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) rdb: Vec<u8>,
+    pub(crate) json: String,
+}
+
+/// The corpus, or `None` with a message if it is not there. `RR_RDB_CORPUS`
+/// names its folder.
+pub(crate) fn corpus() -> Option<Vec<Case>> {
+    let folder = std::env::var_os("RR_RDB_CORPUS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/rdb-corpus"),
+        PathBuf::from,
+    );
+    let Ok(listing) = std::fs::read_dir(&folder) else {
+        eprintln!("skipped: corpus not present");
+        return None;
+    };
+    let mut cases: Vec<Case> = listing
+        .map(|file| file.expect("list the corpus").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rdb"))
+        .map(|path| Case {
+            name: path
+                .file_stem()
+                .expect("a file name")
+                .to_string_lossy()
+                .into_owned(),
+            rdb: std::fs::read(&path).expect("read a dump"),
+            json: std::fs::read_to_string(path.with_extension("json")).expect("read its content"),
+        })
+        .collect();
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(
+        cases.len() >= 20,
+        "the corpus is incomplete: {} files",
+        cases.len()
+    );
+    Some(cases)
+}
+
+/// All items of a file.
+pub(crate) fn read_items(rdb: &[u8], options: ReaderOptions) -> Result<Vec<Item>, FileError> {
+    let mut reader = RdbReader::new(rdb, options)?;
+    let mut items = Vec::new();
+    while let Some(item) = reader.next_item()? {
+        items.push(item);
+    }
+    Ok(items)
+}
+
+/// The entries of a file, each with its database.
+pub(crate) fn entries_of(items: Vec<Item>) -> Vec<(u64, Entry)> {
+    let mut database = 0;
+    let mut entries = Vec::new();
+    for item in items {
+        match item {
+            Item::SelectDb(selected) => database = selected,
+            Item::Entry(entry) => entries.push((database, entry)),
+            _ => {}
+        }
+    }
+    entries
+}
+
+/// A value without its encoding. Scores are held by their bits.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Content {
+    String(Vec<u8>),
+    List(Vec<Vec<u8>>),
+    Set(BTreeSet<Vec<u8>>),
+    ZSet(BTreeMap<Vec<u8>, f64>),
+    Hash(BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>),
+    Stream(StreamObject),
+}
+
+fn in_pairs(listpack: &ListPack) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let all: Vec<Vec<u8>> = listpack.iter().map(|value| value.to_vec()).collect();
+    all.chunks(2)
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+        .collect()
+}
+
+/// The content of `object`.
+pub(crate) fn content_of(object: Object) -> Content {
+    match object {
+        Object::String(bytes) => Content::String(bytes),
+        Object::List(nodes) => Content::List(
+            nodes
+                .into_iter()
+                .flat_map(|node| match node {
+                    ListNode::Plain(element) => vec![element],
+                    ListNode::Packed(elements) => {
+                        elements.iter().map(|value| value.to_vec()).collect()
+                    }
+                })
+                .collect(),
+        ),
+        Object::SetIntset(integers) => Content::Set(
+            integers
+                .iter()
+                .map(|value| value.to_string().into_bytes())
+                .collect(),
+        ),
+        Object::SetListpack(members) => {
+            Content::Set(members.iter().map(|value| value.to_vec()).collect())
+        }
+        Object::Set(members) => Content::Set(members.into_iter().collect()),
+        Object::ZSetListpack(members) => Content::ZSet(
+            in_pairs(&members)
+                .into_iter()
+                .map(|(member, score)| {
+                    (
+                        member,
+                        String::from_utf8(score).unwrap().parse().expect("a score"),
+                    )
+                })
+                .collect(),
+        ),
+        Object::ZSet(members) => Content::ZSet(members.into_iter().collect()),
+        Object::HashListpack(pairs) => Content::Hash(
+            in_pairs(&pairs)
+                .into_iter()
+                .map(|(field, value)| (field, (value, None)))
+                .collect(),
+        ),
+        Object::Hash(pairs) => Content::Hash(
+            pairs
+                .into_iter()
+                .map(|(field, value)| (field, (value, None)))
+                .collect(),
+        ),
+        Object::HashTtl(fields) => Content::Hash(
+            fields
+                .into_iter()
+                .map(|(field, value, at)| (field, (value, at)))
+                .collect(),
+        ),
+        Object::Stream(stream) => Content::Stream(stream),
+    }
+}
