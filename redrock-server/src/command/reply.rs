@@ -163,10 +163,10 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A double: RESP3 `,`, RESP2 a bulk string, with the shortest digits that read back
-    /// (Redis 7.0's `%.17g` prints more; [`crate::value::number::format_double`] decides).
+    /// A double: RESP3 `,`, RESP2 a bulk string, in Redis 7.2's text (7.0's `%.17g` has more
+    /// digits; see [`crate::value::number`]).
     pub fn double(&mut self, value: f64) {
-        let text = crate::value::number::format_double(value);
+        let text = crate::value::number::double_text(value);
         if self.resp3 {
             self.out.push(b',');
             self.out.extend_from_slice(text.as_bytes());

@@ -1,11 +1,12 @@
 //! Numbers as text, with Redis's rules.
 //!
-//! Doubles are written as Redis 7.2 writes them: integers plainly, anything else with the
-//! shortest digits that read back to the same double. Redis 7.0 writes `%.17g` instead
+//! Doubles are written as Redis 7.2 writes them: integers plainly, anything else with few digits
+//! that read back to the same double ([`grisu`]). Redis 7.0 writes `%.17g` instead
 //! (`0.10000000000000001` for 0.1): [`format_g17`] does that, and dataset digests need it still.
 //! INCRBYFLOAT and HINCRBYFLOAT calculate with C's `long double`: [`long_double`].
 
 mod big;
+mod grisu;
 pub mod long_double;
 
 pub use long_double::LongDouble;
@@ -111,7 +112,7 @@ impl PartialEq<str> for DoubleText {
 }
 
 /// Formats a double as Redis 7.2's `d2string`: `nan`, `inf`, `-0`, integers up to 2^62 without
-/// an exponent, else the shortest digits in the notation that [`push_scaled`] chooses.
+/// an exponent, else [`grisu`]'s digits in the notation that [`push_scaled`] chooses.
 pub fn double_text(value: f64) -> DoubleText {
     let mut text = DoubleText::empty();
     if value.is_nan() {
@@ -123,7 +124,7 @@ pub fn double_text(value: f64) -> DoubleText {
     } else if value.fract() == 0.0 && value.abs() <= (i64::MAX / 2) as f64 {
         text.push(itoa::Buffer::new().format(value as i64).as_bytes());
     } else {
-        push_shortest(&mut text, value);
+        push_digits(&mut text, value);
     }
     text
 }
@@ -133,28 +134,12 @@ pub fn format_double(value: f64) -> String {
     double_text(value).as_str().to_owned()
 }
 
-/// Decimal digits and the exponent of the first one, from `{:e}` text such as `-1.25e-7`.
-fn split_scientific(text: &DoubleText) -> (DoubleText, i32) {
-    let mut digits = DoubleText::empty();
-    let mut parts = text.as_bytes().split(|&b| b == b'e');
-    for byte in parts.next().unwrap_or_default() {
-        if byte.is_ascii_digit() {
-            digits.push(&[*byte]);
-        }
-    }
-    let exponent = parts.next().and_then(|e| std::str::from_utf8(e).ok()?.parse().ok());
-    (digits, exponent.unwrap_or(0))
-}
-
-fn push_shortest(text: &mut DoubleText, value: f64) {
-    let mut scientific = DoubleText::empty();
-    // Writing into the fixed buffer cannot fail, and it is long enough for 17 digits.
-    let _ = write!(scientific, "{value:e}");
-    let (digits, exponent) = split_scientific(&scientific);
+fn push_digits(text: &mut DoubleText, value: f64) {
+    let digits = grisu::digits(value);
     if value < 0.0 {
         text.push(b"-");
     }
-    push_scaled(text, digits.as_bytes(), exponent);
+    push_scaled(text, digits.as_bytes(), digits.exponent());
 }
 
 /// Writes `d.ddd × 10^exponent` in the notation of Redis's `fpconv_dtoa`: up to seven zeros are
@@ -191,6 +176,19 @@ fn push_mantissa(text: &mut DoubleText, digits: &[u8]) {
         text.push(b".");
         text.push(rest);
     }
+}
+
+/// Decimal digits and the exponent of the first one, from `{:e}` text such as `-1.25e-7`.
+fn split_scientific(text: &DoubleText) -> (DoubleText, i32) {
+    let mut digits = DoubleText::empty();
+    let mut parts = text.as_bytes().split(|&b| b == b'e');
+    for byte in parts.next().unwrap_or_default() {
+        if byte.is_ascii_digit() {
+            digits.push(&[*byte]);
+        }
+    }
+    let exponent = parts.next().and_then(|e| std::str::from_utf8(e).ok()?.parse().ok());
+    (digits, exponent.unwrap_or(0))
 }
 
 /// Formats a double as C's `%.17g`: 17 significant digits without trailing zeros. Redis 7.0's
@@ -322,6 +320,10 @@ mod tests {
             (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
             (12345678901234567890.0, "12345678901234567000"),
+            // Not the shortest digits, but Redis's.
+            (2906443722.43908, "2.9064437224390802e+9"),
+            (867113.11348, "8.671131134800001e+5"),
+            (397.1603779170471, "397.16037791704707"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
             (f64::NAN, "nan"),

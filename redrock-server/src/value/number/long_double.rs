@@ -140,6 +140,14 @@ impl LongDouble {
         Some(Unrounded { negative, infinite: false, mantissa, inexact, exponent })
     }
 
+    pub(super) fn mantissa(self) -> u64 {
+        self.mantissa
+    }
+
+    pub(super) fn exponent(self) -> i32 {
+        self.exponent
+    }
+
     /// Whether the value is no infinity.
     pub fn is_finite(self) -> bool {
         !self.infinite
