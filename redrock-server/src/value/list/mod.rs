@@ -11,7 +11,6 @@ mod quick;
 #[cfg(test)]
 mod tests;
 
-pub use encode::Part;
 pub use fill::set_plain_bytes_min;
 
 use crate::value::Limits;
