@@ -118,6 +118,9 @@ pub struct Db<'a> {
     now_ms: i64,
     /// False for `CLIENT NO-TOUCH` and for OBJECT, DEBUG and the like.
     pub touch: bool,
+    /// Cold values are read under the locks instead of failing with [`CommandError::Cold`]: EXEC
+    /// and scripts, which can't be run again once they have changed something.
+    pub blocking_reads: bool,
     /// What the command changed so far.
     pub effect: &'a mut Effect,
 }
@@ -131,7 +134,7 @@ impl<'a> Db<'a> {
         index: usize,
         now_ms: i64,
     ) -> Self {
-        Self { keyspace, notifier, index, now_ms, touch: true, effect }
+        Self { keyspace, notifier, index, now_ms, touch: true, blocking_reads: false, effect }
     }
 
     /// The same keyspace with another database selected.
@@ -142,6 +145,7 @@ impl<'a> Db<'a> {
             index,
             now_ms: self.now_ms,
             touch: self.touch,
+            blocking_reads: self.blocking_reads,
             effect: self.effect,
         }
     }
@@ -185,23 +189,48 @@ impl<'a> Db<'a> {
 
     // ----- looking ---------------------------------------------------------------------------
 
-    /// Finds an entry, deleting it first if it has expired and this server may.
-    fn entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
-        let database = &mut self.keyspace.databases[self.index];
-        let expire = database.table.find(hash, key)?.expire();
-        if let Some(ms) = expire
+    /// Finds an entry, deleting it first if it has expired and this server may. A key that may
+    /// be in the tier and has no entry is [`CommandError::Cold`].
+    fn entry(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+        let database = &self.keyspace.databases[self.index];
+        let Some(entry) = database.table.find(hash, key) else {
+            if !self.keyspace.may_be_cold(self.index, hash, key) {
+                return Ok(None);
+            }
+            return self.entry_unknown(hash, key);
+        };
+        if let Some(ms) = entry.expire()
             && ms <= self.now_ms
         {
             match self.keyspace.expire_mode {
                 ExpireMode::Ignore => {}
-                ExpireMode::Hide => return None,
+                ExpireMode::Hide => return Ok(None),
                 ExpireMode::Delete => {
                     self.expire_now(hash, key);
-                    return None;
+                    return Ok(None);
                 }
             }
         }
-        self.keyspace.databases[self.index].table.find_mut(hash, key)
+        Ok(self.keyspace.databases[self.index].table.find_mut(hash, key))
+    }
+
+    /// The tier must be asked: the command waits, or (in EXEC and scripts) reads now.
+    fn entry_unknown(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+        self.cold(key)?;
+        match self.keyspace.databases[self.index].table.find(hash, key) {
+            Some(_) => self.entry(hash, key),
+            None => Ok(None),
+        }
+    }
+
+    /// A value must come from the tier: fails with [`CommandError::Cold`], or reads it now where
+    /// waiting is not possible any more.
+    fn cold(&mut self, key: &[u8]) -> CommandResult {
+        if !self.blocking_reads {
+            return Err(CommandError::Cold(key.to_vec()));
+        }
+        let read = self.keyspace.load_blocking(self.index, key);
+        read.map_err(|error| CommandError::text(format!("ERR {error}")))
     }
 
     fn expire_now(&mut self, hash: KeyHash, key: &[u8]) {
@@ -227,7 +256,10 @@ impl<'a> Db<'a> {
     fn touch_entry(entry: &mut Entry, access: &super::access::AccessPolicy) {
         let touched = access.touched(entry.access());
         entry.set_access(touched);
-        if entry.is_on_probation() {
+        // The first touch is that of the command that waited for the load; the second promotes.
+        if entry.is_fresh() {
+            entry.set_fresh(false);
+        } else if entry.is_on_probation() {
             entry.set_probation(false);
         }
     }
@@ -237,33 +269,35 @@ impl<'a> Db<'a> {
         let hash = self.hash(key);
         let touch = self.touch;
         let access = self.keyspace.access;
-        if self.entry(hash, key).is_none() {
+        if self.entry(hash, key)?.is_none() {
             self.keyspace.stats.misses += 1;
             self.notifier.notify(Class::KEY_MISS, "keymiss", key, self.index);
             return Ok(None);
         }
         self.keyspace.stats.hits += 1;
+        self.resident(hash, key)?;
         let database = &mut self.keyspace.databases[self.index];
         let Some(entry) = database.table.find_mut(hash, key) else { return Ok(None) };
         if touch {
             Self::touch_entry(entry, &access);
         }
-        match entry.value() {
-            Some(value) => Ok(Some(value)),
-            None => Err(CommandError::Cold(key.to_vec())),
-        }
+        Ok(entry.value())
+    }
+
+    /// Makes sure that an existing entry has its value.
+    fn resident(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult {
+        let stub = self.database().table.find(hash, key).is_some_and(Entry::is_stub);
+        if stub { self.cold(key) } else { Ok(()) }
     }
 
     /// Looks a value up without counting or recording anything.
     pub fn peek(&mut self, key: &[u8]) -> CommandResult<Option<ValueRef<'_>>> {
         let hash = self.hash(key);
-        match self.entry(hash, key).map(|entry| &*entry) {
-            None => Ok(None),
-            Some(entry) => match entry.value() {
-                Some(value) => Ok(Some(value)),
-                None => Err(CommandError::Cold(key.to_vec())),
-            },
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
         }
+        self.resident(hash, key)?;
+        Ok(self.database().table.find(hash, key).and_then(Entry::value))
     }
 
     /// Looks a collection up for reading. `-WRONGTYPE` if it is of another type.
@@ -287,7 +321,7 @@ impl<'a> Db<'a> {
     /// Whether the key exists, with type and expiry; needs no value in memory.
     pub fn presence(&mut self, key: &[u8]) -> CommandResult<Option<Presence>> {
         let hash = self.hash(key);
-        Ok(self.entry(hash, key).map(|entry| Presence {
+        Ok(self.entry(hash, key)?.map(|entry| Presence {
             object_type: entry.object_type(),
             expire: entry.expire(),
             cold: entry.is_stub(),
@@ -303,7 +337,7 @@ impl<'a> Db<'a> {
     pub fn access(&mut self, key: &[u8]) -> Option<(u32, u32)> {
         let policy = self.keyspace.access;
         let hash = self.hash(key);
-        let access = self.entry(hash, key)?.access();
+        let access = self.entry(hash, key).ok()??.access();
         Some((policy.idle_seconds(access), policy.decayed(access)))
     }
 
@@ -311,7 +345,7 @@ impl<'a> Db<'a> {
     pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u64>, freq: Option<u8>) {
         let policy = self.keyspace.access;
         let hash = self.hash(key);
-        let Some(entry) = self.entry(hash, key) else { return };
+        let Ok(Some(entry)) = self.entry(hash, key) else { return };
         if let Some(idle) = idle_seconds
             && !policy.lfu
         {
@@ -326,38 +360,34 @@ impl<'a> Db<'a> {
     }
 
     /// Records an access (TOUCH).
-    pub fn touch_key(&mut self, key: &[u8]) -> bool {
+    pub fn touch_key(&mut self, key: &[u8]) -> CommandResult<bool> {
         let access = self.keyspace.access;
         let hash = self.hash(key);
-        match self.entry(hash, key) {
-            Some(entry) => {
-                Self::touch_entry(entry, &access);
-                true
-            }
-            None => false,
-        }
+        let found = self.entry(hash, key)?;
+        Ok(found.is_some_and(|entry| {
+            Self::touch_entry(entry, &access);
+            true
+        }))
     }
 
     /// Memory of a key in bytes, its entry and value (MEMORY USAGE).
     pub fn memory_bytes(&mut self, key: &[u8]) -> CommandResult<Option<usize>> {
         let hash = self.hash(key);
-        Ok(self.entry(hash, key).map(|entry| entry.memory_bytes() + 8))
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.resident(hash, key)?;
+        Ok(self.database().table.find(hash, key).map(|entry| entry.memory_bytes() + 8))
     }
 
     // ----- changing --------------------------------------------------------------------------
 
-    /// The one gate before an existing entry's value or expiry changes or the entry goes:
-    /// the snapshot's pre-image, and the step from clean to dirty.
-    fn before_change(_keyspace_epoch: u32, entry: &mut Entry) {
-        entry.set_dirty(true);
-    }
-
-    fn entry_for_change(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
-        self.entry(hash, key)?;
-        let epoch = self.keyspace.epoch;
-        let entry = self.keyspace.databases[self.index].table.find_mut(hash, key)?;
-        Self::before_change(epoch, entry);
-        Some(entry)
+    fn entry_for_change(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.keyspace.before_change(self.index, hash, key);
+        Ok(self.keyspace.databases[self.index].table.find_mut(hash, key))
     }
 
     fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
@@ -368,18 +398,22 @@ impl<'a> Db<'a> {
         let database = self.database_mut();
         database.keys += 1;
         database.expires += u64::from(has_expire);
-        database.table.insert(hash, entry);
+        let key = self.keyspace.tiering.is_some().then(|| entry.key().to_vec());
+        self.database_mut().table.insert(hash, entry);
+        if let Some(key) = key {
+            self.keyspace.note_inserted(self.index, hash, &key);
+        }
     }
 
     /// Gives a key a new value of any type. Existing expiry as `expiry` says.
-    fn put(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry) {
+    fn put(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry) -> CommandResult {
         let hash = self.hash(key);
         let access = self.keyspace.access;
-        let now_expire = match self.entry_for_change(hash, key) {
+        let now_expire = match self.entry_for_change(hash, key)? {
             None => {
                 let expire = if let Expiry::At(ms) = expiry { Some(ms) } else { None };
                 self.insert(hash, Entry::new(key, value, expire));
-                return;
+                return Ok(());
             }
             Some(entry) => {
                 let before = entry.expire();
@@ -402,6 +436,7 @@ impl<'a> Db<'a> {
             }
         };
         self.expire_changed(hash, now_expire.0, now_expire.1);
+        Ok(())
     }
 
     fn expire_changed(&mut self, hash: KeyHash, before: Option<i64>, after: Option<i64>) {
@@ -417,30 +452,35 @@ impl<'a> Db<'a> {
     }
 
     /// Sets a string; it is stored as an integer where its bytes are one.
-    pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) {
+    pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) -> CommandResult {
         let int = if bytes.len() <= 20 { parse_i64(bytes) } else { None };
         match int {
             Some(n) => self.put(key, NewValue::Int(n), expiry),
             None if bytes.len() <= INLINE_BYTES_MAX => {
-                self.put(key, NewValue::Inline(bytes), expiry);
+                self.put(key, NewValue::Inline(bytes), expiry)
             }
             None => {
                 let object = Arc::new(Object::Raw(bytes.to_vec()));
-                self.put(key, NewValue::Heap(object), expiry);
+                self.put(key, NewValue::Heap(object), expiry)
             }
         }
     }
 
     /// Sets an integer string.
-    pub fn set_int(&mut self, key: &[u8], n: i64, expiry: Expiry) {
-        self.put(key, NewValue::Int(n), expiry);
+    pub fn set_int(&mut self, key: &[u8], n: i64, expiry: Expiry) -> CommandResult {
+        self.put(key, NewValue::Int(n), expiry)
     }
 
     /// Sets any object, replacing whatever the key held. Strings are stored as `set_string` does.
-    pub fn set_object(&mut self, key: &[u8], object: Object, expiry: Expiry) {
+    pub fn set_object(
+        &mut self,
+        key: &[u8],
+        object: Object,
+        expiry: Expiry,
+    ) -> CommandResult {
         match object {
             Object::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
-                self.set_string(key, &bytes, expiry);
+                self.set_string(key, &bytes, expiry)
             }
             other => self.put(key, NewValue::Heap(Arc::new(other)), expiry),
         }
@@ -450,7 +490,7 @@ impl<'a> Db<'a> {
     /// Its encoding is `raw` from now on.
     pub fn string_mut(&mut self, key: &[u8]) -> CommandResult<&mut Vec<u8>> {
         let hash = self.hash(key);
-        let on_heap = self.entry(hash, key).is_some_and(|entry| entry.share().is_some());
+        let on_heap = self.entry(hash, key)?.is_some_and(|entry| entry.share().is_some());
         match self.read_string_untouched(key)? {
             None => {
                 let object = Arc::new(Object::Raw(Vec::new()));
@@ -459,7 +499,7 @@ impl<'a> Db<'a> {
             Some(_) if on_heap => {}
             Some(text) => {
                 let bytes = text.to_vec();
-                let Some(entry) = self.entry_for_change(hash, key) else {
+                let Some(entry) = self.entry_for_change(hash, key)? else {
                     return Err(CommandError::NoSuchKey);
                 };
                 if entry.object_mut().is_none() {
@@ -488,12 +528,9 @@ impl<'a> Db<'a> {
     fn object_for_change(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Object>> {
         let touch = self.touch;
         let access = self.keyspace.access;
-        let Some(entry) = self.entry_for_change(hash, key) else { return Ok(None) };
+        let Some(entry) = self.entry_for_change(hash, key)? else { return Ok(None) };
         if touch {
             Self::touch_entry(entry, &access);
-        }
-        if entry.is_stub() {
-            return Err(CommandError::Cold(key.to_vec()));
         }
         if entry.is_shared()
             && let Some(object) = entry.share()
@@ -556,9 +593,8 @@ impl<'a> Db<'a> {
     }
 
     fn remove_entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        let epoch = self.keyspace.epoch;
+        self.keyspace.before_change(self.index, hash, key);
         let database = &mut self.keyspace.databases[self.index];
-        Self::before_change(epoch, database.table.find_mut(hash, key)?);
         let entry = database.table.remove(hash, key)?;
         database.keys -= 1;
         database.expires -= u64::from(entry.has_expire());
@@ -568,7 +604,7 @@ impl<'a> Db<'a> {
     /// Deletes a key; false if there was none. Needs no value in memory. The caller notifies.
     pub fn remove(&mut self, key: &[u8]) -> CommandResult<bool> {
         let hash = self.hash(key);
-        if self.entry(hash, key).is_none() {
+        if self.entry(hash, key)?.is_none() {
             return Ok(false);
         }
         Ok(self.remove_entry(hash, key).is_some())
@@ -587,10 +623,14 @@ impl<'a> Db<'a> {
     /// An independent copy of a value with its expiry (COPY, DUMP).
     pub fn copy_of(&mut self, key: &[u8]) -> CommandResult<Option<(Object, Option<i64>)>> {
         let hash = self.hash(key);
-        let Some(entry) = self.entry(hash, key) else { return Ok(None) };
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.resident(hash, key)?;
+        let Some(entry) = self.database().table.find(hash, key) else { return Ok(None) };
         let expire = entry.expire();
         let object = match (entry.value(), entry.share()) {
-            (None, _) => return Err(CommandError::Cold(key.to_vec())),
+            (None, _) => return Ok(None),
             (Some(_), Some(shared)) => (*shared).clone(),
             (Some(ValueRef::Int(n)), None) => {
                 Object::Raw(itoa::Buffer::new().format(n).as_bytes().to_vec())
@@ -604,12 +644,22 @@ impl<'a> Db<'a> {
     /// Sets or removes the expiry of an existing key, cold or not; false if there is none.
     pub fn set_expire(&mut self, key: &[u8], expire: Option<i64>) -> CommandResult<bool> {
         let hash = self.hash(key);
-        let Some(entry) = self.entry_for_change(hash, key) else { return Ok(false) };
-        let before = entry.expire();
-        match (before, expire) {
-            (Some(_), Some(ms)) => entry.replace_expire(ms),
-            (None, None) => {}
-            _ => *entry = entry.with_expire(expire),
+        let (clean, before) = match self.entry(hash, key)? {
+            None => return Ok(false),
+            Some(entry) => (!entry.is_dirty(), entry.expire()),
+        };
+        if clean {
+            // The value stays as it is in the tier; only the small record beside it changes.
+            self.keyspace.tier_set_expire(self.index, hash, key, before, expire);
+        } else {
+            self.keyspace.before_change(self.index, hash, key);
+        }
+        if let Some(entry) = self.database_mut().table.find_mut(hash, key) {
+            match (before, expire) {
+                (Some(_), Some(ms)) => entry.replace_expire(ms),
+                (None, None) => {}
+                _ => *entry = entry.with_expire(expire),
+            }
         }
         self.expire_changed(hash, before, expire);
         Ok(true)

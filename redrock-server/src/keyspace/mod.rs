@@ -8,10 +8,13 @@
 //! the tier says. A change of a clean entry therefore always queues a tier delete first.
 
 pub mod access;
+pub mod cold;
 pub mod db;
 pub mod hot;
 pub mod locks;
 pub mod position;
+pub mod snapshot;
+pub mod tiering;
 pub mod watch;
 
 use hot::HotTable;
@@ -44,6 +47,10 @@ pub struct Keyspace {
     next_generation: u32,
     /// Number of the newest snapshot cut; entries are stamped with it.
     epoch: u32,
+    /// Values on disk; `None` with the feature off.
+    pub tiering: Option<Box<tiering::Tiering>>,
+    /// The snapshot that is being taken.
+    pub snapshot: Option<Box<snapshot::ActiveSnapshot>>,
     /// How accesses are recorded (LRU clock or LFU counter).
     pub access: access::AccessPolicy,
     /// Keys that clients WATCH.
@@ -92,6 +99,8 @@ impl Keyspace {
             next_generation: databases.len() as u32,
             databases,
             epoch: 1,
+            tiering: None,
+            snapshot: None,
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
             stats: KeyspaceStats::default(),

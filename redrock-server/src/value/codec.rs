@@ -1,1 +1,94 @@
-//! Values to and from RDB object encoding (I3).
+//! Values to and from RDB object encoding (I3): a record is the type byte, then the payload.
+
+use super::list::{self, List};
+use super::stream::Stream;
+use super::{Limits, Object, ValueRef};
+use crate::keyspace::hot::entry::{INLINE_BYTES_MAX, NewValue};
+use redrock_rdb::number::parse_i64;
+use redrock_rdb::object::{self, ListNode, ObjectError, encode as rdb, types};
+use std::sync::Arc;
+
+/// A value read from a record, ready for an entry.
+#[derive(Debug)]
+pub enum Decoded {
+    /// An integer string.
+    Int(i64),
+    /// A string short enough for its entry.
+    Inline(Vec<u8>),
+    /// Anything else.
+    Heap(Arc<Object>),
+}
+
+impl Decoded {
+    /// As [`NewValue`] wants it.
+    pub fn as_new_value(&self) -> NewValue<'_> {
+        match self {
+            Self::Int(n) => NewValue::Int(*n),
+            Self::Inline(bytes) => NewValue::Inline(bytes),
+            Self::Heap(object) => NewValue::Heap(object.clone()),
+        }
+    }
+
+    fn string(bytes: Vec<u8>) -> Self {
+        match if bytes.len() <= 20 { parse_i64(&bytes) } else { None } {
+            Some(n) => Self::Int(n),
+            None if bytes.len() <= INLINE_BYTES_MAX => Self::Inline(bytes),
+            None => Self::Heap(Arc::new(Object::Raw(bytes))),
+        }
+    }
+}
+
+/// Appends a value's record: type byte and superset payload.
+pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    let type_at = out.len();
+    out.push(types::STRING);
+    let type_byte = match value {
+        ValueRef::Int(n) => {
+            rdb::string(out, itoa::Buffer::new().format(n).as_bytes());
+            types::STRING
+        }
+        ValueRef::Str(bytes) => {
+            rdb::string(out, bytes);
+            types::STRING
+        }
+        ValueRef::List(list) => list.encode(out),
+        ValueRef::ZSet(zset) => zset.encode(out),
+        ValueRef::Set(_) | ValueRef::Hash(_) => types::STRING, // the encoders arrive with their types
+        ValueRef::Stream(stream) => {
+            out.extend_from_slice(&stream.payload);
+            stream.type_byte
+        }
+    };
+    out[type_at] = type_byte;
+}
+
+/// Reads a record that [`encode`] wrote.
+pub fn decode(record: &[u8]) -> Result<Decoded, ObjectError> {
+    let (type_byte, payload) = record.split_first().unwrap_or((&types::STRING, &[]));
+    decode_payload(*type_byte, payload, &Limits::default())
+}
+
+/// Reads any RDB value: a record of ours, a file's, a RESTORE's.
+pub fn decode_payload(
+    type_byte: u8,
+    payload: &[u8],
+    limits: &Limits,
+) -> Result<Decoded, ObjectError> {
+    let object = match object::decode(type_byte, payload)? {
+        object::Object::String(bytes) => return Ok(Decoded::string(bytes)),
+        object::Object::List(nodes) => {
+            let parts = nodes.into_iter().map(|node| match node {
+                ListNode::Plain(bytes) => list::Part::Plain(bytes.into()),
+                ListNode::Packed(pack) => list::Part::Pack(pack),
+            });
+            Object::List(List::from_parts(parts, limits))
+        }
+        object::Object::Stream(stream) => {
+            let mut payload = Vec::new();
+            stream.encode(&mut payload);
+            Object::Stream(Stream { type_byte: types::STREAM_LISTPACKS_3, payload })
+        }
+        other => super::convert::collection(other, limits)?,
+    };
+    Ok(Decoded::Heap(Arc::new(object)))
+}

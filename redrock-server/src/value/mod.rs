@@ -6,6 +6,7 @@
 //! entry itself.
 
 pub mod codec;
+pub mod convert;
 pub mod hash;
 pub mod list;
 pub mod number;

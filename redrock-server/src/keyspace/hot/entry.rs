@@ -38,6 +38,7 @@ const FLAG_EXPIRE: u32 = 1 << 2;
 const FLAG_DIRTY: u32 = 1 << 3;
 const FLAG_IN_FLIGHT: u32 = 1 << 4;
 const FLAG_PROBATION: u32 = 1 << 5;
+const FLAG_FRESH: u32 = 1 << 6;
 const ACCESS_SHIFT: u32 = 8;
 
 /// The value to build an entry from.
@@ -224,6 +225,16 @@ impl Entry {
         self.set_flag(FLAG_PROBATION, on);
     }
 
+    /// Whether the value was read from the tier and not touched at all yet.
+    pub fn is_fresh(&self) -> bool {
+        self.flags() & FLAG_FRESH != 0
+    }
+
+    /// Sets or ends freshness.
+    pub fn set_fresh(&mut self, on: bool) {
+        self.set_flag(FLAG_FRESH, on);
+    }
+
     /// 24 bits of LRU clock or LFU counter.
     pub fn access(&self) -> u32 {
         self.read_u32(0) >> ACCESS_SHIFT
@@ -273,7 +284,7 @@ impl Entry {
 
     /// Takes over access data, flags of state and epoch of the entry that this one replaces.
     pub fn inherit(&mut self, old: &Self) {
-        const KEPT: u32 = FLAG_DIRTY | FLAG_IN_FLIGHT | FLAG_PROBATION;
+        const KEPT: u32 = FLAG_DIRTY | FLAG_IN_FLIGHT | FLAG_PROBATION | FLAG_FRESH;
         let word = self.flags() & !KEPT | old.flags() & KEPT | old.access() << ACCESS_SHIFT;
         self.write_u32(0, word);
         self.set_epoch(old.epoch());

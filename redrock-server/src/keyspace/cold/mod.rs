@@ -1,0 +1,378 @@
+//! The cold tier: values in RocksDB. Knows nothing of hot entries, commands or snapshots' rules.
+//!
+//! Never durable state: [`ColdStore::open`] wipes what is there. Only the queue's one applier
+//! thread writes; any thread reads.
+
+pub mod key;
+pub mod options;
+
+use key::{PREFIX_BYTES, TierKey, expire_index_key, position_prefix, split};
+use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
+use rocksdb::{
+    BoundColumnFamily, Cache, DBWithThreadMode, IteratorMode, MultiThreaded, ReadOptions,
+    WriteBatch, checkpoint::Checkpoint,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+type Database = DBWithThreadMode<MultiThreaded>;
+
+/// A failure of the tier.
+#[derive(Debug, thiserror::Error)]
+pub enum ColdError {
+    /// RocksDB's own error.
+    #[error("{action}: {source}")]
+    Storage {
+        /// What was attempted.
+        action: &'static str,
+        /// RocksDB's error.
+        source: rocksdb::Error,
+    },
+    /// The folder isn't ours to wipe.
+    #[error(
+        "the tier folder {0} is not empty and has no {MARKER} file: it may hold something else. \
+         Point rockdbdir at an empty folder"
+    )]
+    Foreign(PathBuf),
+    /// A file operation failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A column family is missing.
+    #[error("the tier has no column family {0}")]
+    NoFamily(&'static str),
+}
+
+/// File that marks a folder as a tier, which may be wiped.
+pub const MARKER: &str = "REDROCK_TIER";
+const MARKER_TEXT: &str = "This folder is RedRock's spill tier: values that did not fit into \
+memory.\nIt is rebuilt at every start from the append-only file or the RDB file,\nand it is NOT \
+a backup: copying it saves nothing. See the README.\n";
+const DATABASE_DIR: &str = "db";
+
+/// What was read for one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColdValue {
+    /// RDB type byte and payload.
+    pub record: Vec<u8>,
+    /// Expiry, unix ms.
+    pub expire: Option<i64>,
+}
+
+/// Counters for INFO and tests.
+#[derive(Debug, Default)]
+pub struct ColdStats {
+    /// Keys looked up with disk reads allowed.
+    pub reads: AtomicU64,
+    /// Filter questions (no disk read).
+    pub filter_checks: AtomicU64,
+    /// Records written.
+    pub puts: AtomicU64,
+    /// Records deleted.
+    pub deletes: AtomicU64,
+    /// Bytes of records written, before compression.
+    pub put_bytes: AtomicU64,
+}
+
+/// See the module.
+pub struct ColdStore {
+    db: Database,
+    path: PathBuf,
+    cache: Cache,
+    /// Counters.
+    pub stats: ColdStats,
+}
+
+impl std::fmt::Debug for ColdStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ColdStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn storage(action: &'static str) -> impl FnOnce(rocksdb::Error) -> ColdError {
+    move |source| ColdError::Storage { action, source }
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ColdError {
+    let path = path.to_owned();
+    move |source| ColdError::Io { action, path, source }
+}
+
+/// Wipes a tier folder, or refuses one that isn't ours. The caller holds the data directory's
+/// lock and the port.
+fn prepare_folder(path: &Path) -> Result<(), ColdError> {
+    std::fs::create_dir_all(path).map_err(io("create", path))?;
+    let marker = path.join(MARKER);
+    let mut entries = std::fs::read_dir(path).map_err(io("read", path))?;
+    if entries.next().is_some() && !marker.exists() {
+        return Err(ColdError::Foreign(path.to_owned()));
+    }
+    std::fs::write(&marker, MARKER_TEXT).map_err(io("write", &marker))?;
+    for entry in std::fs::read_dir(path).map_err(io("read", path))? {
+        let entry = entry.map_err(io("read", path))?.path();
+        if entry != marker {
+            let removed = if entry.is_dir() {
+                std::fs::remove_dir_all(&entry)
+            } else {
+                std::fs::remove_file(&entry)
+            };
+            removed.map_err(io("remove", &entry))?;
+        }
+    }
+    Ok(())
+}
+
+impl ColdStore {
+    /// Opens an empty tier in `path`, wiping what an earlier run left there.
+    pub fn open(path: &Path, budget: ColdBudget) -> Result<Self, ColdError> {
+        prepare_folder(path)?;
+        let cache = Cache::new_hyper_clock_cache(budget.cache_bytes, 4 << 10);
+        let db = Database::open_cf_descriptors(
+            &options::database(budget, &cache),
+            path.join(DATABASE_DIR),
+            options::families(budget, &cache),
+        )
+        .map_err(storage("open the tier"))?;
+        Ok(Self { db, path: path.to_owned(), cache, stats: ColdStats::default() })
+    }
+
+    fn family(&self, name: &'static str) -> Result<Arc<BoundColumnFamily<'_>>, ColdError> {
+        self.db.cf_handle(name).ok_or(ColdError::NoFamily(name))
+    }
+
+    /// Whether a key may be there, by the filters in memory alone: false is certain. Errs
+    /// towards true.
+    pub fn may_contain(&self, key: &TierKey) -> bool {
+        self.stats.filter_checks.fetch_add(1, Ordering::Relaxed);
+        match self.family(VALUES) {
+            Ok(family) => self.db.key_may_exist_cf(&family, key.as_bytes()),
+            Err(_) => true,
+        }
+    }
+
+    /// Reads one key.
+    pub fn get(&self, key: &TierKey) -> Result<Option<ColdValue>, ColdError> {
+        Ok(self.get_many(std::slice::from_ref(key))?.pop().flatten())
+    }
+
+    /// Reads several keys with their expiries, in the order given.
+    pub fn get_many(&self, keys: &[TierKey]) -> Result<Vec<Option<ColdValue>>, ColdError> {
+        self.stats.reads.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        let values = self.family(VALUES)?;
+        let expires = self.family(EXPIRES)?;
+        let records = self.db.batched_multi_get_cf(&values, keys.iter().map(TierKey::as_bytes), false);
+        let mut out = Vec::with_capacity(keys.len());
+        for (key, record) in keys.iter().zip(records) {
+            let Some(record) = record.map_err(storage("read the tier"))? else {
+                out.push(None);
+                continue;
+            };
+            let expire = self
+                .db
+                .get_pinned_cf(&expires, key.as_bytes())
+                .map_err(storage("read the tier"))?
+                .and_then(|bytes| Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
+            out.push(Some(ColdValue { record: record.to_vec(), expire }));
+        }
+        Ok(out)
+    }
+
+    /// Applies one batch without a write-ahead log.
+    pub fn apply(&self, batch: ColdBatch) -> Result<(), ColdError> {
+        self.stats.puts.fetch_add(batch.puts, Ordering::Relaxed);
+        self.stats.deletes.fetch_add(batch.deletes, Ordering::Relaxed);
+        self.stats.put_bytes.fetch_add(batch.put_bytes, Ordering::Relaxed);
+        self.db.write_without_wal(batch.batch).map_err(storage("write the tier"))
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> ColdBatch {
+        ColdBatch { batch: WriteBatch::default(), puts: 0, deletes: 0, put_bytes: 0 }
+    }
+
+    /// Adds a record to a batch.
+    pub fn put(
+        &self,
+        batch: &mut ColdBatch,
+        key: &TierKey,
+        record: &[u8],
+        expire: Option<i64>,
+    ) -> Result<(), ColdError> {
+        batch.batch.put_cf(&self.family(VALUES)?, key.as_bytes(), record);
+        batch.puts += 1;
+        batch.put_bytes += record.len() as u64;
+        if let Some(ms) = expire {
+            self.set_expire(batch, key, None, Some(ms))?;
+        }
+        Ok(())
+    }
+
+    /// Adds a deletion to a batch; `expire` is what the record's expiry was.
+    pub fn delete(
+        &self,
+        batch: &mut ColdBatch,
+        key: &TierKey,
+        expire: Option<i64>,
+    ) -> Result<(), ColdError> {
+        batch.batch.delete_cf(&self.family(VALUES)?, key.as_bytes());
+        batch.deletes += 1;
+        if expire.is_some() {
+            self.set_expire(batch, key, expire, None)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a change of expiry to a batch.
+    pub fn set_expire(
+        &self,
+        batch: &mut ColdBatch,
+        key: &TierKey,
+        old: Option<i64>,
+        new: Option<i64>,
+    ) -> Result<(), ColdError> {
+        let (expires, index) = (self.family(EXPIRES)?, self.family(EXPIRE_INDEX)?);
+        if let Some(ms) = old {
+            batch.batch.delete_cf(&index, expire_index_key(ms, key.as_bytes()));
+        }
+        match new {
+            Some(ms) => {
+                batch.batch.put_cf(&expires, key.as_bytes(), ms.to_be_bytes());
+                batch.batch.put_cf(&index, expire_index_key(ms, key.as_bytes()), b"");
+            }
+            None => batch.batch.delete_cf(&expires, key.as_bytes()),
+        }
+        Ok(())
+    }
+
+    /// Deletes a whole generation.
+    pub fn drop_generation(&self, generation: u32) -> Result<(), ColdError> {
+        let from = position_prefix(generation, 0);
+        let to = match generation.checked_add(1) {
+            Some(next) => position_prefix(next, 0).to_vec(),
+            None => vec![0xff; PREFIX_BYTES + 1],
+        };
+        for name in [VALUES, EXPIRES] {
+            let family = self.family(name)?;
+            self.db
+                .delete_file_in_range_cf(&family, &from[..], &to[..])
+                .map_err(storage("drop files of a flushed database"))?;
+            let mut batch = WriteBatch::default();
+            batch.delete_range_cf(&family, &from[..], &to[..]);
+            self.db.write_without_wal(batch).map_err(storage("delete a flushed database"))?;
+        }
+        Ok(())
+    }
+
+    /// Tier keys of records that are due at `now_ms`, at most `max`, with the times that the
+    /// index has for them.
+    pub fn due(&self, now_ms: i64, max: usize) -> Result<Vec<(i64, TierKey)>, ColdError> {
+        let index = self.family(EXPIRE_INDEX)?;
+        let mut read = ReadOptions::default();
+        read.set_iterate_upper_bound(expire_index_key(now_ms.saturating_add(1), b""));
+        let mut out = Vec::new();
+        for item in self.db.iterator_cf_opt(&index, read, IteratorMode::Start).take(max) {
+            let (key, _) = item.map_err(storage("read the expiry index"))?;
+            if let Some((time, rest)) = key.split_at_checked(8)
+                && let Ok(time) = time.try_into()
+            {
+                out.push((u64::from_be_bytes(time) as i64, TierKey::from_bytes(rest)));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Drops entries of the expiry index that no longer say the truth.
+    pub fn forget_due(
+        &self,
+        batch: &mut ColdBatch,
+        time: i64,
+        key: &TierKey,
+    ) -> Result<(), ColdError> {
+        batch.batch.delete_cf(&self.family(EXPIRE_INDEX)?, expire_index_key(time, key.as_bytes()));
+        Ok(())
+    }
+
+    /// Keys of a generation from a position on, in order, at most about `max` but never part of
+    /// a position. The end position is where to go on, `None` at the end.
+    pub fn scan_keys(
+        &self,
+        generation: u32,
+        from: u64,
+        max: usize,
+    ) -> Result<(Vec<(u64, Vec<u8>)>, Option<u64>), ColdError> {
+        let values = self.family(VALUES)?;
+        let mut read = ReadOptions::default();
+        if let Some(next) = generation.checked_add(1) {
+            read.set_iterate_upper_bound(position_prefix(next, 0).to_vec());
+        }
+        read.fill_cache(false);
+        let start = position_prefix(generation, from);
+        let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
+        let mut out: Vec<(u64, Vec<u8>)> = Vec::new();
+        for item in self.db.iterator_cf_opt(&values, read, mode) {
+            let (bytes, _) = item.map_err(storage("scan the tier"))?;
+            let Some((_, position, key)) = split(&bytes) else { continue };
+            if out.len() >= max && out.last().is_some_and(|(last, _)| *last != position) {
+                return Ok((out, Some(position)));
+            }
+            out.push((position, key.to_vec()));
+        }
+        Ok((out, None))
+    }
+
+    /// Makes a checkpoint (hard links) of everything applied so far.
+    pub fn checkpoint(&self, path: &Path) -> Result<(), ColdError> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(storage("prepare a checkpoint"))?;
+        checkpoint.create_checkpoint(path).map_err(storage("make a checkpoint"))
+    }
+
+    /// The tier's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes on disk, roughly.
+    pub fn disk_bytes(&self) -> u64 {
+        [VALUES, EXPIRES, EXPIRE_INDEX]
+            .into_iter()
+            .filter_map(|name| {
+                let family = self.db.cf_handle(name)?;
+                let tables = self.db.property_int_value_cf(&family, "rocksdb.total-sst-files-size");
+                let blobs = self.db.property_int_value_cf(&family, "rocksdb.total-blob-file-size");
+                Some(tables.ok().flatten().unwrap_or(0) + blobs.ok().flatten().unwrap_or(0))
+            })
+            .sum()
+    }
+
+    /// Bytes of the block cache in use, memtables included.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.get_usage()
+    }
+}
+
+/// Changes to be applied together.
+pub struct ColdBatch {
+    batch: WriteBatch,
+    puts: u64,
+    deletes: u64,
+    put_bytes: u64,
+}
+
+impl ColdBatch {
+    /// Bytes of the batch.
+    pub fn bytes(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+}

@@ -1,0 +1,121 @@
+//! RocksDB as the spill tier: every option and why, in one place (DESIGN 7).
+//!
+//! The tier is no durable state: it is wiped at start and rebuilt from base and log. So there is
+//! no write-ahead log; `atomic_flush` keeps the column families at one point, which is what a
+//! checkpoint for a snapshot needs. All memory that scales (blocks, index and filter partitions,
+//! memtables) is charged to one cache of a fixed size.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    Options, WriteBufferManager,
+};
+
+/// Values: RDB type byte and payload by tier key.
+pub const VALUES: &str = "default";
+/// Expiry of a cold key, 8 bytes of unix ms by tier key, beside its value.
+pub const EXPIRES: &str = "expires";
+/// `time | tier key` of every record in `expires`; entries of older times are dropped when met.
+pub const EXPIRE_INDEX: &str = "expire_index";
+
+/// What the tier may use; derived from `maxmemory`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColdBudget {
+    /// Block cache, with index, filters and memtables charged to it, bytes.
+    pub cache_bytes: usize,
+    /// Share of it for memtables, bytes.
+    pub memtable_bytes: usize,
+}
+
+impl ColdBudget {
+    /// One eighth of `maxmemory`, at least 12 MB: half of it memtables.
+    pub fn for_memory(maxmemory_bytes: u64) -> Self {
+        let cache_bytes = (maxmemory_bytes as usize / 8).clamp(12 << 20, 8 << 30);
+        Self { cache_bytes, memtable_bytes: (cache_bytes / 2).min(256 << 20) }
+    }
+}
+
+/// Options of the database as a whole.
+pub fn database(budget: ColdBudget, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_atomic_flush(true);
+    options.set_paranoid_checks(true);
+    // One flush and one compaction at a time: memory for compaction stays small, and on small
+    // machines the foreground keeps its cores.
+    options.set_max_background_jobs(2);
+    options.set_max_subcompactions(1);
+    options.set_write_buffer_manager(
+        &WriteBufferManager::new_write_buffer_manager_with_cache(
+            budget.memtable_bytes,
+            true,
+            cache.clone(),
+        ),
+    );
+    // Table readers hold memory each; 256 files of 32 MB and more are plenty at once.
+    options.set_max_open_files(256);
+    options.set_max_file_opening_threads(1);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_compaction_readahead_size(256 << 10);
+    // Auto-tuned: background writes leave room for reads.
+    options.set_auto_tuned_ratelimiter(1 << 30, 100_000, 10);
+    options.set_avoid_unnecessary_blocking_io(true);
+    options
+}
+
+fn table(cache: &Cache) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(4 << 10);
+    table.set_format_version(5);
+    // Partitioned index and filters live in the cache, so that their memory is bounded; only
+    // the top level is pinned.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 << 10);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_top_level_index_and_filter(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(false);
+    // Ten bits a key: one absent key in a hundred costs a read.
+    table.set_ribbon_filter(10.0);
+    table.set_optimize_filters_for_memory(true);
+    table
+}
+
+fn family(budget: ColdBudget, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table(cache));
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size((budget.memtable_bytes / 3).max(1 << 20));
+    options.set_max_write_buffer_number(3);
+    options.set_min_write_buffer_number_to_merge(1);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_target_file_size_base(32 << 20);
+    options.set_max_bytes_for_level_base(128 << 20);
+    options
+}
+
+/// The column families with their options.
+pub fn families(budget: ColdBudget, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    let mut values = family(budget, cache);
+    // Large values go to blob files: compaction then moves their keys only.
+    values.set_enable_blob_files(true);
+    values.set_min_blob_size(16 << 10);
+    values.set_blob_file_size(64 << 20);
+    values.set_blob_compression_type(DBCompressionType::Lz4);
+    values.set_enable_blob_gc(true);
+    values.set_blob_gc_age_cutoff(0.25);
+    let mut small = family(budget, cache);
+    small.set_write_buffer_size((budget.memtable_bytes / 12).max(512 << 10));
+    vec![
+        ColumnFamilyDescriptor::new(VALUES, values),
+        ColumnFamilyDescriptor::new(EXPIRES, small.clone()),
+        ColumnFamilyDescriptor::new(EXPIRE_INDEX, small),
+    ]
+}

@@ -1,0 +1,253 @@
+//! The one ordered queue of tier operations and the thread that applies it (DESIGN 6).
+//!
+//! Operations are enqueued under the shard locks, so their order is the order of the changes.
+//! Until an operation is applied, a put keeps its value and a delete a tombstone in memory
+//! ([`super::Tiering::pending`]), so readers never see the tier out of date. The queue is bounded
+//! by what the governor may spill ([`TierQueue::has_room`]); deletes are always taken, and when
+//! they pile up, writers wait ([`TierQueue::is_overfull`]).
+
+use crate::keyspace::cold::key::TierKey;
+use crate::keyspace::cold::{ColdBatch, ColdError, ColdStore};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// One operation.
+pub enum TierOp {
+    /// Write a record.
+    Put {
+        /// Its key.
+        key: TierKey,
+        /// RDB type byte and payload.
+        record: Vec<u8>,
+        /// Expiry, unix ms.
+        expire: Option<i64>,
+        /// Order number, see [`super::Tiering::pending`].
+        seq: u64,
+    },
+    /// Delete a record.
+    Delete {
+        /// Its key.
+        key: TierKey,
+        /// The record's expiry.
+        expire: Option<i64>,
+        /// Order number.
+        seq: u64,
+    },
+    /// Change a record's expiry without reading it.
+    SetExpire {
+        /// Its key.
+        key: TierKey,
+        /// What it was.
+        old: Option<i64>,
+        /// What it is now.
+        new: Option<i64>,
+        /// Order number.
+        seq: u64,
+    },
+    /// Drop an entry of the expiry index that says what is no longer true.
+    ForgetDue {
+        /// The index entry's time.
+        time: i64,
+        /// Its key.
+        key: TierKey,
+    },
+    /// Delete a whole generation.
+    DropGeneration(u32),
+    /// Run something at exactly this point of the order (a snapshot's checkpoint).
+    Marker(Box<dyn FnOnce(&ColdStore) + Send>),
+}
+
+impl TierOp {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, record, .. } => 96 + key.as_bytes().len() + record.capacity(),
+            Self::Delete { key, .. } | Self::SetExpire { key, .. } | Self::ForgetDue { key, .. } => {
+                96 + key.as_bytes().len()
+            }
+            Self::DropGeneration(_) | Self::Marker(_) => 96,
+        }
+    }
+}
+
+/// Operations applied at once at most.
+const BATCH_OPS_MAX: usize = 1024;
+/// Bytes applied at once at most.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// See the module.
+pub struct TierQueue {
+    ops: Mutex<VecDeque<TierOp>>,
+    arrived: Condvar,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    stopped: AtomicBool,
+    failing: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for TierQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TierQueue").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl TierQueue {
+    /// An empty queue for about `bytes_max` bytes of puts.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            ops: Mutex::default(),
+            arrived: Condvar::new(),
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            stopped: AtomicBool::new(false),
+            failing: Mutex::default(),
+        }
+    }
+
+    /// Adds an operation. Called with the shard locks held.
+    pub fn push(&self, op: TierOp) {
+        self.bytes.fetch_add(op.bytes(), Ordering::Relaxed);
+        self.ops.lock().push_back(op);
+        self.arrived.notify_one();
+    }
+
+    /// Whether more may be spilled.
+    pub fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < self.bytes_max
+    }
+
+    /// Whether even deletes have piled up so far that writers must wait.
+    pub fn is_overfull(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= 2 * self.bytes_max
+    }
+
+    /// Bytes of what is queued.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the tier can't be written at the moment.
+    pub fn failure(&self) -> Option<String> {
+        self.failing.lock().clone()
+    }
+
+    /// Ends the applier after what is queued.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.arrived.notify_all();
+    }
+
+    /// Takes the next batch; `None` when stopped and empty.
+    fn take(&self) -> Option<Vec<TierOp>> {
+        let mut ops = self.ops.lock();
+        while ops.is_empty() {
+            if self.stopped.load(Ordering::Acquire) {
+                return None;
+            }
+            self.arrived.wait_for(&mut ops, Duration::from_millis(500));
+        }
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while taken.len() < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(op) = ops.pop_front() else { break };
+            bytes += op.bytes();
+            let barrier = matches!(op, TierOp::DropGeneration(_) | TierOp::Marker(_));
+            taken.push(op);
+            if barrier {
+                break;
+            }
+        }
+        Some(taken)
+    }
+}
+
+/// What the applier tells the keyspace after a batch: the operations that are now in the tier.
+pub type Applied = Vec<(TierKey, u64)>;
+
+/// Applies the queue until it is stopped. `done` is called after each batch, without any lock of
+/// the queue. A failing tier is retried with a growing pause: nothing is dropped.
+pub fn run_applier(queue: &TierQueue, store: &ColdStore, mut done: impl FnMut(Applied)) {
+    while let Some(ops) = queue.take() {
+        let bytes: usize = ops.iter().map(TierOp::bytes).sum();
+        let mut pause = Duration::from_millis(50);
+        let applied = loop {
+            match write_batch(store, &ops) {
+                Ok(applied) => break applied,
+                Err(error) => {
+                    let first = queue.failing.lock().replace(error.to_string()).is_none();
+                    if first {
+                        tracing::error!(%error, "tier write failed, retrying");
+                    }
+                    if queue.stopped.load(Ordering::Acquire) {
+                        return;
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+            }
+        };
+        if queue.failing.lock().take().is_some() {
+            tracing::warn!("tier accepts writes again");
+        }
+        for op in ops {
+            if let TierOp::Marker(run) = op {
+                run(store);
+            }
+        }
+        queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        done(applied);
+    }
+}
+
+fn write_batch(store: &ColdStore, ops: &[TierOp]) -> Result<Applied, ColdError> {
+    let mut batch = store.batch();
+    let mut applied = Vec::with_capacity(ops.len());
+    for op in ops {
+        add(store, &mut batch, &mut applied, op)?;
+    }
+    if !batch.is_empty() {
+        store.apply(batch)?;
+    }
+    // A generation's end is a barrier, alone at the end of its batch.
+    if let Some(TierOp::DropGeneration(generation)) = ops.last() {
+        store.drop_generation(*generation)?;
+    }
+    Ok(applied)
+}
+
+fn add(
+    store: &ColdStore,
+    batch: &mut ColdBatch,
+    applied: &mut Applied,
+    op: &TierOp,
+) -> Result<(), ColdError> {
+    match op {
+        TierOp::Put { key, record, expire, seq } => {
+            store.put(batch, key, record, *expire)?;
+            applied.push((key.clone(), *seq));
+        }
+        TierOp::Delete { key, expire, seq } => {
+            store.delete(batch, key, *expire)?;
+            applied.push((key.clone(), *seq));
+        }
+        TierOp::SetExpire { key, old, new, seq } => {
+            store.set_expire(batch, key, *old, *new)?;
+            applied.push((key.clone(), *seq));
+        }
+        TierOp::ForgetDue { time, key } => store.forget_due(batch, *time, key)?,
+        TierOp::DropGeneration(_) | TierOp::Marker(_) => {}
+    }
+    Ok(())
+}
+
+/// Starts the applier thread.
+pub fn spawn_applier(
+    queue: Arc<TierQueue>,
+    store: Arc<ColdStore>,
+    done: impl FnMut(Applied) + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("tier-applier".into())
+        .spawn(move || run_applier(&queue, &store, done))
+}

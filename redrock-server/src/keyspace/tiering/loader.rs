@@ -1,0 +1,175 @@
+//! Reading cold keys for commands that wait for them.
+//!
+//! One read serves all who wait for a key. A read is marked stale when an operation of its key is
+//! queued meanwhile; what it returns is then thrown away and the waiting commands look again.
+//! A loaded entry is pinned until the commands that waited for it have run, and stays on
+//! probation: unless it is touched again it is the first to leave.
+
+use super::{PROBATION_MAX, Tiering};
+use crate::keyspace::Keyspace;
+use crate::keyspace::cold::key::TierKey;
+use crate::keyspace::cold::{ColdError, ColdValue};
+use crate::keyspace::hot::entry::Entry;
+use crate::value::codec;
+use tokio::sync::oneshot;
+
+/// What a waiter learns: `Err` names a tier that can't be read or a record that is damaged.
+pub type LoadResult = Result<(), String>;
+
+/// One read under way.
+#[derive(Debug)]
+pub struct Load {
+    stale: bool,
+    waiters: Vec<oneshot::Sender<LoadResult>>,
+}
+
+impl Load {
+    /// What is being read is out of date.
+    pub fn mark_stale(&mut self) {
+        self.stale = true;
+    }
+}
+
+/// Whether a read has to be started.
+#[derive(Debug)]
+pub enum Join {
+    /// The key is in memory, or known to be absent.
+    Resident,
+    /// Wait for this; `start` names the key when the caller must start the read.
+    Wait {
+        /// Resolves when the read is done.
+        done: oneshot::Receiver<LoadResult>,
+        /// The read to start, if it isn't under way.
+        start: Option<TierKey>,
+    },
+}
+
+impl Keyspace {
+    /// Asks for a key to be in memory; pins it. Every call is paired with one [`Keyspace::unpin`].
+    pub fn join_load(&mut self, index: usize, key: &[u8]) -> Join {
+        let hash = self.positioner.hash(key);
+        let tier_key = self.databases[index].tier_key(hash, key);
+        let resident = match self.databases[index].table.find(hash, key) {
+            Some(entry) => !entry.is_stub(),
+            None => !self.may_be_cold(index, hash, key),
+        };
+        let Some(tiering) = &mut self.tiering else { return Join::Resident };
+        *tiering.pins.entry(tier_key.clone()).or_insert(0) += 1;
+        if resident {
+            return Join::Resident;
+        }
+        tiering.stats.waits += 1;
+        let (sender, done) = oneshot::channel();
+        match tiering.loads.get_mut(&tier_key) {
+            Some(load) => {
+                load.waiters.push(sender);
+                Join::Wait { done, start: None }
+            }
+            None => {
+                let load = Load { stale: false, waiters: vec![sender] };
+                tiering.loads.insert(tier_key.clone(), load);
+                Join::Wait { done, start: Some(tier_key) }
+            }
+        }
+    }
+
+    /// Ends one pin.
+    pub fn unpin(&mut self, index: usize, key: &[u8]) {
+        let hash = self.positioner.hash(key);
+        let tier_key = self.databases[index].tier_key(hash, key);
+        if let Some(tiering) = &mut self.tiering
+            && let Some(count) = tiering.pins.get_mut(&tier_key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                tiering.pins.remove(&tier_key);
+            }
+        }
+    }
+
+    /// A read is done: puts its value into memory and wakes who waits.
+    pub fn finish_load(&mut self, tier_key: &TierKey, read: Result<Option<ColdValue>, ColdError>) {
+        let Some(tiering) = &mut self.tiering else { return };
+        let Some(load) = tiering.loads.remove(tier_key) else { return };
+        let result = match read {
+            _ if load.stale => Ok(()),
+            Ok(value) => self.install(tier_key, value),
+            Err(error) => Err(error.to_string()),
+        };
+        for waiter in load.waiters {
+            // A waiter that is gone has closed its connection.
+            let _ = waiter.send(result.clone());
+        }
+    }
+
+    /// Puts what the tier has for a key into memory, as a clean entry.
+    fn install(&mut self, tier_key: &TierKey, value: Option<ColdValue>) -> LoadResult {
+        let Some(index) = self.database_of(tier_key.generation()) else { return Ok(()) };
+        let key = tier_key.key();
+        let hash = self.positioner.hash(key);
+        let Some(tiering) = &mut self.tiering else { return Ok(()) };
+        let table = &mut self.databases[index].table;
+        let stub_expire = match table.find(hash, key) {
+            Some(entry) if !entry.is_stub() => return Ok(()),
+            Some(stub) => Some(stub.expire()),
+            None => None,
+        };
+        let Some(value) = value else {
+            if stub_expire.is_some() {
+                return Err(format!(
+                    "the value of key '{}' is missing from the tier",
+                    String::from_utf8_lossy(key)
+                ));
+            }
+            tiering.note_absent(tier_key.clone());
+            return Ok(());
+        };
+        let new_value = codec::decode(&value.record).map_err(|error| {
+            format!("the value of key '{}' is damaged: {error}", String::from_utf8_lossy(key))
+        })?;
+        // A stub's expiry is the truth: a change of it may still be queued.
+        let expire = stub_expire.unwrap_or(value.expire);
+        let mut entry = Entry::new(key, new_value.as_new_value(), expire);
+        entry.set_epoch(self.epoch);
+        entry.set_access(self.access.initial());
+        entry.set_probation(true);
+        entry.set_fresh(true);
+        tiering.stats.loaded += 1;
+        tiering.note_probation(index, key);
+        if let Some(slot) = table.find_mut(hash, key) {
+            entry.set_access(slot.access());
+            *slot = entry;
+        } else {
+            table.insert(hash, entry);
+        }
+        Ok(())
+    }
+
+    /// Reads a key from the tier here and now, under the locks. For EXEC and scripts on keys that
+    /// they did not declare; counted.
+    pub fn load_blocking(&mut self, index: usize, key: &[u8]) -> LoadResult {
+        let hash = self.positioner.hash(key);
+        let tier_key = self.databases[index].tier_key(hash, key);
+        let Some(tiering) = &mut self.tiering else { return Ok(()) };
+        tiering.stats.blocking_reads += 1;
+        let cold = tiering.cold.clone();
+        match cold.get(&tier_key) {
+            Ok(value) => self.install(&tier_key, value),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Tiering {
+    fn note_probation(&mut self, index: usize, key: &[u8]) {
+        if self.probation.len() < PROBATION_MAX {
+            self.probation.push_back((index, key.to_vec()));
+        }
+    }
+
+    /// The oldest loaded entries, to be looked at for leaving.
+    pub fn take_probation(&mut self, count: usize) -> Vec<(usize, Vec<u8>)> {
+        let count = count.min(self.probation.len());
+        self.probation.drain(..count).collect()
+    }
+}

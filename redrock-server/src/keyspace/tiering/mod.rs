@@ -1,0 +1,280 @@
+//! Tiering: which keys are in memory, on disk or on their way (I6). The only place that sees
+//! both hot entries and the cold store.
+//!
+//! States of a key, all under the shard locks:
+//!
+//! | entry in memory | flags | tier after the queue drained |
+//! |---|---|---|
+//! | value | dirty | nothing |
+//! | value | clean, in flight | the same value (put queued, value kept) |
+//! | value | clean | the same value |
+//! | stub | clean | the value |
+//! | none, tombstone pending | | nothing |
+//! | none | | whatever it says |
+
+pub mod fifo;
+pub mod loader;
+
+use super::cold::ColdStore;
+use super::cold::key::TierKey;
+use super::hot::entry::Entry;
+use super::position::KeyHash;
+use super::{Database, Keyspace};
+use crate::value::codec;
+use fifo::{Applied, TierOp, TierQueue};
+use hashbrown::{HashMap, HashSet};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Keys that were read from the tier, in the order in which they came.
+const PROBATION_MAX: usize = 1 << 16;
+/// Keys known to be absent though the filter said maybe; forgotten all at once past this.
+const ABSENT_MAX: usize = 1 << 14;
+
+/// The keyspace's side of tiering; see the module.
+#[derive(Debug)]
+pub struct Tiering {
+    /// The tier.
+    pub cold: Arc<ColdStore>,
+    /// Operations on their way to it.
+    pub queue: Arc<TierQueue>,
+    /// Newest queued operation of each key that has one.
+    pending: HashMap<TierKey, u64>,
+    next_seq: u64,
+    /// Reads under way.
+    loads: HashMap<TierKey, loader::Load>,
+    /// Keys that a waiting command needs in memory.
+    pins: HashMap<TierKey, u32>,
+    absent: HashSet<TierKey>,
+    /// Loaded entries that go first when memory is needed.
+    probation: VecDeque<(usize, Vec<u8>)>,
+    /// Counters for INFO.
+    pub stats: TieringStats,
+}
+
+/// Counters for `# Tiering` in INFO.
+#[derive(Debug, Default, Clone)]
+pub struct TieringStats {
+    /// Values moved to the tier.
+    pub spilled: u64,
+    /// Clean values dropped without a write.
+    pub dropped: u64,
+    /// Stubs dropped.
+    pub stubs_dropped: u64,
+    /// Values loaded for a waiting command.
+    pub loaded: u64,
+    /// Commands that waited for a load.
+    pub waits: u64,
+    /// Reads made under the locks (EXEC and scripts on undeclared keys).
+    pub blocking_reads: u64,
+}
+
+impl Tiering {
+    /// Tiering into an empty store.
+    pub fn new(cold: Arc<ColdStore>, queue: Arc<TierQueue>) -> Self {
+        Self {
+            cold,
+            queue,
+            pending: HashMap::new(),
+            next_seq: 0,
+            loads: HashMap::new(),
+            pins: HashMap::new(),
+            absent: HashSet::new(),
+            probation: VecDeque::new(),
+            stats: TieringStats::default(),
+        }
+    }
+
+    /// Registers a queued operation of a key; any read of it under way is out of date.
+    fn register(&mut self, key: &TierKey) -> u64 {
+        self.next_seq += 1;
+        if let Some(load) = self.loads.get_mut(key) {
+            load.mark_stale();
+        }
+        self.absent.remove(key);
+        self.pending.insert(key.clone(), self.next_seq);
+        self.next_seq
+    }
+
+    fn delete(&mut self, key: TierKey, expire: Option<i64>) {
+        let seq = self.register(&key);
+        self.queue.push(TierOp::Delete { key, expire, seq });
+    }
+
+    fn note_present(&mut self, key: impl FnOnce() -> TierKey) {
+        if !self.absent.is_empty() || !self.loads.is_empty() {
+            let key = key();
+            self.absent.remove(&key);
+            if let Some(load) = self.loads.get_mut(&key) {
+                load.mark_stale();
+            }
+        }
+    }
+
+    fn note_absent(&mut self, key: TierKey) {
+        if self.absent.len() >= ABSENT_MAX {
+            self.absent.clear();
+        }
+        self.absent.insert(key);
+    }
+}
+
+impl Database {
+    /// The tier's name of a key of this database.
+    pub fn tier_key(&self, hash: KeyHash, key: &[u8]) -> TierKey {
+        TierKey::new(self.generation, hash, key)
+    }
+}
+
+impl Keyspace {
+    /// Turns tiering on, before the first key.
+    pub fn enable_tiering(&mut self, tiering: Tiering) {
+        self.tiering = Some(Box::new(tiering));
+    }
+
+    /// Whether a key without an entry may be in the tier. False is certain.
+    pub(super) fn may_be_cold(&self, index: usize, hash: KeyHash, key: &[u8]) -> bool {
+        let Some(tiering) = &self.tiering else { return false };
+        let database = &self.databases[index];
+        if database.keys <= database.table.len() as u64 {
+            return false;
+        }
+        let tier_key = database.tier_key(hash, key);
+        !tiering.pending.contains_key(&tier_key)
+            && !tiering.absent.contains(&tier_key)
+            && tiering.cold.may_contain(&tier_key)
+    }
+
+    /// The one gate before an entry's value changes or the entry goes: the snapshot's pre-image,
+    /// and the step from clean to dirty with its tier delete.
+    pub(super) fn before_change(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
+        let database = &mut self.databases[index];
+        let generation = database.generation;
+        let Some(entry) = database.table.find_mut(hash, key) else { return };
+        if entry.epoch() != self.epoch {
+            if let Some(snapshot) = &mut self.snapshot
+                && entry.is_dirty()
+            {
+                snapshot.pre_image(index, entry);
+            }
+            entry.set_epoch(self.epoch);
+        }
+        if !entry.is_dirty() {
+            entry.set_dirty(true);
+            entry.set_in_flight(false);
+            entry.set_probation(false);
+            let expire = entry.expire();
+            if let Some(tiering) = &mut self.tiering {
+                tiering.delete(TierKey::new(generation, hash, key), expire);
+            }
+        }
+    }
+
+    /// A new entry was inserted.
+    pub(super) fn note_inserted(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
+        if let Some(tiering) = &mut self.tiering {
+            let database = &self.databases[index];
+            tiering.note_present(|| database.tier_key(hash, key));
+        }
+    }
+
+    /// A clean entry's expiry changed: a small blind write beside the record.
+    pub(super) fn tier_set_expire(
+        &mut self,
+        index: usize,
+        hash: KeyHash,
+        key: &[u8],
+        old: Option<i64>,
+        new: Option<i64>,
+    ) {
+        let tier_key = self.databases[index].tier_key(hash, key);
+        if let Some(tiering) = &mut self.tiering {
+            let seq = tiering.register(&tier_key);
+            tiering.queue.push(TierOp::SetExpire { key: tier_key, old, new, seq });
+        }
+    }
+
+    /// Queues a dirty value for the tier; it becomes clean now, and may leave memory once the
+    /// put is applied. False if it can't be spilled at the moment.
+    pub fn spill(&mut self, index: usize, hash: KeyHash, key: &[u8]) -> bool {
+        let tier_key = self.databases[index].tier_key(hash, key);
+        let Some(tiering) = &mut self.tiering else { return false };
+        if tiering.pins.contains_key(&tier_key) {
+            return false;
+        }
+        let Some(entry) = self.databases[index].table.find_mut(hash, key) else { return false };
+        if !entry.is_dirty() || entry.is_stub() {
+            return false;
+        }
+        let Some(value) = entry.value() else { return false };
+        if entry.epoch() != self.epoch {
+            if let Some(snapshot) = &mut self.snapshot {
+                snapshot.pre_image(index, entry);
+            }
+        }
+        let mut record = Vec::new();
+        codec::encode(value, &mut record);
+        let seq = tiering.register(&tier_key);
+        let expire = entry.expire();
+        entry.set_epoch(self.epoch);
+        entry.set_dirty(false);
+        entry.set_in_flight(true);
+        tiering.stats.spilled += 1;
+        tiering.queue.push(TierOp::Put { key: tier_key, record, expire, seq });
+        true
+    }
+
+    /// Replaces a clean value by its stub, or (`whole`) removes the entry altogether. Returns the
+    /// old entry, which the caller frees without the lock.
+    pub fn drop_clean(
+        &mut self,
+        index: usize,
+        hash: KeyHash,
+        key: &[u8],
+        whole: bool,
+    ) -> Option<Entry> {
+        let tier_key = self.databases[index].tier_key(hash, key);
+        let tiering = self.tiering.as_mut()?;
+        if tiering.pins.contains_key(&tier_key) {
+            return None;
+        }
+        let table = &mut self.databases[index].table;
+        let entry = table.find_mut(hash, key)?;
+        if entry.is_dirty() || entry.is_in_flight() || (entry.is_stub() && !whole) {
+            return None;
+        }
+        if whole {
+            // An operation on the record (an expiry) may still be queued: until it is applied the
+            // stub is what makes it visible.
+            if tiering.pending.contains_key(&tier_key) {
+                return None;
+            }
+            tiering.stats.stubs_dropped += 1;
+            return table.remove(hash, key);
+        }
+        let stub = entry.to_stub();
+        tiering.stats.dropped += 1;
+        Some(std::mem::replace(entry, stub))
+    }
+
+    /// The applier has written these operations.
+    pub fn applied(&mut self, applied: &Applied) {
+        for (tier_key, seq) in applied {
+            let Some(tiering) = &mut self.tiering else { return };
+            if tiering.pending.get(tier_key) != Some(seq) {
+                continue;
+            }
+            tiering.pending.remove(tier_key);
+            let Some(index) = self.database_of(tier_key.generation()) else { continue };
+            let hash = self.positioner.hash(tier_key.key());
+            if let Some(entry) = self.databases[index].table.find_mut(hash, tier_key.key()) {
+                entry.set_in_flight(false);
+            }
+        }
+    }
+
+    /// The database that a generation is the content of.
+    pub fn database_of(&self, generation: u32) -> Option<usize> {
+        self.databases.iter().position(|d| d.generation == generation)
+    }
+}
