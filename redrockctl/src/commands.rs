@@ -68,18 +68,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Rp
         }
         Command::Failover(options) => failover(admin, options, output).await,
         Command::Config(config) => configure(admin, config, output).await,
-        Command::LogLevel(options) => {
-            let daemon = options
-                .daemon
-                .map_or(v1::DaemonKind::Unspecified, |kind| kind.to_wire());
-            let request = v1::LogLevelRequest {
-                run: None,
-                level: options.level.clone(),
-                daemon: daemon.into(),
-            };
-            admin.log_level(request).await?;
-            output.done(&format!("log level is {}", options.level))
-        }
+        Command::LogLevel(options) => log_level(admin, options, output).await,
         Command::Drain(options) => {
             let timeout_ms = options.within.saturating_mul(1000);
             let request = v1::DrainRequest {
@@ -152,6 +141,23 @@ async fn configure(admin: &mut Admin, config: &Config, output: &Output) -> Resul
             output.done("changed")
         }
     }
+}
+
+async fn log_level(
+    admin: &mut Admin,
+    options: &arguments::LogLevel,
+    output: &Output,
+) -> Result<(), RpcError> {
+    let daemon = options
+        .daemon
+        .map_or(v1::DaemonKind::Unspecified, |kind| kind.to_wire());
+    let request = v1::LogLevelRequest {
+        run: None,
+        level: options.level.clone(),
+        daemon: daemon.into(),
+    };
+    admin.log_level(request).await?;
+    output.done(&format!("log level is {}", options.level))
 }
 
 async fn shutdown(
