@@ -201,8 +201,8 @@ fn clamp_range(start: i64, stop: i64, len: usize) -> Option<(usize, usize)> {
     Some((usize::try_from(start).ok()?, usize::try_from(count).ok()?))
 }
 
-/// Replies with the `count` elements at an end, outermost first, and removes them. Answers 0 if
-/// there is no such list.
+/// Replies with the `count` elements at an end, outermost first, and removes them. Answers 0,
+/// without a reply, if there is no such list.
 fn pop_range(ctx: &mut Context<'_>, key: &[u8], end: End, count: usize) -> CommandResult<usize> {
     let Some(list) = ctx.db.write::<List>(key)? else {
         return Ok(0);
@@ -215,14 +215,15 @@ fn pop_range(ctx: &mut Context<'_>, key: &[u8], end: End, count: usize) -> Comma
         .for_each(|item| ctx.reply.item(item));
     list.remove_range(if end == End::Head { 0 } else { len - count }, count);
     list.shrink(&ctx.config.limits);
-    removed(ctx, key, end, count);
+    removed(ctx, key, end, count, count == len);
     Ok(count)
 }
 
-/// Replies with the element at an end and removes it; the list exists.
-fn pop_one(ctx: &mut Context<'_>, key: &[u8], end: End) -> CommandResult {
+/// Replies with the element at an end and removes it. False, without a reply, if there is no
+/// such list.
+fn pop_one(ctx: &mut Context<'_>, key: &[u8], end: End) -> CommandResult<bool> {
     let Some(list) = ctx.db.write::<List>(key)? else {
-        return Ok(());
+        return Ok(false);
     };
     match list.end(end) {
         Some(item) => ctx.reply.item(item),
@@ -230,15 +231,18 @@ fn pop_one(ctx: &mut Context<'_>, key: &[u8], end: End) -> CommandResult {
     }
     list.remove_end(end);
     list.shrink(&ctx.config.limits);
-    removed(ctx, key, end, 1);
-    Ok(())
+    let emptied = list.len() == 0;
+    removed(ctx, key, end, 1, emptied);
+    Ok(true)
 }
 
 /// Tells that `count` elements were removed from an end, and deletes the key if none is left.
-fn removed(ctx: &mut Context<'_>, key: &[u8], end: End, count: usize) {
+fn removed(ctx: &mut Context<'_>, key: &[u8], end: End, count: usize, emptied: bool) {
     ctx.changed(key, Class::LIST, pop_event(end));
     ctx.db.effect.dirty += count.saturating_sub(1) as u64;
-    delete_if_empty(ctx, key);
+    if emptied {
+        delete_if_empty(ctx, key);
+    }
 }
 
 fn delete_if_empty(ctx: &mut Context<'_>, key: &[u8]) {

@@ -17,13 +17,17 @@ fn pop(ctx: &mut Context<'_>, args: &Args<'_>, end: End, name: &str) -> CommandR
             CommandError::fixed("ERR value is out of range, must be positive"),
         )?),
     };
-    match (exists(ctx, key)?, count) {
-        (false, None) => ctx.reply.null(),
-        (false, Some(_)) => ctx.reply.null_array(),
-        (true, None) => pop_one(ctx, key, end)?,
-        (true, Some(0)) => ctx.reply.array(0),
-        (true, Some(count)) => {
-            pop_range(ctx, key, end, count)?;
+    match count {
+        None => {
+            if !pop_one(ctx, key, end)? {
+                ctx.reply.null();
+            }
+        }
+        Some(0) if exists(ctx, key)? => ctx.reply.array(0),
+        Some(count) => {
+            if pop_range(ctx, key, end, count)? == 0 {
+                ctx.reply.null_array();
+            }
         }
     }
     Ok(())
