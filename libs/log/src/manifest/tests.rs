@@ -191,3 +191,17 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn a_finished_upgrade_is_durable_before_segments_are_listed() {
+    let names = Names::default();
+    let (data, aof) = (Path::new("/d"), Path::new("/d/appendonlydir"));
+    let fs = PowerLossFs::new(data);
+    crate::fs::write_durably(&fs, &data.join(&names.file_name), b"content").unwrap();
+    upgrade_single_file(&fs, data, aof, &names, None)
+        .unwrap()
+        .unwrap();
+    fs.crash(CrashMode::DropAll);
+    assert!(fs.exists(&aof.join(&names.file_name)).unwrap());
+    assert!(!fs.exists(&data.join(&names.file_name)).unwrap());
+}

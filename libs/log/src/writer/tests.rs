@@ -285,3 +285,58 @@ fn syncing_from_another_thread_keeps_the_checksums_whole() {
         end
     );
 }
+
+/// A synced but open transaction (a replica's stream) is cut although it lies before the
+/// watermark: the sidecar's claims must go first, durably.
+#[test]
+fn a_synced_open_transaction_is_cut_without_looking_like_damage_afterwards() {
+    for point in 0..14 {
+        for seed in 0..24 {
+            let fs = PowerLossFs::new("/d");
+            let path = Path::new(SEGMENT);
+            let mut writer = SegmentWriter::begin(&fs, path, &start(0), 1).unwrap();
+            writer.write(&set(1, 10), 1).unwrap();
+            writer.syncer().sync(1).unwrap();
+            let kept = writer.position();
+            writer.write(b"*1\r\n$5\r\nMULTI\r\n", 2).unwrap();
+            writer.syncer().sync(2).unwrap();
+            drop(writer);
+            let end = scan(&fs);
+            assert_eq!(end.safe_position, kept);
+            fs.lose_power_after(point);
+            let done = truncate_tail(&fs, path, kept, 1);
+            fs.crash(match seed {
+                0 => CrashMode::DropAll,
+                seed => CrashMode::Scattered { seed },
+            });
+            let len = fs.content(path).unwrap().len() as u64;
+            assert!(len == kept || done.is_err(), "point {point} seed {seed}");
+            let writer = recover(&fs);
+            assert_eq!(writer.position(), kept, "point {point} seed {seed}");
+            writer.finish(3).unwrap();
+            assert_eq!(verify(&fs).durable_position, kept);
+        }
+    }
+}
+
+#[test]
+fn records_behind_a_damaged_one_do_not_come_back_to_life() {
+    let fs = PowerLossFs::new("/d");
+    let path = Path::new(SEGMENT);
+    let mut writer = SegmentWriter::begin(&fs, path, &start(0), 1).unwrap();
+    let syncer = writer.syncer();
+    for number in 0..4 {
+        writer.write(&set(number, 10), number).unwrap();
+        syncer.sync(number).unwrap();
+    }
+    drop((writer, syncer));
+    let second_record = (crate::sidecar::HEADER_BYTES + crate::sidecar::RECORD_BYTES) as u64;
+    assert!(fs.flip_bits(&sidecar_path(path), second_record, 1));
+    let writer = recover(&fs);
+    writer.syncer().sync(9).unwrap();
+    let reader = SidecarReader::open(&fs, path).unwrap().unwrap();
+    assert_eq!(reader.summary().unwrap().records, 2);
+    let checked = verify(&fs);
+    assert_eq!(checked.durable_position, checked.segment_bytes);
+    assert_eq!(checked.verified_position, checked.segment_bytes);
+}
