@@ -7,11 +7,14 @@
 
 pub mod codec;
 pub mod convert;
+pub mod glob;
 pub mod hash;
 pub mod list;
 pub mod number;
 pub mod set;
 pub mod stream;
+pub mod table;
+pub mod thin;
 pub mod zset;
 
 use hash::Hash;
