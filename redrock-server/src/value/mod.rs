@@ -11,6 +11,7 @@ pub mod glob;
 pub mod hash;
 pub mod list;
 pub mod number;
+pub mod random;
 pub mod set;
 pub mod stream;
 pub mod table;

@@ -17,6 +17,8 @@
 //! what exceeds that goes into a chained bucket. Invariant: a chain has no holes: only its last
 //! bucket may be less than full.
 
+use super::random::select;
+use hashbrown::HashSet;
 use rand::random_range;
 use siphasher::sip::SipHasher13;
 use std::sync::OnceLock;
@@ -447,6 +449,23 @@ impl<T: Keyed> Table<T> {
             let found = self.bucket(place / self.chain_max.max(1))?;
             if let Some(element) = found.nth(place % self.chain_max.max(1)) {
                 return Some(element);
+            }
+        }
+    }
+
+    /// Visits `count` different random elements, or all if there are no more. Which ones is
+    /// random; the order is not.
+    pub fn random_distinct<'a>(&'a self, count: usize, mut visit: impl FnMut(&'a T)) {
+        // Drawing again and again wears on as fewer are left: Redis changes over here too.
+        if count > self.len / 3 {
+            select(self.iter(), self.len, count, visit);
+            return;
+        }
+        let mut drawn = HashSet::with_capacity(count);
+        while drawn.len() < count {
+            let Some(element) = self.random() else { return };
+            if drawn.insert(std::ptr::from_ref(element)) {
+                visit(element);
             }
         }
     }

@@ -1,0 +1,100 @@
+//! HRANDFIELD, and what it shares with SRANDMEMBER and ZRANDMEMBER.
+
+use crate::command::{Args, CommandError, CommandResult, Context, Reply};
+use crate::value::hash::Hash;
+use redrock_rdb::listpack::LpValue;
+
+/// A reply of elements that may repeat is as long as the client's count says, however small the
+/// collection. Past this many bytes it is refused instead of eating all memory.
+pub(crate) const REPEATED_REPLY_BYTES_MAX: usize = 512 << 20;
+
+/// The error for such a reply.
+pub(crate) const REPLY_TOO_LONG: CommandError =
+    CommandError::fixed("ERR the reply exceeds 512 MB; ask for fewer elements");
+
+/// Argument 2 as a count of random elements: any integer but the lowest.
+pub(crate) fn parse_count(args: &Args<'_>) -> CommandResult<i64> {
+    let count = args.int(2)?;
+    if count == i64::MIN {
+        let (low, high) = (-i64::MAX, i64::MAX);
+        return Err(CommandError::text(format!(
+            "ERR value is out of range, value must between {low} and {high}"
+        )));
+    }
+    Ok(count)
+}
+
+/// `HRANDFIELD key [count [WITHVALUES]]`
+pub(super) fn hrandfield(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    if args.len() >= 3 {
+        return with_count(ctx, args);
+    }
+    let hash = ctx.db.read::<Hash>(args.at(1))?;
+    match hash.and_then(Hash::random) {
+        Some((field, _)) => ctx.reply.item(field),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+fn with_count(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let count = parse_count(args)?;
+    let values = args.len() == 4 && args.is(3, "withvalues");
+    if args.len() > 4 || (args.len() == 4 && !values) {
+        return Err(CommandError::Syntax);
+    }
+    if values && !(-i64::MAX / 2..=i64::MAX / 2).contains(&count) {
+        return Err(CommandError::fixed("ERR value is out of range"));
+    }
+    let Some(hash) = ctx.db.read::<Hash>(args.at(1))? else {
+        ctx.reply.array(0);
+        return Ok(());
+    };
+    let reply = &mut ctx.reply;
+    if count < 0 {
+        return repeated(reply, hash, count.unsigned_abs(), values);
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(hash.len());
+    header(reply, count as u64, values);
+    if count == 1
+        && let Some((field, value)) = hash.random()
+    {
+        pair(reply, field, value, values);
+    } else {
+        hash.random_distinct(count, |field, value| pair(reply, field, value, values));
+    }
+    Ok(())
+}
+
+fn repeated(reply: &mut Reply<'_>, hash: &Hash, count: u64, values: bool) -> CommandResult {
+    let start = reply.len();
+    header(reply, count, values);
+    let mut complete = true;
+    hash.random_repeating(count, |field, value| {
+        pair(reply, field, value, values);
+        complete = reply.len() - start <= REPEATED_REPLY_BYTES_MAX;
+        complete
+    });
+    if complete {
+        return Ok(());
+    }
+    reply.truncate(start);
+    Err(REPLY_TOO_LONG)
+}
+
+/// RESP3 has an array of pairs, RESP2 a flat one.
+fn header(reply: &mut Reply<'_>, count: u64, values: bool) {
+    let flat = values && !reply.is_resp3();
+    let count = if flat { count.saturating_mul(2) } else { count };
+    reply.array(usize::try_from(count).unwrap_or(usize::MAX));
+}
+
+fn pair(reply: &mut Reply<'_>, field: LpValue<'_>, value: LpValue<'_>, values: bool) {
+    if values && reply.is_resp3() {
+        reply.array(2);
+    }
+    reply.item(field);
+    if values {
+        reply.item(value);
+    }
+}
