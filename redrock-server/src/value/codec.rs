@@ -1,11 +1,11 @@
 //! Values to and from RDB object encoding (I3): a record is the type byte, then the payload.
 
-use super::list::{self, List};
+use super::list::List;
 use super::stream::Stream;
 use super::{Limits, Object, ValueRef};
 use crate::keyspace::hot::entry::{INLINE_BYTES_MAX, NewValue};
 use redrock_rdb::number::parse_i64;
-use redrock_rdb::object::{self, ListNode, ObjectError, encode as rdb, types};
+use redrock_rdb::object::{self, ObjectError, encode as rdb, types};
 use std::sync::Arc;
 
 /// A value read from a record, ready for an entry.
@@ -76,13 +76,7 @@ pub fn decode_payload(
 ) -> Result<Decoded, ObjectError> {
     let object = match object::decode(type_byte, payload)? {
         object::Object::String(bytes) => return Ok(Decoded::string(bytes)),
-        object::Object::List(nodes) => {
-            let parts = nodes.into_iter().map(|node| match node {
-                ListNode::Plain(bytes) => list::Part::Plain(bytes.into()),
-                ListNode::Packed(pack) => list::Part::Pack(pack),
-            });
-            Object::List(List::from_parts(parts, limits))
-        }
+        object::Object::List(nodes) => Object::List(List::from_rdb(nodes, limits)),
         object::Object::Stream(stream) => {
             let mut payload = Vec::new();
             stream.encode(&mut payload);

@@ -17,7 +17,7 @@ fn add(ctx: &mut Context<'_>, key: &[u8], increment: i64) -> CommandResult {
     let new = old
         .checked_add(increment)
         .ok_or(CommandError::fixed("ERR increment or decrement would overflow"))?;
-    ctx.db.set_int(key, new, Expiry::Keep);
+    ctx.db.set_int(key, new, Expiry::Keep)?;
     ctx.changed(key, Class::STRING, "incrby");
     ctx.reply.int(new);
     Ok(())
@@ -61,7 +61,7 @@ pub(super) fn incrbyfloat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
         .ok_or(CommandError::fixed("ERR increment would produce NaN or Infinity"))?;
     let text = sum.format_human();
     let text = text.as_bytes();
-    ctx.db.set_string(key, text, Expiry::Keep);
+    ctx.db.set_string(key, text, Expiry::Keep)?;
     ctx.changed(key, Class::STRING, "incrbyfloat");
     ctx.propagate(&[b"SET", key, text, b"KEEPTTL"]);
     ctx.reply.bulk(text);

@@ -11,7 +11,7 @@ pub(super) fn append(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let (key, tail) = (args.at(1), args.at(2));
     let total = match peek_len(&mut ctx.db, key)? {
         None => {
-            ctx.db.set_string(key, tail, Expiry::Clear);
+            ctx.db.set_string(key, tail, Expiry::Clear)?;
             tail.len()
         }
         Some(len) => {

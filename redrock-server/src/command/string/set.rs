@@ -89,7 +89,7 @@ fn time_word(word: &[u8]) -> Option<Time> {
 pub(super) fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     // The hottest command of all: without options nothing is parsed or looked up.
     if args.len() == 3 {
-        store(ctx, args.at(1), args.at(2), Expiry::Clear);
+        store(ctx, args.at(1), args.at(2), Expiry::Clear)?;
         ctx.reply.ok();
         return Ok(());
     }
@@ -120,13 +120,13 @@ fn set_with_options(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     match expire {
         Some(ms) => {
-            store_until(ctx, key, value, ms);
+            store_until(ctx, key, value, ms)?;
             if !matches!(options.time, Some(((Unit::Milliseconds, Base::Epoch), _))) {
                 propagate_until(ctx, key, value, ms);
             }
         }
         None => {
-            store(ctx, key, value, if options.keep_ttl { Expiry::Keep } else { Expiry::Clear });
+            store(ctx, key, value, if options.keep_ttl { Expiry::Keep } else { Expiry::Clear })?;
             if options.get {
                 propagate_without_get(ctx, args);
             }
@@ -135,14 +135,16 @@ fn set_with_options(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn store(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: Expiry) {
-    ctx.db.set_string(key, value, expiry);
+fn store(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: Expiry) -> CommandResult {
+    ctx.db.set_string(key, value, expiry)?;
     ctx.changed(key, Class::STRING, "set");
+    Ok(())
 }
 
-fn store_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expire_ms: i64) {
-    store(ctx, key, value, Expiry::At(expire_ms));
+fn store_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expire_ms: i64) -> CommandResult {
+    store(ctx, key, value, Expiry::At(expire_ms))?;
     ctx.notify(key, Class::GENERIC, "expire");
+    Ok(())
 }
 
 /// Every expiry leaves as the absolute time it means here.
@@ -163,7 +165,7 @@ fn propagate_without_get(ctx: &mut Context<'_>, args: &Args<'_>) {
 pub(super) fn setnx(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let exists = ctx.db.exists(args.at(1))?;
     if !exists {
-        store(ctx, args.at(1), args.at(2), Expiry::Clear);
+        store(ctx, args.at(1), args.at(2), Expiry::Clear)?;
     }
     ctx.reply.int(i64::from(!exists));
     Ok(())
@@ -182,7 +184,7 @@ pub(super) fn psetex(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 fn set_for(ctx: &mut Context<'_>, args: &Args<'_>, unit: Unit, command: &str) -> CommandResult {
     let (key, value) = (args.at(1), args.at(3));
     let ms = expire_time::parse_positive(args.at(2), unit, Base::Now, ctx.now_ms(), command)?;
-    store_until(ctx, key, value, ms);
+    store_until(ctx, key, value, ms)?;
     propagate_until(ctx, key, value, ms);
     ctx.reply.ok();
     Ok(())
@@ -195,7 +197,7 @@ pub(super) fn getset(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         Some(old) => reply_string(&mut ctx.reply, old),
         None => ctx.reply.null(),
     }
-    store(ctx, key, value, Expiry::Clear);
+    store(ctx, key, value, Expiry::Clear)?;
     ctx.propagate(&[b"SET", key, value]);
     Ok(())
 }
@@ -211,7 +213,7 @@ fn pairs<'a>(args: &Args<'a>, command: &str) -> CommandResult<Vec<(&'a [u8], &'a
 /// MSET key value [key value ...]
 pub(super) fn mset(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     for (key, value) in pairs(args, "mset")? {
-        store(ctx, key, value, Expiry::Clear);
+        store(ctx, key, value, Expiry::Clear)?;
     }
     ctx.reply.ok();
     Ok(())
@@ -227,7 +229,7 @@ pub(super) fn msetnx(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         }
     }
     for (key, value) in pairs {
-        store(ctx, key, value, Expiry::Clear);
+        store(ctx, key, value, Expiry::Clear)?;
     }
     ctx.reply.int(1);
     Ok(())

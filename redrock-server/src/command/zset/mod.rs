@@ -76,7 +76,7 @@ fn store(
 ) -> CommandResult {
     let count = result.len();
     if count > 0 {
-        ctx.db.set_object(key, Object::ZSet(result), Expiry::Clear);
+        ctx.db.set_object(key, Object::ZSet(result), Expiry::Clear)?;
         ctx.changed(key, Class::ZSET, event);
         ctx.db.signal_ready(key);
     } else if ctx.db.remove(key)? {

@@ -44,7 +44,7 @@ pub(in crate::command::string) fn bitop(ctx: &mut Context<'_>, args: &Args<'_>) 
     }
     let len = result.len();
     if len > 0 {
-        ctx.db.set_object(destination, Object::Raw(result), Expiry::Clear);
+        ctx.db.set_object(destination, Object::Raw(result), Expiry::Clear)?;
         ctx.changed(destination, Class::STRING, "set");
     } else if ctx.db.remove(destination)? {
         ctx.changed(destination, Class::GENERIC, "del");
