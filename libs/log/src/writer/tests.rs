@@ -332,7 +332,13 @@ fn records_behind_a_damaged_one_do_not_come_back_to_life() {
     drop((writer, syncer));
     let second_record = (crate::sidecar::HEADER_BYTES + crate::sidecar::RECORD_BYTES) as u64;
     assert!(fs.flip_bits(&sidecar_path(path), second_record, 1));
-    let writer = recover(&fs);
+    // The segment lost its end as well: what is written anew is shorter than it was, so
+    // that the old third record would lie ahead of the new second one.
+    let first_end = (select_prefix(3).len() + set(0, 10).len()) as u64;
+    let file = fs.open(path, OpenMode::ReadWrite).unwrap();
+    file.set_len(first_end).unwrap();
+    let mut writer = recover(&fs);
+    writer.write(&set(9, 1), 9).unwrap();
     writer.syncer().sync(9).unwrap();
     let reader = SidecarReader::open(&fs, path).unwrap().unwrap();
     assert_eq!(reader.summary().unwrap().records, 2);
