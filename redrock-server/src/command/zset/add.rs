@@ -4,8 +4,7 @@ use super::super::{Args, CommandError, CommandResult, Context};
 use crate::notify::Class;
 use crate::value::zset::{AddRule, Added, ZSet};
 
-const NOT_A_NUMBER: CommandError =
-    CommandError::fixed("ERR resulting score is not a number (NaN)");
+const NOT_A_NUMBER: CommandError = CommandError::fixed("ERR resulting score is not a number (NaN)");
 
 /// ZADD's words before the scores.
 struct Options {

@@ -193,7 +193,7 @@ impl<'a> Plan<'a> {
         &mut self,
         ctx: &mut Context<'_>,
         operation: Operation,
-    ) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+    ) -> CommandResult<Vec<(Vec<u8>, f64)>> {
         if operation == Operation::Difference {
             return self.difference(ctx);
         }
@@ -205,7 +205,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn union(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+    fn union(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
         let mut totals: HashMap<Vec<u8>, f64> = HashMap::new();
         for source in &self.sources {
             source.open(ctx)?.each(|member, score| {
@@ -218,18 +218,18 @@ impl<'a> Plan<'a> {
                 }
             });
         }
-        Ok(totals.into_iter().map(|(member, score)| (score, member)).collect())
+        Ok(totals.into_iter().collect())
     }
 
-    fn intersection(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+    fn intersection(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
         let Some((smallest, others)) = self.sources.split_first() else { return Ok(Vec::new()) };
         let mut left = Vec::with_capacity(smallest.len);
         smallest.open(ctx)?.each(|member, score| {
-            left.push((not_nan(smallest.weight * score), member.to_vec()));
+            left.push((member.to_vec(), not_nan(smallest.weight * score)));
         });
         for source in others {
             let input = source.open(ctx)?;
-            left.retain_mut(|(total, member)| match input.score(member) {
+            left.retain_mut(|(member, total)| match input.score(member) {
                 Some(score) => {
                     self.aggregate.add(total, score * source.weight);
                     true
@@ -240,7 +240,7 @@ impl<'a> Plan<'a> {
         Ok(left)
     }
 
-    fn difference(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(f64, Vec<u8>)>> {
+    fn difference(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
         let Some((first, others)) = self.sources.split_first() else { return Ok(Vec::new()) };
         let mut left: HashMap<Vec<u8>, f64> = HashMap::with_capacity(first.len);
         first.open(ctx)?.each(|member, score| {
@@ -257,7 +257,7 @@ impl<'a> Plan<'a> {
                 left.retain(|member, _| input.score(member).is_none());
             }
         }
-        Ok(left.into_iter().map(|(member, score)| (score, member)).collect())
+        Ok(left.into_iter().collect())
     }
 }
 
@@ -275,7 +275,7 @@ fn combine(
         return Ok(());
     }
     zset::sort(&mut result);
-    let sorted = result.iter().map(|(score, member)| (LpValue::Str(member), *score));
+    let sorted = result.iter().map(|(member, score)| (LpValue::Str(member), *score));
     if outcome == Outcome::Store {
         let result = ZSet::from_sorted(sorted, &ctx.config.limits);
         return store(ctx, args.at(1), result, name);

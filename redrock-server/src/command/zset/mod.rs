@@ -68,12 +68,7 @@ fn removed(ctx: &mut Context<'_>, key: &[u8], event: &'static str, count: usize)
 
 /// Stores a result in place of whatever `key` held, or deletes the key if there is none, and
 /// answers the number of elements.
-fn store(
-    ctx: &mut Context<'_>,
-    key: &[u8],
-    result: ZSet,
-    event: &'static str,
-) -> CommandResult {
+fn store(ctx: &mut Context<'_>, key: &[u8], result: ZSet, event: &'static str) -> CommandResult {
     let count = result.len();
     if count > 0 {
         ctx.db.set_object(key, Object::ZSet(result), Expiry::Clear)?;

@@ -115,9 +115,7 @@ fn pop_one_key(ctx: &mut Context<'_>, args: &Args<'_>, end: End) -> CommandResul
         return Err(CommandError::Syntax);
     }
     let count = match args.get(2) {
-        Some(text) => {
-            Some(integer_from(text, 0, "ERR value is out of range, must be positive")?)
-        }
+        Some(text) => Some(integer_from(text, 0, "ERR value is out of range, must be positive")?),
         None => None,
     };
     let Some(key) = first_set(ctx, &[args.at(1)])? else {

@@ -180,9 +180,7 @@ pub(super) fn zrangestore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
     let query = Query::parse(args, 2, true, None, None)?;
     let result = match ctx.db.read::<ZSet>(query.key)? {
         None => ZSet::new(),
-        Some(set) => {
-            ZSet::from_sorted(set.range(query.select(set), false), &ctx.config.limits)
-        }
+        Some(set) => ZSet::from_sorted(set.range(query.select(set), false), &ctx.config.limits),
     };
     store(ctx, args.at(1), result, "zrangestore")
 }

@@ -141,12 +141,7 @@ impl Big {
     }
 
     /// See [`Index::scan`].
-    pub(super) fn scan(
-        &self,
-        cursor: u64,
-        count: usize,
-        mut visit: impl FnMut(&[u8], f64),
-    ) -> u64 {
+    pub(super) fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], f64)) -> u64 {
         self.index.scan(cursor, count, |id| visit(self.slab.member(id), self.slab.score(id)))
     }
 

@@ -62,11 +62,11 @@ impl ZSet {
                     redrock_rdb::number::parse_f64(text).ok_or(InvalidZSet::BadScore)?
                 }
             };
-            elements.push((score, member.to_vec()));
+            elements.push((member.to_vec(), score));
         }
         let set = Self::from_elements(&mut elements, limits)?;
         let unchanged = matches!(set.0, Repr::Pack(_))
-            && pack::iter(&pack, 0, false).zip(&elements).all(|(a, b)| a.0.eq_bytes(&b.1));
+            && pack::iter(&pack, 0, false).zip(&elements).all(|(a, b)| a.0.eq_bytes(&b.0));
         // The file's own bytes are kept where they are right: scores may be spelt otherwise.
         Ok(if unchanged { Self(Repr::Pack(pack)) } else { set })
     }
@@ -74,15 +74,16 @@ impl ZSet {
     /// A set from a file's members in any order, which are sorted in place. It takes the form
     /// that the limits ask for, as Redis does when it loads.
     pub fn from_elements<T: AsRef<[u8]>>(
-        elements: &mut [(f64, T)],
+        elements: &mut [(T, f64)],
         limits: &Limits,
     ) -> Result<Self, InvalidZSet> {
         let big = Self::big_from(elements)?;
-        let longest = elements.iter().map(|(_, member)| member.as_ref().len()).max().unwrap_or(0);
+        let longest = elements.iter().map(|(member, _)| member.as_ref().len()).max().unwrap_or(0);
         let fits = elements.len() <= limits.zset_listpack_entries_max
             && longest <= limits.zset_listpack_value_bytes_max;
         if fits {
-            let sorted = elements.iter().map(|(score, member)| (LpValue::Str(member.as_ref()), *score));
+            let sorted =
+                elements.iter().map(|(member, score)| (LpValue::Str(member.as_ref()), *score));
             return Ok(Self::from_sorted(sorted, limits));
         }
         Ok(big)
@@ -90,16 +91,16 @@ impl ZSet {
 
     /// A set in the big form, whatever its size: what the tier held in that form comes back in
     /// it, so that OBJECT ENCODING does not change. `elements` may be in any order.
-    pub fn big_from<T: AsRef<[u8]>>(elements: &mut [(f64, T)]) -> Result<Self, InvalidZSet> {
+    pub fn big_from<T: AsRef<[u8]>>(elements: &mut [(T, f64)]) -> Result<Self, InvalidZSet> {
         if elements.is_empty() {
             return Err(InvalidZSet::Empty);
         }
-        if elements.iter().any(|(score, _)| score.is_nan()) {
+        if elements.iter().any(|(_, score)| score.is_nan()) {
             return Err(InvalidZSet::BadScore);
         }
         sort(elements);
         let mut big = Box::new(Big::new());
-        for (score, member) in elements.iter() {
+        for (member, score) in elements.iter() {
             if big.find(member.as_ref()).is_some() {
                 return Err(InvalidZSet::Duplicate);
             }
@@ -110,8 +111,8 @@ impl ZSet {
 }
 
 /// Puts elements in the order of a sorted set; no score may be NaN.
-pub fn sort<T: AsRef<[u8]>>(elements: &mut [(f64, T)]) {
-    elements.sort_unstable_by(|(a, x), (b, y)| {
+pub fn sort<T: AsRef<[u8]>>(elements: &mut [(T, f64)]) {
+    elements.sort_unstable_by(|(x, a), (y, b)| {
         // `partial_cmp` and not `total_cmp`: 0 and -0 are equal scores.
         let scores = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
         scores.then_with(|| x.as_ref().cmp(y.as_ref()))

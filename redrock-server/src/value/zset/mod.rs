@@ -296,12 +296,7 @@ impl ZSet {
     /// Visits about `count` elements from a cursor of ZSCAN on and returns the next cursor, 0 at
     /// the end. The small form is visited whole. Each element that is there from the first call
     /// to the last is visited, whatever happens to others, to scores, and to the form meanwhile.
-    pub fn scan(
-        &self,
-        cursor: u64,
-        count: usize,
-        mut visit: impl FnMut(LpValue<'_>, f64),
-    ) -> u64 {
+    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(LpValue<'_>, f64)) -> u64 {
         match &self.0 {
             Repr::Pack(pack) => {
                 pack::iter(pack, 0, false).for_each(|(member, score)| visit(member, score));

@@ -73,7 +73,12 @@ fn rule(bits: u8) -> AddRule {
 }
 
 /// What Redis's documentation says of ZADD.
-fn add_to_model(model: &mut BTreeMap<Vec<u8>, f64>, member: &[u8], score: f64, rule: AddRule) -> Added {
+fn add_to_model(
+    model: &mut BTreeMap<Vec<u8>, f64>,
+    member: &[u8],
+    score: f64,
+    rule: AddRule,
+) -> Added {
     let Some(present) = model.get(member).copied() else {
         if rule.only_present {
             return Added::Refused;
@@ -110,9 +115,15 @@ fn compare_all(set: &ZSet, model: &BTreeMap<Vec<u8>, f64>) {
     assert_eq!(scan_all(set, 7), model.keys().cloned().collect());
 }
 
-fn compare_ranges(set: &ZSet, model: &BTreeMap<Vec<u8>, f64>, bounds: (f64, f64), open: (bool, bool)) {
+fn compare_ranges(
+    set: &ZSet,
+    model: &BTreeMap<Vec<u8>, f64>,
+    bounds: (f64, f64),
+    open: (bool, bool),
+) {
     let mark = |open| if open { "(" } else { "" };
-    let (min, max) = (format!("{}{}", mark(open.0), bounds.0), format!("{}{}", mark(open.1), bounds.1));
+    let (min, max) =
+        (format!("{}{}", mark(open.0), bounds.0), format!("{}{}", mark(open.1), bounds.1));
     let range = ScoreRange::parse(min.as_bytes(), max.as_bytes()).unwrap();
     let expected: Vec<_> = sorted(model)
         .into_iter()
@@ -197,8 +208,8 @@ proptest! {
         seed: u64, entries in prop_oneof![Just(0usize), Just(1000)],
     ) {
         let limits = limits(entries, 64);
-        let mut shuffled: Vec<_> = model.iter().map(|(m, s)| (*s, m.clone())).collect();
-        shuffled.sort_by_key(|(_, m)| m.iter().fold(seed, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)));
+        let mut shuffled: Vec<_> = model.iter().map(|(m, s)| (m.clone(), *s)).collect();
+        shuffled.sort_by_key(|(m, _)| m.iter().fold(seed, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)));
         let set = ZSet::from_elements(&mut shuffled, &limits).unwrap();
         compare_all(&set, &model);
         let mut bytes = Vec::new();
@@ -245,11 +256,17 @@ fn a_million_changes_keep_a_large_set_in_order_and_its_memory_small() {
     let mut set = ZSet::new();
     let mut state = 1u64;
     let mut random = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };
     for n in 0..200_000u64 {
-        set.add((random() % 50_000) as f64, format!("m:{n}").as_bytes(), AddRule::default(), &limits);
+        set.add(
+            (random() % 50_000) as f64,
+            format!("m:{n}").as_bytes(),
+            AddRule::default(),
+            &limits,
+        );
     }
     let full = set.memory_bytes();
     assert!(full < 200_000 * 64, "{} bytes an element", full / 200_000);
