@@ -8,6 +8,8 @@ mod range;
 mod read;
 mod remove;
 mod specs;
+#[cfg(test)]
+mod tests;
 
 pub use specs::COMMANDS;
 

@@ -1,0 +1,240 @@
+//! What sorted set commands tell others, and their RESP3 replies. RESP2 replies are compared with
+//! a real Redis elsewhere.
+
+use crate::command::effect::Effect;
+use crate::command::{Args, Context, Reply, dispatch, registry};
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::keyspace::db::Db;
+use crate::keyspace::position::Positioner;
+use crate::net::client::{Client, ClientShared};
+use crate::notify::{Class, Notifier};
+use crate::server::Server;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+#[derive(Default)]
+struct Events(RefCell<Vec<String>>);
+
+impl Notifier for Events {
+    fn notify(&self, class: Class, event: &'static str, key: &[u8], _db: usize) {
+        let class = match class {
+            Class::KEY_MISS => return,
+            Class::ZSET => "z",
+            Class::GENERIC => "g",
+            _ => "?",
+        };
+        self.0.borrow_mut().push(format!("{class}:{event}:{}", String::from_utf8_lossy(key)));
+    }
+
+    fn invalidate(&self, _key: &[u8]) {}
+}
+
+/// One client on an empty server whose clock stands still.
+struct Bench {
+    server: Server,
+    config: Config,
+    keyspace: Keyspace,
+    client: Client,
+    resp3: bool,
+}
+
+/// What came of one command.
+#[derive(Debug, Default, PartialEq)]
+struct Ran {
+    /// Line ends shown as blanks.
+    reply: String,
+    /// Words of all propagated commands, without the RESP around them.
+    propagated: String,
+    events: String,
+    dirty: u64,
+}
+
+impl Bench {
+    fn new(resp3: bool, commands: &[&str]) -> Self {
+        let keyspace = || Keyspace::new(1, Positioner::new((1, 2)));
+        let client =
+            Client::new(Arc::new(ClientShared::default()), String::new(), String::new(), NOW_MS);
+        let server = Server::new(Config::default(), keyspace(), "0".repeat(40), 1);
+        let mut bench =
+            Self { server, config: Config::default(), keyspace: keyspace(), client, resp3 };
+        for command in commands {
+            assert!(!bench.run(command).reply.starts_with('-'), "{command}");
+        }
+        bench
+    }
+
+    fn run(&mut self, command: &str) -> Ran {
+        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let args = Args::new(&argv);
+        let spec = registry::find(args.at(0)).expect("a known command");
+        let (events, mut effect, mut out) = (Events::default(), Effect::default(), Vec::new());
+        let db = Db::new(&mut self.keyspace, &events, &mut effect, 0, NOW_MS);
+        let reply = Reply::new(&mut out, self.resp3);
+        let (server, config, client) = (&self.server, &self.config, &mut self.client);
+        let mut ctx = Context { server, config, db, client, reply };
+        if let Err(error) = dispatch::call(&mut ctx, spec, &args) {
+            ctx.reply.error(&error.resp());
+        }
+        let propagated = String::from_utf8_lossy(effect.commands()).into_owned();
+        let words = propagated.split("\r\n");
+        let words: Vec<_> = words.filter(|w| !w.is_empty() && !w.starts_with(['*', '$'])).collect();
+        Ran {
+            reply: String::from_utf8_lossy(&out).trim_end().replace("\r\n", " "),
+            propagated: words.join(" "),
+            events: events.0.take().join(" "),
+            dirty: effect.dirty,
+        }
+    }
+}
+
+#[test]
+fn changes_are_told_and_counted_once_an_element() {
+    let mut bench = Bench::new(false, &[]);
+    for (command, events, dirty) in [
+        ("ZADD z 1 a 2 b 3 c", "z:zadd:z", 3),
+        ("ZADD z 1 a 2 b 3 c", "", 0),
+        ("ZADD z CH 1 a 5 b 4 d", "z:zadd:z", 2),
+        ("ZADD z XX 9 nobody", "", 0),
+        ("ZADD absent XX 9 nobody", "", 0),
+        ("ZADD z NX 9 a", "", 0),
+        ("ZADD z INCR 1 a", "z:zincr:z", 1),
+        ("ZINCRBY z 0 a", "", 0),
+        ("ZINCRBY z 2 a", "z:zincr:z", 1),
+        ("ZREM z nobody", "", 0),
+        ("ZREM z a nobody b", "z:zrem:z", 2),
+        ("ZREM z c d", "z:zrem:z g:del:z", 2),
+        ("ZADD z 1 a 2 b 3 c 4 d 5 e", "z:zadd:z", 5),
+        ("ZREMRANGEBYRANK z 0 1", "z:zremrangebyrank:z", 2),
+        ("ZREMRANGEBYSCORE z 3 3", "z:zremrangebyscore:z", 1),
+        ("ZREMRANGEBYSCORE z 3 3", "", 0),
+        ("ZREMRANGEBYLEX z - +", "z:zremrangebylex:z g:del:z", 2),
+        ("ZADD z 1 a 2 b 3 c", "z:zadd:z", 3),
+        ("ZPOPMIN z", "z:zpopmin:z", 1),
+        ("ZPOPMAX z 0", "", 0),
+        ("ZPOPMAX z 10", "z:zpopmax:z g:del:z", 2),
+    ] {
+        let ran = bench.run(command);
+        assert_eq!((ran.events.as_str(), ran.dirty), (events, dirty), "{command}: {ran:?}");
+        let verbatim = if dirty > 0 { command } else { "" };
+        assert_eq!(ran.propagated, verbatim, "{command}");
+    }
+}
+
+#[test]
+fn blocking_and_multiple_pops_are_propagated_as_the_plain_pop() {
+    let mut bench = Bench::new(false, &["ZADD z 1 a 2 b 3 c 4 d 5 e 6 f"]);
+    for (command, propagated, events) in [
+        ("BZPOPMIN absent z 0", "ZPOPMIN z", "z:zpopmin:z"),
+        ("BZPOPMAX z 0", "ZPOPMAX z", "z:zpopmax:z"),
+        ("ZMPOP 2 absent z MIN", "ZPOPMIN z 1", "z:zpopmin:z"),
+        ("BZMPOP 0 2 absent z MAX COUNT 2", "ZPOPMAX z 2", "z:zpopmax:z"),
+        ("ZMPOP 1 z MAX COUNT 100", "ZPOPMAX z 1", "z:zpopmax:z g:del:z"),
+        ("ZMPOP 1 z MAX COUNT 100", "", ""),
+    ] {
+        let ran = bench.run(command);
+        assert_eq!(
+            (ran.propagated.as_str(), ran.events.as_str()),
+            (propagated, events),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn blocking_commands_wait_only_where_they_may() {
+    let mut bench = Bench::new(false, &[]);
+    assert_eq!(bench.run("BZPOPMIN x y 2.5"), Ran::default());
+    let request = bench.client.block.take().expect("the client waits");
+    assert_eq!(request.keys, [b"x".to_vec(), b"y".to_vec()]);
+    assert_eq!(request.deadline_ms, Some(NOW_MS + 2500));
+    assert_eq!(bench.run("BZMPOP 0 1 x MIN"), Ran::default());
+    assert_eq!(bench.client.block.take().expect("the client waits").deadline_ms, None);
+    bench.client.deny_blocking = true;
+    assert_eq!(bench.run("BZPOPMAX x 0").reply, "*-1");
+    assert!(bench.client.block.is_none());
+    bench.client.deny_blocking = false;
+    bench.run("SET s v");
+    assert!(bench.run("BZPOPMAX x s 0").reply.starts_with("-WRONGTYPE"));
+    assert_eq!(bench.run("BZPOPMAX x -1").reply, "-ERR timeout is negative");
+    assert!(bench.client.block.is_none());
+}
+
+#[test]
+fn stored_results_replace_keys_of_any_type_and_empty_ones_delete_them() {
+    let mut bench = Bench::new(false, &["ZADD z 1 a 2 b", "SET d text EX 100"]);
+    for (command, reply, events, dirty) in [
+        ("ZUNIONSTORE d 1 z", ":2", "z:zunionstore:d", 1),
+        ("ZINTERSTORE d 2 z absent", ":0", "g:del:d", 1),
+        ("ZINTERSTORE d 2 z absent", ":0", "", 0),
+        ("ZRANGESTORE d z 0 0", ":1", "z:zrangestore:d", 1),
+        ("ZDIFFSTORE d 2 z d", ":1", "z:zdiffstore:d", 1),
+        ("ZRANGESTORE d absent 0 0", ":0", "g:del:d", 1),
+        ("ZRANGESTORE z z (2 +inf BYSCORE", ":0", "g:del:z", 1),
+    ] {
+        let ran = bench.run(command);
+        assert_eq!(
+            (ran.reply.as_str(), ran.events.as_str(), ran.dirty),
+            (reply, events, dirty),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn resp3_has_doubles_and_pairs_where_redis_has() {
+    let mut bench = Bench::new(true, &["ZADD z 1 a 2.5 b inf c"]);
+    for (command, reply) in [
+        ("ZSCORE z b", ",2.5"),
+        ("ZSCORE z x", "_"),
+        ("ZMSCORE z a x", "*2 ,1 _"),
+        ("ZINCRBY z 0 a", ",1"),
+        ("ZADD z NX INCR 1 a", "_"),
+        ("ZRANK z x", "_"),
+        ("ZRANK z b WITHSCORE", "*2 :1 ,2.5"),
+        ("ZREVRANK z x WITHSCORE", "_"),
+        ("ZRANGE z 0 0", "*1 $1 a"),
+        ("ZRANGE z 0 1 WITHSCORES", "*2 *2 $1 a ,1 *2 $1 b ,2.5"),
+        ("ZREVRANGEBYSCORE z + - WITHSCORES", "-ERR min or max is not a float"),
+        ("ZREVRANGEBYSCORE z inf 2 WITHSCORES", "*2 *2 $1 c ,inf *2 $1 b ,2.5"),
+        ("ZUNION 1 z WITHSCORES", "*3 *2 $1 a ,1 *2 $1 b ,2.5 *2 $1 c ,inf"),
+        ("ZRANDMEMBER z 9 WITHSCORES", "*3 *2 $1 c ,inf *2 $1 b ,2.5 *2 $1 a ,1"),
+        ("ZPOPMIN z", "*2 $1 a ,1"),
+        ("ZPOPMIN z 1", "*1 *2 $1 b ,2.5"),
+        ("BZPOPMIN z 0", "*3 $1 z $1 c ,inf"),
+        ("ZPOPMIN z 1", "*0"),
+        ("ZMPOP 1 z MIN", "_"),
+        ("ZADD z 1 a", ":1"),
+        ("ZMPOP 1 z MIN", "*2 $1 z *1 *2 $1 a ,1"),
+    ] {
+        assert_eq!(bench.run(command).reply, reply, "{command}");
+    }
+}
+
+#[test]
+fn random_members_are_distinct_for_a_positive_count_and_all_come_up() {
+    let mut bench = Bench::new(false, &[]);
+    for n in 0..500 {
+        bench.run(&format!("ZADD z {n} m{n}"));
+    }
+    for count in [1usize, 7, 100, 400, 499] {
+        let reply = bench.run(&format!("ZRANDMEMBER z {count}")).reply;
+        let mut members: Vec<_> = reply.split(' ').filter(|w| w.starts_with('m')).collect();
+        assert_eq!(members.len(), count);
+        members.sort_unstable();
+        members.dedup();
+        assert_eq!(members.len(), count);
+    }
+    let reply = bench.run("ZRANDMEMBER z -20000 WITHSCORES").reply;
+    let mut words = reply.split(' ').filter(|w| !w.starts_with('$'));
+    assert_eq!(words.next(), Some("*40000"));
+    let mut seen = std::collections::BTreeSet::new();
+    while let (Some(member), Some(score)) = (words.next(), words.next()) {
+        assert_eq!(member, format!("m{score}"));
+        seen.insert(member);
+    }
+    // A member is left out with a probability of 4e-18.
+    assert_eq!(seen.len(), 500);
+}
