@@ -7,6 +7,7 @@ mod random;
 mod range;
 mod read;
 mod remove;
+mod scan;
 mod specs;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::super::table::flag::{BLOCKING, DENYOOM, FAST, MOVABLE_KEYS, READONLY, WRITE};
 use super::super::table::{Group, Handler, KeySpec, Spec};
-use super::{add, combine, pop, random, range, read, remove};
+use super::{add, combine, pop, random, range, read, remove, scan};
 
 /// All arguments but the last are keys.
 const BEFORE_TIMEOUT: KeySpec = KeySpec::Range { first: 1, last: -2, step: 1 };
@@ -99,4 +99,6 @@ pub const COMMANDS: &[Spec] = &[
         .doc("6.2.0", "Stores the difference of multiple sorted sets in a key."),
     spec("zrandmember", -2, READONLY, random::zrandmember)
         .doc("6.2.0", "Returns one or more random members from a sorted set."),
+    spec("zscan", -3, READONLY, scan::zscan)
+        .doc("2.8.0", "Iterates over members and scores of a sorted set."),
 ];

@@ -238,3 +238,34 @@ fn random_members_are_distinct_for_a_positive_count_and_all_come_up() {
     // A member is left out with a probability of 4e-18.
     assert_eq!(seen.len(), 500);
 }
+
+#[test]
+fn scans_of_both_forms_return_all_members_with_their_scores() {
+    let mut bench = Bench::new(false, &["ZADD small 1 a 2.5 b", "ZADD big 0.1 x", "SET s v"]);
+    assert_eq!(bench.run("ZSCAN small 0").reply, "*2 $1 0 *4 $1 a $1 1 $1 b $3 2.5");
+    assert_eq!(bench.run("ZSCAN small 7 MATCH b").reply, "*2 $1 0 *2 $1 b $3 2.5");
+    assert_eq!(bench.run("ZSCAN absent 0 COUNT").reply, "*2 $1 0 *0");
+    assert_eq!(bench.run("ZSCAN small 0 COUNT 0").reply, "-ERR syntax error");
+    assert!(bench.run("ZSCAN s 0").reply.starts_with("-WRONGTYPE"));
+    for n in 0..1000 {
+        bench.run(&format!("ZADD big {n} m{n}"));
+    }
+    let (mut seen, mut cursor, mut calls) = (Vec::new(), "0".to_owned(), 0);
+    loop {
+        let reply = bench.run(&format!("ZSCAN big {cursor} COUNT 50 MATCH m*")).reply;
+        let words: Vec<_> = reply.split(' ').filter(|w| !w.starts_with('$')).collect();
+        cursor = words[1].to_owned();
+        for pair in words[3..].chunks(2) {
+            assert_eq!(pair[0], format!("m{}", pair[1]));
+            seen.push(pair[0].to_owned());
+        }
+        calls += 1;
+        if cursor == "0" {
+            break;
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!((seen.len(), calls), (1000, 21));
+    assert!(bench.run("ZSCAN big 0 MATCH x COUNT 5000").reply.ends_with("$19 0.10000000000000001"));
+}

@@ -1,13 +1,9 @@
 //! Sorted sets to and from RDB object encoding (I3).
 
 use super::{Big, Limits, Repr, ZSet, pack};
+use redrock_rdb::error::Corrupt;
 use redrock_rdb::listpack::{ListPack, LpValue};
-use redrock_rdb::object::encode;
-
-/// RDB type of a member, binary score sequence.
-const RDB_TYPE_ZSET_2: u8 = 5;
-/// RDB type of a listpack.
-const RDB_TYPE_ZSET_LISTPACK: u8 = 17;
+use redrock_rdb::object::{ObjectError, encode, types};
 
 /// Why decoded elements are no sorted set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +22,18 @@ pub enum InvalidZSet {
     Empty,
 }
 
+impl From<InvalidZSet> for ObjectError {
+    fn from(invalid: InvalidZSet) -> Self {
+        let reason = match invalid {
+            InvalidZSet::MissingScore => "sorted set member without a score",
+            InvalidZSet::BadScore => "sorted set score that is not a number",
+            InvalidZSet::Duplicate => "sorted set with the same member twice",
+            InvalidZSet::Empty => return Self::EmptyKey,
+        };
+        Self::Corrupt(Corrupt::new(reason, 0))
+    }
+}
+
 impl ZSet {
     /// Appends the object payload, uncompressed, and returns its RDB type byte. The big form is
     /// written with the largest score first, as Redis does: its loading is cheapest so.
@@ -33,11 +41,11 @@ impl ZSet {
         match &self.0 {
             Repr::Pack(pack) => {
                 encode::blob(out, pack.as_bytes());
-                RDB_TYPE_ZSET_LISTPACK
+                types::ZSET_LISTPACK
             }
             Repr::Big(big) => {
                 encode::zset(out, big.len(), big.iter(big.len().wrapping_sub(1), true));
-                RDB_TYPE_ZSET_2
+                types::ZSET_2
             }
         }
     }
