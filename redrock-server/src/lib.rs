@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod keyspace;
 pub mod log;
+pub mod memory;
 pub mod net;
 pub mod notify;
 pub mod server;

@@ -4,6 +4,7 @@ use crate::command::error::{CommandError, CommandResult};
 use crate::command::table::Spec;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
+use crate::keyspace::tiering::governor::MemoryGate;
 use crate::log::EffectLog;
 use crate::net::client::{Client, ClientShared};
 use crate::net::worker::WorkerMailbox;
@@ -11,7 +12,7 @@ use crate::notify::{Class, Notifier};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counters that INFO shows; see Redis's INFO for their meaning.
 #[derive(Debug, Default)]
@@ -55,8 +56,11 @@ pub struct Server {
     pub keyspace: Mutex<Keyspace>,
     /// The effect log.
     pub log: EffectLog,
+    /// Memory: the bound and what is used of it.
+    pub memory: MemoryGate,
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
+    stopping: AtomicBool,
     config: RwLock<Arc<Config>>,
     config_version: AtomicU64,
     client_ids: AtomicU64,
@@ -72,6 +76,8 @@ impl Server {
             stats: Stats::default(),
             keyspace: Mutex::new(keyspace),
             log: EffectLog::default(),
+            memory: MemoryGate::default(),
+            stopping: AtomicBool::new(false),
             clients: RwLock::default(),
             config: RwLock::new(Arc::new(config)),
             config_version: AtomicU64::new(1),
@@ -94,6 +100,21 @@ impl Server {
     pub fn set_config(&self, config: Config) {
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the server is on its way down.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Makes all threads end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Resident memory of the companions that we started, bytes.
+    pub fn companion_bytes(&self) -> u64 {
+        0
     }
 
     /// How to reach worker `index`.

@@ -13,7 +13,10 @@
 //! | none | | whatever it says |
 
 pub mod fifo;
+pub mod governor;
 pub mod loader;
+pub mod policy;
+pub mod sweep;
 
 use super::cold::ColdStore;
 use super::cold::key::TierKey;
@@ -48,6 +51,8 @@ pub struct Tiering {
     absent: HashSet<TierKey>,
     /// Loaded entries that go first when memory is needed.
     probation: VecDeque<(usize, Vec<u8>)>,
+    /// Values leave as soon as their put is applied; stubs too.
+    pressure: (bool, bool),
     /// Counters for INFO.
     pub stats: TieringStats,
 }
@@ -81,6 +86,7 @@ impl Tiering {
             pins: HashMap::new(),
             absent: HashSet::new(),
             probation: VecDeque::new(),
+            pressure: (false, false),
             stats: TieringStats::default(),
         }
     }
@@ -257,20 +263,50 @@ impl Keyspace {
         Some(std::mem::replace(entry, stub))
     }
 
-    /// The applier has written these operations.
-    pub fn applied(&mut self, applied: &Applied) {
+    /// The applier has written these operations. Under memory pressure their values leave at
+    /// once; the caller frees them without the lock.
+    pub fn applied(&mut self, applied: &Applied) -> Vec<Entry> {
+        let mut dropped = Vec::new();
         for (tier_key, seq) in applied {
-            let Some(tiering) = &mut self.tiering else { return };
+            let Some(tiering) = &mut self.tiering else { break };
             if tiering.pending.get(tier_key) != Some(seq) {
                 continue;
             }
             tiering.pending.remove(tier_key);
+            let (values, stubs) = tiering.pressure;
             let Some(index) = self.database_of(tier_key.generation()) else { continue };
             let hash = self.positioner.hash(tier_key.key());
-            if let Some(entry) = self.databases[index].table.find_mut(hash, tier_key.key()) {
-                entry.set_in_flight(false);
+            let Some(entry) = self.databases[index].table.find_mut(hash, tier_key.key()) else {
+                continue;
+            };
+            entry.set_in_flight(false);
+            if values {
+                dropped.extend(self.drop_clean(index, hash, tier_key.key(), stubs));
             }
         }
+        dropped
+    }
+
+    /// Sets what [`Keyspace::applied`] does with values.
+    pub fn set_pressure(&mut self, values: bool, stubs: bool) {
+        if let Some(tiering) = &mut self.tiering {
+            tiering.pressure = (values, stubs);
+        }
+    }
+
+    /// Drops loaded values that were not touched again, oldest first.
+    pub fn drop_probation(&mut self, count: usize) -> Vec<Entry> {
+        let Some(tiering) = &mut self.tiering else { return Vec::new() };
+        let stubs = tiering.pressure.1;
+        let mut dropped = Vec::new();
+        for (index, key) in tiering.take_probation(count) {
+            let hash = self.positioner.hash(&key);
+            let stays = self.databases.get(index).and_then(|d| d.table.find(hash, &key));
+            if stays.is_some_and(Entry::is_on_probation) {
+                dropped.extend(self.drop_clean(index, hash, &key, stubs));
+            }
+        }
+        dropped
     }
 
     /// The database that a generation is the content of.

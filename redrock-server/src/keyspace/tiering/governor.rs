@@ -1,0 +1,210 @@
+//! The governor: keeps all our processes' memory below the bound (I7).
+//!
+//! Measures ten times a second (more often near the bound), asks [`super::policy`] what to do,
+//! and moves the hand of [`super::sweep`] until it is done. Holds the lock for one segment at a
+//! time; frees what leaves without it.
+
+use super::policy::{self, Plan, Sample};
+use super::sweep::{Hand, Step};
+use crate::server::Server;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The governor's side that commands see.
+#[derive(Debug, Default)]
+pub struct MemoryGate {
+    /// The bound, bytes; 0: none.
+    pub maxmemory_bytes: AtomicU64,
+    held: AtomicBool,
+    charged: AtomicU64,
+    /// What is left before writers must wait, as of the last measurement.
+    room_bytes: AtomicU64,
+    freed: Notify,
+    wanted: std::sync::OnceLock<std::thread::Thread>,
+    /// The last measurement, for INFO and MEMORY.
+    allocated: AtomicU64,
+    resident: AtomicU64,
+    companions: AtomicU64,
+    stub_bytes: AtomicU64,
+}
+
+impl MemoryGate {
+    /// Counts what a command may allocate until the next measurement. False: it must wait.
+    pub fn admit(&self, bytes: u64) -> bool {
+        if self.maxmemory_bytes.load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        if self.held.load(Ordering::Relaxed) {
+            return false;
+        }
+        let charged = self.charged.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if charged > self.room_bytes.load(Ordering::Relaxed) {
+            self.held.store(true, Ordering::Relaxed);
+            self.wake_governor();
+            return false;
+        }
+        true
+    }
+
+    fn wake_governor(&self) {
+        if let Some(thread) = self.wanted.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Waits until commands that need memory may run; false after `timeout`.
+    pub async fn wait_for_room(&self, timeout: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            let freed = self.freed.notified();
+            if !self.held.load(Ordering::Relaxed) {
+                return true;
+            }
+            self.wake_governor();
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return !self.held.load(Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn publish(&self, sample: &Sample, plan: &Plan) {
+        let budget = policy::budget_bytes(sample);
+        let room = (budget / 100 * 97).saturating_sub(sample.allocated_bytes);
+        self.room_bytes.store(room, Ordering::Relaxed);
+        self.allocated.store(sample.allocated_bytes, Ordering::Relaxed);
+        self.resident.store(sample.resident_bytes, Ordering::Relaxed);
+        self.stub_bytes.store(sample.stub_bytes, Ordering::Relaxed);
+        self.held.store(plan.hold_writers, Ordering::Relaxed);
+        if !plan.hold_writers {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Last measurement: allocated, resident of all processes, companions, stubs; bytes.
+    pub fn measured(&self) -> (u64, u64, u64, u64) {
+        (
+            self.allocated.load(Ordering::Relaxed),
+            self.resident.load(Ordering::Relaxed),
+            self.companions.load(Ordering::Relaxed),
+            self.stub_bytes.load(Ordering::Relaxed),
+        )
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_NEAR_BOUND: Duration = Duration::from_millis(2);
+/// Segments per measurement at most.
+const STEPS_MAX: usize = 256;
+
+struct Governor {
+    server: Arc<Server>,
+    hand: Hand,
+    stub_bytes_average: f64,
+}
+
+/// Starts the governor's thread.
+pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("governor".into()).spawn(move || {
+        let _ = server.memory.wanted.set(std::thread::current());
+        let mut governor = Governor { server, hand: Hand::default(), stub_bytes_average: 0.0 };
+        while !governor.server.is_stopping() {
+            let pause = governor.round();
+            std::thread::park_timeout(pause);
+        }
+    })
+}
+
+impl Governor {
+    fn measure(&self) -> Sample {
+        let gate = &self.server.memory;
+        // Charges are cleared before measuring: what arrives in between counts twice, never not.
+        gate.charged.store(0, Ordering::Relaxed);
+        let (allocated, own) = crate::memory::measure();
+        let companions = self.server.companion_bytes();
+        gate.companions.store(companions, Ordering::Relaxed);
+        let segments = self.server.keyspace.lock().segment_count();
+        Sample {
+            maxmemory_bytes: gate.maxmemory_bytes.load(Ordering::Relaxed),
+            allocated_bytes: allocated,
+            resident_bytes: own + companions,
+            stub_bytes: (self.stub_bytes_average * segments as f64) as u64,
+            charged_bytes: gate.charged.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One measurement and what follows from it; how long to pause.
+    fn round(&mut self) -> Duration {
+        let sample = self.measure();
+        if sample.maxmemory_bytes == 0 {
+            return PAUSE;
+        }
+        let plan = policy::plan(&sample);
+        self.server.memory.publish(&sample, &plan);
+        self.server.keyspace.lock().set_pressure(plan.release_bytes > 0, plan.drop_stubs);
+        if plan.purge {
+            crate::memory::purge();
+        }
+        if plan.release_bytes > 0 {
+            self.release(&plan);
+            return PAUSE_NEAR_BOUND;
+        }
+        if plan.write_back {
+            self.write_back();
+        }
+        PAUSE
+    }
+
+    fn release(&mut self, plan: &Plan) {
+        let mut released = self.drop_probation() as u64;
+        let step = Step {
+            drop_values: true,
+            drop_stubs: plan.drop_stubs,
+            spill: true,
+            share_percent: 25,
+        };
+        let mut fruitless = 0;
+        for _ in 0..STEPS_MAX {
+            if released >= plan.release_bytes {
+                break;
+            }
+            let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
+            self.note_stubs(swept.stub_bytes);
+            released += swept.dropped_bytes as u64;
+            fruitless = if swept.dropped.is_empty() { fruitless + 1 } else { 0 };
+            // Nothing to drop until queued puts are applied: let the applier work.
+            if swept.queue_full && fruitless > 8 {
+                break;
+            }
+        }
+    }
+
+    fn write_back(&mut self) {
+        let step =
+            Step { drop_values: false, drop_stubs: false, spill: true, share_percent: 25 };
+        for _ in 0..STEPS_MAX / 4 {
+            let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
+            self.note_stubs(swept.stub_bytes);
+            if swept.queue_full {
+                break;
+            }
+        }
+    }
+
+    fn drop_probation(&self) -> usize {
+        let mut bytes = 0;
+        let dropped: Vec<_> = {
+            let mut keyspace = self.server.keyspace.lock();
+            keyspace.drop_probation(64)
+        };
+        for entry in dropped {
+            bytes += entry.memory_bytes();
+        }
+        bytes
+    }
+
+    fn note_stubs(&mut self, bytes: usize) {
+        self.stub_bytes_average = self.stub_bytes_average * 0.95 + bytes as f64 * 0.05;
+    }
+}

@@ -1,0 +1,107 @@
+//! What the governor decides, as plain functions of what it measured (DESIGN 7).
+
+/// Memory as measured, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// The bound.
+    pub maxmemory_bytes: u64,
+    /// What the allocator has handed out in this process: hot entries, the tier's cache and
+    /// memtables, buffers.
+    pub allocated_bytes: u64,
+    /// What all our processes occupy: this one's resident set and the companions'.
+    pub resident_bytes: u64,
+    /// Estimated memory of stubs.
+    pub stub_bytes: u64,
+    /// What commands may have allocated since the measurement.
+    pub charged_bytes: u64,
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Bytes of values to move out of memory now.
+    pub release_bytes: u64,
+    /// Stubs go altogether instead of staying behind.
+    pub drop_stubs: bool,
+    /// Dirty values are written to the tier ahead of need.
+    pub write_back: bool,
+    /// Commands that grow memory wait.
+    pub hold_writers: bool,
+    /// The allocator should give unused pages back.
+    pub purge: bool,
+}
+
+/// Above this share of the budget dirty values are written back ahead of need, percent.
+const WRITE_BACK_PERCENT: u64 = 70;
+/// Above this share values leave.
+const RELEASE_PERCENT: u64 = 90;
+/// Down to this share.
+const RELEASE_TARGET_PERCENT: u64 = 87;
+/// Above this share writers wait.
+const HOLD_PERCENT: u64 = 97;
+/// Stubs may take this share of the budget.
+const STUB_PERCENT: u64 = 20;
+
+/// What the allocator may hand out so that the resident sets stay within the bound: the bound
+/// less what is resident and not handed out (fragmentation, code, stacks, companions).
+pub fn budget_bytes(sample: &Sample) -> u64 {
+    let overhead = sample.resident_bytes.saturating_sub(sample.allocated_bytes);
+    // However large the overhead is measured, something must be left to work with.
+    sample.maxmemory_bytes.saturating_sub(overhead).max(sample.maxmemory_bytes / 4)
+}
+
+/// Decides.
+pub fn plan(sample: &Sample) -> Plan {
+    let budget = budget_bytes(sample);
+    let used = sample.allocated_bytes + sample.charged_bytes;
+    let line = |percent: u64| budget / 100 * percent;
+    let overhead = sample.resident_bytes.saturating_sub(sample.allocated_bytes);
+    Plan {
+        release_bytes: if used > line(RELEASE_PERCENT) {
+            used - line(RELEASE_TARGET_PERCENT)
+        } else {
+            0
+        },
+        drop_stubs: sample.stub_bytes > line(STUB_PERCENT),
+        write_back: used > line(WRITE_BACK_PERCENT),
+        hold_writers: used > line(HOLD_PERCENT),
+        purge: overhead > sample.maxmemory_bytes / 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: u64 = 1 << 20;
+
+    fn sample(allocated: u64, resident: u64) -> Sample {
+        Sample {
+            maxmemory_bytes: 200 * MB,
+            allocated_bytes: allocated * MB,
+            resident_bytes: resident * MB,
+            stub_bytes: 0,
+            charged_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn leaves_memory_alone_while_there_is_room() {
+        assert_eq!(plan(&sample(50, 70)), Plan::default());
+    }
+
+    #[test]
+    fn counts_what_is_resident_and_not_allocated_against_the_budget() {
+        assert_eq!(budget_bytes(&sample(100, 140)), 160 * MB);
+        let plan = plan(&sample(150, 190));
+        assert!(plan.release_bytes > 0 && plan.write_back && !plan.hold_writers);
+    }
+
+    #[test]
+    fn holds_writers_only_near_the_bound() {
+        let mut at_line = sample(155, 195);
+        assert!(!plan(&at_line).hold_writers);
+        at_line.charged_bytes = 2 * MB;
+        assert!(plan(&at_line).hold_writers);
+    }
+}

@@ -1,0 +1,29 @@
+//! What the process uses.
+
+use tikv_jemalloc_ctl::{epoch, stats};
+
+/// Bytes handed out by the allocator, and bytes resident of this process.
+pub fn measure() -> (u64, u64) {
+    // A failing mallctl means that statistics are compiled out: then only RSS is known.
+    let _ = epoch::advance();
+    let resident = resident_bytes();
+    let allocated = stats::allocated::read().map_or(resident, |n| n as u64);
+    (allocated, resident)
+}
+
+/// The process's resident set, bytes.
+pub fn resident_bytes() -> u64 {
+    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
+    let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// Gives unused pages of all arenas back to the system.
+pub fn purge() {
+    const ALL_ARENAS_PURGE: &[u8] = b"arena.4096.purge\0";
+    // SAFETY: `arena.<MALLCTL_ARENAS_ALL>.purge` takes neither input nor output.
+    let done = unsafe { tikv_jemalloc_ctl::raw::write::<()>(ALL_ARENAS_PURGE, ()) };
+    if let Err(error) = done {
+        tracing::debug!(%error, "allocator purge failed");
+    }
+}
