@@ -1,6 +1,6 @@
 //! Starts, runs and drains the server.
 
-use crate::config::Config;
+use crate::config::Loaded;
 use crate::keyspace::Keyspace;
 use crate::keyspace::position::Positioner;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
@@ -10,7 +10,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Runs until told to stop.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let Loaded { config, notices } = loaded;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
     let positioner = Positioner::new((rand::random(), rand::random()));
     let keyspace = Keyspace::new(config.databases, positioner);
     let workers = config.workers.max(1);

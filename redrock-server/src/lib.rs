@@ -1,6 +1,9 @@
 //! redrock-server: speaks RESP, owns the keyspace with its hot tier (RAM) and cold tier (RocksDB),
 //! and the effect log. See ARCHITECTURE.md.
 
+/// The Redis version whose behaviour and commands the server offers.
+pub const REDIS_VERSION: &str = "7.2.6";
+
 pub mod app;
 pub mod clock;
 pub mod command;

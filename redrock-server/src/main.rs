@@ -1,19 +1,47 @@
 //! The server's binary.
 
-use redrock_server::{app, config::Config};
+use redrock_server::config::arguments::{self, Invocation};
+use redrock_server::{REDIS_VERSION, app, config};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> anyhow::Result<()> {
-    let mut config = Config::default();
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        if arg == "--port"
-            && let Some(port) = args.next()
-        {
-            config.port = port.parse()?;
+fn main() -> ExitCode {
+    let command_line = match arguments::parse(std::env::args_os().skip(1)) {
+        Invocation::Run(command_line) => command_line,
+        Invocation::Help => {
+            print!("{}", arguments::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Invocation::Version => {
+            let own = env!("CARGO_PKG_VERSION");
+            println!("RedRock server v={own} redis={REDIS_VERSION} malloc=jemalloc bits=64");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let loaded = std::env::current_dir()
+        .map_err(|error| config::LoadError::new(format!("working directory: {error}")))
+        .and_then(|dir| {
+            config::load(
+                &command_line,
+                std::env::vars_os(),
+                &mut std::io::stdin(),
+                &dir,
+            )
+        });
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match app::run(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
         }
     }
-    app::run(config)
 }

@@ -2,7 +2,7 @@
 
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::table::Spec;
-use crate::config::Config;
+use crate::config::{Config, Hooks};
 use crate::keyspace::Keyspace;
 use crate::keyspace::tiering::governor::MemoryGate;
 use crate::log::EffectLog;
@@ -37,6 +37,14 @@ impl Stats {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Sets all to zero (CONFIG RESETSTAT).
+    pub fn reset(&self) {
+        let Self { connections, commands, rejected, input_bytes, output_bytes, errors } = self;
+        for counter in [connections, commands, rejected, input_bytes, output_bytes, errors] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Counts received bytes.
     pub fn input(&self, bytes: usize) {
         self.input_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -61,6 +69,10 @@ pub struct Server {
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
     stopping: AtomicBool,
+    /// What happens when options change.
+    pub config_hooks: RwLock<Hooks>,
+    /// Held while the configuration changes.
+    pub config_change: Mutex<()>,
     config: RwLock<Arc<Config>>,
     config_version: AtomicU64,
     client_ids: AtomicU64,
@@ -79,6 +91,8 @@ impl Server {
             memory: MemoryGate::default(),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),
+            config_hooks: RwLock::default(),
+            config_change: Mutex::default(),
             config: RwLock::new(Arc::new(config)),
             config_version: AtomicU64::new(1),
             client_ids: AtomicU64::new(0),
@@ -129,7 +143,7 @@ impl Server {
 
     /// Whether clients must authenticate before they do anything.
     pub fn password_needed(&self) -> bool {
-        false
+        self.config.read().security.password.is_some()
     }
 
     /// Registers a new client.
@@ -147,6 +161,13 @@ impl Server {
                 keyspace.watched.unwatch(*db, key, shared.id);
             }
         }
+    }
+
+    /// Ends all subscriptions of a client without a reply (RESET).
+    pub fn drop_subscriptions(&self, client: &mut Client) {
+        client.channels.clear();
+        client.patterns.clear();
+        client.shard_channels.clear();
     }
 
     /// Gives a blocked client back to its connection together with the reply it waited for.

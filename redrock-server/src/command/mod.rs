@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod args;
 pub mod blocked;
+pub mod connection;
 pub mod dispatch;
 pub mod effect;
 pub mod error;

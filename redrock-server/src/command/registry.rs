@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 /// All families, in the order of `COMMAND`.
 pub const FAMILIES: &[&[Spec]] = &[
+    super::connection::COMMANDS,
     super::string::COMMANDS,
     super::list::COMMANDS,
     super::hash::COMMANDS,

@@ -1,30 +1,30 @@
 //! Configuration: redis.conf syntax, command line, environment, CONFIG GET/SET/REWRITE.
+//!
+//! [`table`] names every option once. [`settings`] holds a value for each, [`typed`] gives them
+//! types for the rest of the server. [`source`] reads them at start, [`sanitize`] refuses
+//! contradictions, [`hooks`] brings changes into effect, [`rewrite`] writes the file back.
 
-use crate::value::Limits;
+pub mod arguments;
+pub mod budget;
+mod build;
+pub mod hooks;
+mod include;
+pub mod kind;
+pub mod option;
+pub mod rewrite;
+pub mod sanitize;
+pub mod settings;
+pub mod source;
+pub mod table;
+pub mod typed;
+mod words;
 
-/// The configuration in force. Immutable: CONFIG SET makes a new one.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Encoding thresholds.
-    pub limits: Limits,
-    /// `databases`
-    pub databases: usize,
-    /// `port`
-    pub port: u16,
-    /// `proto-max-bulk-len`
-    pub proto_bulk_bytes_max: usize,
-    /// Worker threads.
-    pub workers: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            databases: 16,
-            port: 6379,
-            proto_bulk_bytes_max: 512 << 20,
-            workers: 1,
-        }
-    }
-}
+pub use hooks::{ChangedOption, Hooks, changed};
+pub use kind::{OutputLimit, SavePoint};
+pub use settings::{SetContext, Settings};
+pub use source::{LoadError, Loaded, load};
+pub use typed::{
+    Allowed, AppendOnly, Companions, Config, Fsync, LogLevel, Memory, Network, Observation, Policy,
+    Replication, Security, ShutdownMode, Snapshot, StreamLimits, Tls, TlsClients,
+};
+pub use words::os_error_text;

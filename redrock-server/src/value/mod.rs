@@ -50,7 +50,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            hash_listpack_entries_max: 128,
+            hash_listpack_entries_max: 512,
             hash_listpack_value_bytes_max: 64,
             list_listpack_size: -2,
             list_compress_depth: 0,

@@ -1,0 +1,138 @@
+//! CONFIG.
+
+use crate::command::table::{Group, Spec, flag};
+use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::config::{Config, SetContext, rewrite, sanitize};
+use crate::server::Server;
+
+const FLAGS: u32 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
+
+/// CONFIG and its subcommands.
+pub const CONFIG: Spec = Spec::new("config", -2, 0, help)
+    .group(Group::Server)
+    .doc("2.0.0", "A container for server configuration commands.")
+    .sub(&[
+        Spec::new("config|get", -3, FLAGS, get)
+            .group(Group::Server)
+            .doc(
+                "2.0.0",
+                "Returns the effective values of configuration parameters.",
+            ),
+        Spec::new("config|set", -4, FLAGS, set)
+            .group(Group::Server)
+            .doc("2.0.0", "Sets configuration parameters in-flight."),
+        Spec::new("config|rewrite", 2, FLAGS, rewrite_file)
+            .group(Group::Server)
+            .doc("2.8.0", "Persists the effective configuration to file."),
+        Spec::new("config|resetstat", 2, FLAGS, reset_statistics)
+            .group(Group::Server)
+            .doc("2.0.0", "Resets the server's statistics."),
+        Spec::new("config|help", 2, flag::LOADING | flag::STALE, help)
+            .group(Group::Server)
+            .doc(
+                "5.0.0",
+                "Returns helpful text about the different subcommands.",
+            ),
+    ]);
+
+fn get(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let found = ctx.config.settings.matching(args.from(2));
+    ctx.reply.map(found.len());
+    for (name, value) in found {
+        ctx.reply.bulk(&name);
+        ctx.reply.bulk(&value);
+    }
+    Ok(())
+}
+
+fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let words = args.from(2);
+    if words.len() % 2 != 0 {
+        return Err(CommandError::Syntax);
+    }
+    let pairs: Vec<(&[u8], &[u8])> = words
+        .chunks_exact(2)
+        .filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)))
+        .collect();
+    let context = SetContext {
+        loading: false,
+        local_client: ctx.client.is_local(),
+    };
+    change(ctx.server, &pairs, context)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// Brings changes in force, all or none.
+pub fn change(
+    server: &Server,
+    pairs: &[(&[u8], &[u8])],
+    context: SetContext,
+) -> Result<(), CommandError> {
+    let failed = |(name, why): (&'static str, String)| {
+        CommandError::text(format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+        ))
+    };
+    // One change at a time: each starts from what the one before left.
+    let _guard = server.config_change.lock();
+    let old = server.config();
+    let settings = old.settings.with_changes(pairs, context)?;
+    let new = Config::new(settings, old.file.clone());
+    let notices = sanitize::check_change(&old, &new).map_err(failed)?;
+    server
+        .config_hooks
+        .read()
+        .apply(&old, &new)
+        .map_err(failed)?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+    server.set_config(new);
+    Ok(())
+}
+
+fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    let Some(path) = &ctx.config.file else {
+        return Err(CommandError::fixed(
+            "ERR The server is running without a config file",
+        ));
+    };
+    if let Err(error) = rewrite::rewrite_file(path, &ctx.config.settings) {
+        tracing::warn!(path = %path.display(), %error, "CONFIG REWRITE failed");
+        let why = crate::config::os_error_text(&error);
+        return Err(CommandError::text(format!(
+            "ERR Rewriting config file: {why}"
+        )));
+    }
+    tracing::info!("CONFIG REWRITE executed with success.");
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn reset_statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    ctx.server.stats.reset();
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    const LINES: [&str; 11] = [
+        "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "GET <pattern>",
+        "    Return parameters matching the glob-like <pattern> and their values.",
+        "SET <directive> <value>",
+        "    Set the configuration <directive> to <value>.",
+        "RESETSTAT",
+        "    Reset statistics reported by the INFO command.",
+        "REWRITE",
+        "    Rewrite the configuration file.",
+        "HELP",
+        "    Print this help.",
+    ];
+    ctx.reply.array(LINES.len());
+    for line in LINES {
+        ctx.reply.simple(line);
+    }
+    Ok(())
+}
