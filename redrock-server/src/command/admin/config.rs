@@ -128,7 +128,7 @@ fn help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
         "REWRITE",
         "    Rewrite the configuration file.",
         "HELP",
-        "    Print this help.",
+        "    Prints this help.",
     ];
     ctx.reply.array(LINES.len());
     for line in LINES {
