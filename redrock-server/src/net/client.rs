@@ -179,14 +179,6 @@ impl Client {
         }
     }
 
-    /// Whether the peer is on this machine: loopback or a Unix socket.
-    pub fn is_local(&self) -> bool {
-        match self.addr.parse::<std::net::SocketAddr>() {
-            Ok(addr) => addr.ip().to_canonical().is_loopback(),
-            Err(_) => true,
-        }
-    }
-
     /// The client's id.
     pub fn id(&self) -> u64 {
         self.shared.id

@@ -56,11 +56,19 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         .collect();
     let context = SetContext {
         loading: false,
-        local_client: ctx.client.is_local(),
+        local_client: is_local(&ctx.client.addr),
     };
     change(ctx.server, &pairs, context)?;
     ctx.reply.ok();
     Ok(())
+}
+
+/// Whether a peer address is on this machine: loopback, or no TCP address at all (a Unix socket).
+fn is_local(address: &str) -> bool {
+    match address.parse::<std::net::SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        Err(_) => true,
+    }
 }
 
 /// Brings changes in force, all or none.
