@@ -7,7 +7,7 @@
 
 use super::args::Args;
 use super::effect::Effect;
-use super::{Context, Reply, dispatch, registry};
+use super::{CommandError, Context, Reply, dispatch, registry};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
@@ -86,14 +86,17 @@ pub(super) fn serve(
     keyspace: &mut Keyspace,
     now_ms: i64,
 ) {
-    // Serving may push to other keys (BLMOVE), which makes more ready.
-    while let Some((db, key)) = keyspace.ready.pop() {
-        let mut queue: Vec<u64> = match keyspace.blocked.queues.get(&(db, key)) {
-            Some(queue) => queue.iter().copied().collect(),
-            None => continue,
-        };
-        for id in queue.drain(..) {
-            serve_one(server, config, effect, keyspace, id, now_ms);
+    // Keys are served in the order in which they became ready. Serving may push to other keys
+    // (BLMOVE), which become ready for the next round.
+    while !keyspace.ready.is_empty() {
+        for (db, key) in std::mem::take(&mut keyspace.ready) {
+            let waiting: Vec<u64> = match keyspace.blocked.queues.get(&(db, key)) {
+                Some(queue) => queue.iter().copied().collect(),
+                None => continue,
+            };
+            for id in waiting {
+                serve_one(server, config, effect, keyspace, id, now_ms);
+            }
         }
     }
 }
@@ -118,9 +121,18 @@ fn serve_one(
         let mut ctx = Context { server, config, db, client: &mut client, reply };
         dispatch::call(&mut ctx, spec, &args)
     });
-    if let Err(error) = result {
-        out.clear();
-        Reply::new(&mut out, client.resp3).error(&error.resp());
+    match result {
+        Err(CommandError::Cold(_)) => {
+            // It needs a value from disk (BLMOVE onto a cold key): its connection loads that and
+            // runs the command again.
+            out.clear();
+            client.rerun = Some(command.clone());
+        }
+        Err(error) => {
+            out.clear();
+            Reply::new(&mut out, client.resp3).error(&error.resp());
+        }
+        Ok(()) => {}
     }
     if client.block.take().is_some() {
         // Nothing for it after all: it keeps its deadline and its place in the queues.

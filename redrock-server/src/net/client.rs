@@ -142,10 +142,12 @@ pub struct Client {
     pub no_touch: bool,
     /// `CLIENT NO-EVICT`
     pub no_evict: bool,
-    /// Blocking commands must not block: inside EXEC, or run again for a blocked client.
+    /// Blocking commands must not block: inside EXEC and scripts.
     pub deny_blocking: bool,
     /// Set by a blocking command that found nothing.
     pub block: Option<BlockRequest>,
+    /// A command to run again when the client is back from the table of blocked clients.
+    pub rerun: Option<OwnedCommand>,
     /// Close the connection once the replies are sent (QUIT, protocol errors).
     pub close_after_reply: bool,
 }
@@ -175,6 +177,7 @@ impl Client {
             no_evict: false,
             deny_blocking: false,
             block: None,
+            rerun: None,
             close_after_reply: false,
         }
     }

@@ -127,6 +127,16 @@ enum Pause {
     Close,
 }
 
+/// What ends a wait for input.
+enum Event {
+    /// Input came and was run as far as it goes.
+    Processed(Pause),
+    /// The peer is gone.
+    Closed,
+    /// Another thread or the flush wants attention.
+    Woken,
+}
+
 /// A connection's task state.
 pub(super) struct Session {
     worker: Rc<Worker>,
@@ -211,21 +221,32 @@ impl Session {
 
     /// Waits for input (or a wake-up), reads it, runs it. False when the connection ended.
     async fn wait_and_read(&mut self) -> bool {
-        enum Event {
-            Processed(Pause),
-            Closed,
-            Woken,
-        }
         if self.killed() {
             return false;
         }
         if self.connection.congested.get() {
             return self.wait_writable().await;
         }
+        let event = self.next_event().await;
+        match event {
+            Event::Closed => false,
+            Event::Woken => !self.killed(),
+            Event::Processed(Pause::Read) => true,
+            Event::Processed(Pause::Close) => false,
+            Event::Processed(Pause::Blocked(deadline)) => self.wait_blocked(deadline).await,
+            Event::Processed(Pause::Load(keys, command)) => {
+                self.load_and_rerun(keys, command).await
+            }
+        }
+    }
+
+    /// The next input, processed, or a wake-up. The registration for wake-ups ends with this
+    /// call: one that lived on would swallow those meant for a blocked command.
+    async fn next_event(&mut self) -> Event {
         let connection = self.connection.clone();
         let woken = connection.wake.notified();
         let mut woken = std::pin::pin!(woken);
-        let event = poll_fn(|cx| {
+        poll_fn(|cx| {
             let polled = READ_BUFFER.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
                 match Pin::new(&mut self.reader).poll_read(cx, &mut buf) {
@@ -254,17 +275,7 @@ impl Session {
                 },
             }
         })
-        .await;
-        match event {
-            Event::Closed => false,
-            Event::Woken => !self.killed(),
-            Event::Processed(Pause::Read) => true,
-            Event::Processed(Pause::Close) => false,
-            Event::Processed(Pause::Blocked(deadline)) => self.wait_blocked(deadline).await,
-            Event::Processed(Pause::Load(keys, command)) => {
-                self.load_and_rerun(keys, command).await
-            }
-        }
+        .await
     }
 
     async fn wait_writable(&mut self) -> bool {
@@ -345,9 +356,14 @@ impl Session {
     /// Waits until the blocked client comes back: served, timed out, unblocked or killed.
     async fn wait_blocked(&mut self, deadline_ms: Option<i64>) -> bool {
         loop {
-            if let Some(client) = self.connection.shared.returned.lock().take() {
+            let returned = self.connection.shared.returned.lock().take();
+            if let Some(mut client) = returned {
                 let open = !client.close_after_reply;
+                let rerun = client.rerun.take();
                 self.client = Some(client);
+                if let Some(command) = rerun {
+                    return Box::pin(self.load_and_rerun(Vec::new(), command)).await;
+                }
                 return open && !self.killed();
             }
             if self.killed() {
