@@ -1,6 +1,6 @@
 //! Commands of the hash family.
 
-mod random;
+pub(crate) mod random;
 mod read;
 pub mod scan;
 mod write;
@@ -57,7 +57,7 @@ pub const COMMANDS: &[Spec] = &[
 
 /// A collection looked up for a write that may turn out to change nothing: not counted as a hit,
 /// nothing recorded, and the entry stays as it is.
-pub(super) fn peek_as<'a, T: Collection + 'static>(
+pub(crate) fn peek_as<'a, T: Collection + 'static>(
     db: &'a mut Db<'_>,
     key: &[u8],
 ) -> CommandResult<Option<&'a T>> {
