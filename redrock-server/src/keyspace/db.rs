@@ -308,6 +308,19 @@ impl<'a> Db<'a> {
         }
     }
 
+    /// As [`Db::read`], but shared, so that several collections can be held at once. Drop it
+    /// before changing the key: the next change of a shared value works on a copy.
+    pub fn read_shared<T: Collection + 'static>(
+        &mut self,
+        key: &[u8],
+    ) -> CommandResult<Option<Arc<Object>>> {
+        if self.read::<T>(key)?.is_none() {
+            return Ok(None);
+        }
+        let hash = self.hash(key);
+        Ok(self.database().table.find(hash, key).and_then(Entry::share))
+    }
+
     /// Looks a string up for reading. `-WRONGTYPE` if it is of another type.
     pub fn read_string(&mut self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>> {
         match self.read_any(key)? {

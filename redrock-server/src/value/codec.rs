@@ -53,7 +53,8 @@ pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
         }
         ValueRef::List(list) => list.encode(out),
         ValueRef::ZSet(zset) => zset.encode(out),
-        ValueRef::Set(_) | ValueRef::Hash(_) => types::STRING, // the encoders arrive with their types
+        ValueRef::Set(set) => set.encode(out),
+        ValueRef::Hash(hash) => hash.encode(out),
         ValueRef::Stream(stream) => {
             out.extend_from_slice(&stream.payload);
             stream.type_byte

@@ -64,11 +64,11 @@ fn prepare_chooses_by_first_member_and_number() {
     };
     assert_eq!(encoding(&[b"1"]), "intset");
     assert_eq!(encoding(&[b"x"]), "listpack");
-    assert_eq!(encoding(&[b"1"; 10]), "intset");
-    assert_eq!(encoding(&[b"1"; 11]), "hashtable");
-    assert_eq!(encoding(&[b"x"; 7]), "hashtable");
+    assert_eq!(encoding(&[b"1".as_slice(); 10]), "intset");
+    assert_eq!(encoding(&[b"1".as_slice(); 11]), "hashtable");
+    assert_eq!(encoding(&[b"x".as_slice(); 7]), "hashtable");
     let mut set = set_of(&["a"], &limits);
-    set.prepare(&[b"x"; 7], &limits);
+    set.prepare(&[b"x".as_slice(); 7], &limits);
     assert_eq!((set.encoding(), set.len()), ("hashtable", 1));
 }
 
