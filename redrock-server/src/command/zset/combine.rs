@@ -8,6 +8,7 @@ use super::super::{Args, CommandError, CommandResult, Context};
 use super::{element, elements_header, store};
 use crate::value::ValueRef;
 use crate::value::number::parse_double;
+use crate::value::set::Set;
 use crate::value::zset::{self, ZSet};
 use hashbrown::HashMap;
 use redrock_rdb::listpack::LpValue;
@@ -61,6 +62,8 @@ fn not_nan(score: f64) -> f64 {
 enum Input<'a> {
     Missing,
     ZSet(&'a ZSet),
+    /// Members of score 1.
+    Set(&'a Set),
 }
 
 impl<'a> Input<'a> {
@@ -68,6 +71,7 @@ impl<'a> Input<'a> {
         match value {
             None => Ok(Self::Missing),
             Some(ValueRef::ZSet(set)) => Ok(Self::ZSet(set)),
+            Some(ValueRef::Set(set)) => Ok(Self::Set(set)),
             Some(_) => Err(CommandError::WrongType),
         }
     }
@@ -76,6 +80,7 @@ impl<'a> Input<'a> {
         match self {
             Self::Missing => 0,
             Self::ZSet(set) => set.len(),
+            Self::Set(set) => set.len(),
         }
     }
 
@@ -83,6 +88,7 @@ impl<'a> Input<'a> {
         match self {
             Self::Missing => None,
             Self::ZSet(set) => set.score(member),
+            Self::Set(set) => set.contains(member).then_some(1.0),
         }
     }
 
@@ -93,6 +99,7 @@ impl<'a> Input<'a> {
         match self {
             Self::Missing => {}
             Self::ZSet(set) => set.iter().for_each(|(member, score)| visit(member, score)),
+            Self::Set(set) => set.iter().for_each(|member| visit(member, 1.0)),
         }
     }
 }
