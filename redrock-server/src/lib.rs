@@ -15,3 +15,4 @@ pub mod net;
 pub mod notify;
 pub mod server;
 pub mod value;
+pub mod waits;

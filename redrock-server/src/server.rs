@@ -64,6 +64,8 @@ pub struct Server {
     pub keyspace: Mutex<Keyspace>,
     /// The effect log.
     pub log: EffectLog,
+    /// Threads that read cold values.
+    pub readers: crate::keyspace::tiering::reader::Readers,
     /// Memory: the bound and what is used of it.
     pub memory: MemoryGate,
     /// Connected clients.
@@ -88,6 +90,7 @@ impl Server {
             stats: Stats::default(),
             keyspace: Mutex::new(keyspace),
             log: EffectLog::default(),
+            readers: crate::keyspace::tiering::reader::Readers::default(),
             memory: MemoryGate::default(),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),
@@ -189,9 +192,6 @@ impl Server {
     pub fn gate(&self, _spec: &'static Spec) -> CommandResult {
         Ok(())
     }
-
-    /// Makes keys resident.
-    pub async fn load_keys(&self, _keys: &[(usize, Vec<u8>)]) {}
 }
 
 impl Notifier for Server {

@@ -15,6 +15,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::net::client::{Client, OwnedCommand};
 use crate::server::Server;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// What became of a request.
@@ -27,8 +28,32 @@ pub enum Outcome {
         /// When to give up, unix ms.
         deadline_ms: Option<i64>,
     },
-    /// It needs keys whose values are on disk; run it again when they have been loaded.
+    /// It could not run yet; wait for this outside the locks and run it again.
+    Retry(Wait),
+    /// Its reply comes later.
+    Deferred(Deferred),
+}
+
+/// What a command waits for before it can run.
+#[derive(Debug)]
+pub enum Wait {
+    /// Nothing: run it again at once.
+    Nothing,
+    /// These keys (database, key) must be read from disk.
     Load(Vec<(usize, Vec<u8>)>),
+    /// Memory: values must leave first.
+    Memory,
+    /// A snapshot's buffer of old values is full, or a large value is being copied.
+    Snapshot,
+}
+
+/// A reply that is made outside the locks while its client waits: complete RESP.
+pub struct Deferred(pub Pin<Box<dyn Future<Output = Vec<u8>> + Send>>);
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deferred")
+    }
 }
 
 /// A worker's own state for running commands, reused from command to command.
@@ -82,7 +107,16 @@ pub fn execute(
         Reply::new(out, client.resp3).simple("QUEUED");
         return Outcome::Done;
     }
+    if spec.has(flag::DENYOOM) && !server.memory.admit(memory_charge(argv)) {
+        return Outcome::Retry(Wait::Memory);
+    }
     let mut keyspace = server.keyspace.lock();
+    if spec.has(flag::WRITE)
+        && let Some(snapshot) = &keyspace.snapshot
+        && !snapshot.has_room()
+    {
+        return Outcome::Retry(Wait::Snapshot);
+    }
     run_locked(server, &config, scratch, slot, spec, &args, out, &mut keyspace)
 }
 
@@ -117,12 +151,15 @@ fn run_locked(
     if let Some(keys) = cold {
         out.truncate(start);
         scratch.effect.clear();
-        return Outcome::Load(keys);
+        return Outcome::Retry(Wait::Load(keys));
     }
     if !keyspace.ready.is_empty() {
         super::blocked::serve(server, config, &mut scratch.effect, keyspace, now_ms);
     }
     server.log.append_effect(&mut scratch.effect);
+    if let Some(deferred) = slot.as_deref_mut().and_then(|client| client.deferred.take()) {
+        return Outcome::Deferred(deferred);
+    }
     let Some(request) = slot.as_deref_mut().and_then(|client| client.block.take()) else {
         return Outcome::Done;
     };
@@ -142,6 +179,11 @@ pub fn call(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) -> supe
     let db = ctx.db.index();
     ctx.db.effect.finish_command(db, args.all(), dirty_before);
     result
+}
+
+/// What a command may allocate, roughly: its arguments and an entry.
+fn memory_charge(argv: &[&[u8]]) -> u64 {
+    64 + argv.iter().map(|arg| arg.len() as u64).sum::<u64>()
 }
 
 /// All that can refuse a command before it runs.

@@ -146,6 +146,8 @@ pub struct Client {
     pub deny_blocking: bool,
     /// Set by a blocking command that found nothing.
     pub block: Option<BlockRequest>,
+    /// Set by a command whose reply is made outside the locks.
+    pub deferred: Option<crate::command::dispatch::Deferred>,
     /// A command to run again when the client is back from the table of blocked clients.
     pub rerun: Option<OwnedCommand>,
     /// Close the connection once the replies are sent (QUIT, protocol errors).
@@ -178,6 +180,7 @@ impl Client {
             deny_blocking: false,
             block: None,
             rerun: None,
+            deferred: None,
             close_after_reply: false,
         }
     }

@@ -4,7 +4,8 @@ use super::client::{Client, ClientShared, OwnedCommand};
 use super::parser::{Parser, RequestLimits, Step};
 use super::stream::{ReadHalf, WriteHalf};
 use super::worker::Worker;
-use crate::command::dispatch::{self, Outcome};
+use crate::command::dispatch::{self, Deferred, Outcome, Wait};
+use crate::waits::WaitBudget;
 use crate::command::reply::Reply;
 use crate::clock;
 use crate::log::FlushPoint;
@@ -121,8 +122,10 @@ enum Pause {
     Read,
     /// A command waits for a key.
     Blocked(Option<i64>),
-    /// A command waits for values from disk.
-    Load(Vec<(usize, Vec<u8>)>, OwnedCommand),
+    /// A command must wait outside the locks and then run again.
+    Retry(Wait, OwnedCommand),
+    /// A command's reply is made by something that takes its time.
+    Deferred(Deferred),
     /// The connection ends.
     Close,
 }
@@ -184,13 +187,14 @@ impl Session {
                 Pause::Read
             } else {
                 let buffered = std::mem::take(&mut self.buffered);
-                self.process(&buffered)
+                self.process_buffered(buffered)
             };
             let open = match pause {
                 Pause::Close => false,
                 Pause::Read => self.wait_and_read().await,
                 Pause::Blocked(deadline) => self.wait_blocked(deadline).await,
-                Pause::Load(keys, command) => self.load_and_rerun(keys, command).await,
+                Pause::Retry(wait, command) => self.wait_and_rerun(wait, command).await,
+                Pause::Deferred(deferred) => self.await_deferred(deferred).await,
             };
             if !open {
                 break;
@@ -234,9 +238,10 @@ impl Session {
             Event::Processed(Pause::Read) => true,
             Event::Processed(Pause::Close) => false,
             Event::Processed(Pause::Blocked(deadline)) => self.wait_blocked(deadline).await,
-            Event::Processed(Pause::Load(keys, command)) => {
-                self.load_and_rerun(keys, command).await
+            Event::Processed(Pause::Retry(wait, command)) => {
+                self.wait_and_rerun(wait, command).await
             }
+            Event::Processed(Pause::Deferred(deferred)) => self.await_deferred(deferred).await,
         }
     }
 
@@ -259,7 +264,7 @@ impl Session {
                         } else {
                             let mut all = std::mem::take(&mut self.buffered);
                             all.extend_from_slice(filled);
-                            self.process(&all)
+                            self.process_buffered(all)
                         };
                         Some(Event::Processed(pause))
                     }
@@ -288,19 +293,33 @@ impl Session {
         !self.killed()
     }
 
-    /// Runs all complete requests in `data`; keeps the rest in `self.buffered`.
+    /// Runs all complete requests in `data`, which is nobody's to keep; the rest is copied.
     fn process(&mut self, data: &[u8]) -> Pause {
-        let mut rest = data;
-        let pause = loop {
-            match self.step(&mut rest) {
-                None => continue,
-                Some(pause) => break pause,
-            }
-        };
-        if !matches!(pause, Pause::Close) {
-            self.buffered.extend_from_slice(rest);
-        }
+        let (pause, consumed) = self.steps(data);
+        self.buffered.extend_from_slice(data.get(consumed..).unwrap_or_default());
         pause
+    }
+
+    /// As [`Session::process`] for what was buffered: what is left stays where it is, so that a
+    /// large request arriving in many pieces is not copied at each.
+    fn process_buffered(&mut self, mut data: Vec<u8>) -> Pause {
+        let (pause, consumed) = self.steps(&data);
+        data.drain(..consumed);
+        if data.is_empty() {
+            data = Vec::new();
+        }
+        self.buffered = data;
+        pause
+    }
+
+    /// Runs requests until one pauses; how many bytes are done with.
+    fn steps(&mut self, data: &[u8]) -> (Pause, usize) {
+        let mut rest = data;
+        loop {
+            if let Some(pause) = self.step(&mut rest) {
+                return (pause, data.len() - rest.len());
+            }
+        }
     }
 
     /// One request. `None`: go on with the next.
@@ -339,7 +358,8 @@ impl Session {
         let pause = match outcome {
             Outcome::Done => self.client.as_ref()?.close_after_reply.then_some(Pause::Close),
             Outcome::Parked { deadline_ms } => Some(Pause::Blocked(deadline_ms)),
-            Outcome::Load(keys) => Some(Pause::Load(keys, OwnedCommand::new(&argv))),
+            Outcome::Retry(wait) => Some(Pause::Retry(wait, OwnedCommand::new(&argv))),
+            Outcome::Deferred(deferred) => Some(Pause::Deferred(deferred)),
         };
         drop(argv);
         self.parser.reset();
@@ -362,7 +382,7 @@ impl Session {
                 let rerun = client.rerun.take();
                 self.client = Some(client);
                 if let Some(command) = rerun {
-                    return Box::pin(self.load_and_rerun(Vec::new(), command)).await;
+                    return Box::pin(self.wait_and_rerun(Wait::Nothing, command)).await;
                 }
                 return open && !self.killed();
             }
@@ -415,35 +435,64 @@ impl Session {
         }
     }
 
-    /// Waits for values from disk, then runs the command again.
-    async fn load_and_rerun(
-        &mut self,
-        mut keys: Vec<(usize, Vec<u8>)>,
-        command: OwnedCommand,
-    ) -> bool {
+    /// Waits for what the command needs, then runs it again.
+    async fn wait_and_rerun(&mut self, mut wait: Wait, command: OwnedCommand) -> bool {
         let argv = command.argv();
+        let mut waits = WaitBudget::default();
         loop {
-            self.worker.server.load_keys(&keys).await;
-            let mut out = self.connection.out.borrow_mut();
-            let before = out.len();
-            let mut scratch = self.worker.scratch.borrow_mut();
-            let server = &self.worker.server;
-            let outcome =
-                dispatch::execute(server, &mut scratch, &mut self.client, &argv, &mut out);
-            let written = out.len() - before;
-            drop(out);
-            drop(scratch);
-            if written > 0 {
-                self.worker.schedule(&self.connection, written);
-            }
+            // Pins what was loaded until the command has run.
+            let guard = self.worker.server.clone().wait_for(wait, &mut waits).await;
+            let outcome = match guard {
+                Ok(_pins) => self.execute(&argv),
+                Err(error) => {
+                    self.reply_with(|reply| reply.error(&error.resp()));
+                    Outcome::Done
+                }
+            };
             match outcome {
                 Outcome::Done => {
                     return self.client.as_ref().is_some_and(|c| !c.close_after_reply);
                 }
-                Outcome::Parked { deadline_ms } => return self.wait_blocked(deadline_ms).await,
-                Outcome::Load(more) => keys = more,
+                Outcome::Parked { deadline_ms } => {
+                    return Box::pin(self.wait_blocked(deadline_ms)).await;
+                }
+                Outcome::Deferred(deferred) => return self.await_deferred(deferred).await,
+                Outcome::Retry(again) => wait = again,
             }
         }
+    }
+
+    /// Waits for a reply that something else makes.
+    async fn await_deferred(&mut self, deferred: Deferred) -> bool {
+        let reply = deferred.0.await;
+        let mut out = self.connection.out.borrow_mut();
+        out.extend_from_slice(&reply);
+        drop(out);
+        self.worker.schedule(&self.connection, reply.len());
+        !self.killed() && self.client.as_ref().is_some_and(|c| !c.close_after_reply)
+    }
+
+    fn execute(&mut self, argv: &[&[u8]]) -> Outcome {
+        let mut out = self.connection.out.borrow_mut();
+        let before = out.len();
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let server = &self.worker.server;
+        let outcome = dispatch::execute(server, &mut scratch, &mut self.client, argv, &mut out);
+        let written = out.len() - before;
+        drop(out);
+        drop(scratch);
+        if written > 0 {
+            self.worker.schedule(&self.connection, written);
+        }
+        outcome
+    }
+
+    fn reply_with(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
+        let resp3 = self.client.as_ref().is_some_and(|client| client.resp3);
+        let mut out = self.connection.out.borrow_mut();
+        write(&mut Reply::new(&mut out, resp3));
+        drop(out);
+        self.worker.schedule(&self.connection, 0);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod fifo;
 pub mod governor;
 pub mod loader;
 pub mod policy;
+pub mod reader;
 pub mod sweep;
 
 use super::cold::ColdStore;

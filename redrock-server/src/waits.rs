@@ -1,0 +1,102 @@
+//! Waiting outside the locks for what a command needs, with a bound on how long.
+
+use crate::command::dispatch::Wait;
+use crate::command::error::CommandError;
+use crate::keyspace::tiering::loader::Join;
+use crate::server::Server;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long one command may wait in all before it fails.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often a command may find its keys gone again from memory.
+const LOADS_MAX: u32 = 64;
+
+/// What one command has waited for so far.
+#[derive(Debug, Default)]
+pub struct WaitBudget {
+    memory_deadline: Option<Instant>,
+    loads: u32,
+}
+
+/// Keeps loaded keys in memory until the command that waited for them has run.
+#[derive(Debug)]
+pub struct Pins {
+    server: Arc<Server>,
+    keys: Vec<(usize, Vec<u8>)>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            let mut keyspace = self.server.keyspace.lock();
+            for (db, key) in &self.keys {
+                keyspace.unpin(*db, key);
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Waits until the command may be tried again; the error is its reply.
+    pub async fn wait_for(
+        self: Arc<Self>,
+        wait: Wait,
+        budget: &mut WaitBudget,
+    ) -> Result<Pins, CommandError> {
+        match wait {
+            Wait::Nothing => {}
+            Wait::Load(keys) => {
+                budget.loads += 1;
+                if budget.loads > LOADS_MAX {
+                    return Err(CommandError::fixed(
+                        "ERR the values that this command needs do not stay in memory, raise maxmemory",
+                    ));
+                }
+                return self.load_keys(keys).await;
+            }
+            Wait::Memory => {
+                let deadline =
+                    *budget.memory_deadline.get_or_insert_with(|| Instant::now() + MEMORY_WAIT_MAX);
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !self.memory.wait_for_room(left).await {
+                    return Err(CommandError::fixed(
+                        "OOM command not allowed when used memory > 'maxmemory'.",
+                    ));
+                }
+            }
+            Wait::Snapshot => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+        Ok(Pins { server: self, keys: Vec::new() })
+    }
+
+    /// Brings keys into memory and pins them.
+    async fn load_keys(
+        self: Arc<Self>,
+        keys: Vec<(usize, Vec<u8>)>,
+    ) -> Result<Pins, CommandError> {
+        let mut waiting = Vec::new();
+        {
+            let mut keyspace = self.keyspace.lock();
+            for (db, key) in &keys {
+                if let Join::Wait { done, start } = keyspace.join_load(*db, key) {
+                    if let Some(tier_key) = start {
+                        self.readers.request(tier_key);
+                    }
+                    waiting.push(done);
+                }
+            }
+        }
+        // Made before the first await: a connection that goes away meanwhile unpins.
+        let pins = Pins { server: self, keys };
+        for done in waiting {
+            match done.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(CommandError::text(format!("ERR {error}"))),
+                Err(_) => return Err(CommandError::fixed("ERR the server is shutting down")),
+            }
+        }
+        Ok(pins)
+    }
+}
