@@ -268,7 +268,7 @@ impl Hash {
     /// Takes over a listpack of fields and values; converted if it has more fields than the
     /// options allow, as Redis does at load. `None` if it is empty or has an odd length.
     pub fn from_listpack(pack: ListPack, limits: &Limits) -> Option<Self> {
-        if pack.is_empty() || pack.len() % 2 != 0 {
+        if pack.is_empty() || !pack.len().is_multiple_of(2) {
             return None;
         }
         let mut hash = Self { repr: Repr::Pack(pack) };

@@ -10,7 +10,7 @@ use redrock_rdb::number::IntBuf;
 /// Sets the pairs from argument 2 on; returns how many fields are new.
 fn set_pairs(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult<usize> {
     let items = args.from(2);
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         let name = String::from_utf8_lossy(args.at(0)).to_ascii_lowercase();
         return Err(CommandError::Arity(name));
     }

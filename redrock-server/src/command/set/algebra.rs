@@ -7,8 +7,8 @@ use crate::command::args::is_word;
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::db::{Collection, Expiry};
 use crate::notify::Class;
-use crate::value::set::{self, Set};
 use crate::value::Object;
+use crate::value::set::{self, Set};
 use redrock_rdb::number::parse_i64;
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use crate::command::hash::random::{REPEATED_REPLY_BYTES_MAX, REPLY_TOO_LONG, par
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::notify::Class;
 use crate::value::set::Set;
+use redrock_rdb::number::parse_i64;
 
 /// Members in one SREM of what SPOP propagates.
 const PROPAGATED_BATCH: usize = 1024;
@@ -35,8 +36,9 @@ fn spop_one(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult {
 
 fn spop_many(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let key = args.at(1);
-    let count = usize::try_from(args.int(2)?)
-        .map_err(|_| CommandError::fixed("ERR value is out of range, must be positive"))?;
+    let count = parse_i64(args.at(2))
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or(CommandError::fixed("ERR value is out of range, must be positive"))?;
     let len = peek_as::<Set>(&mut ctx.db, key)?.map_or(0, Set::len);
     if count == 0 || len == 0 {
         ctx.reply.set(0);

@@ -15,19 +15,13 @@ impl Set {
         match (&self.repr, self.len()) {
             (_, 0) => None,
             (Repr::Ints(ints), len) => ints.get(random_range(0..len)).map(LpValue::Int),
-            (Repr::Pack(pack), len) => {
-                Some(pack.value(pack.seek(random_range(0..len) as i64)?))
-            }
+            (Repr::Pack(pack), len) => Some(pack.value(pack.seek(random_range(0..len) as i64)?)),
             (Repr::Table(table), _) => Some(LpValue::Str(table.random()?.as_bytes())),
         }
     }
 
     /// Visits `count` random members, the same one any number of times, until `visit` is false.
-    pub fn random_repeating<'a>(
-        &'a self,
-        count: u64,
-        mut visit: impl FnMut(LpValue<'a>) -> bool,
-    ) {
+    pub fn random_repeating<'a>(&'a self, count: u64, mut visit: impl FnMut(LpValue<'a>) -> bool) {
         // Seeking in a listpack is a walk: with more than one to find, walk it once.
         let small: Vec<_> = match &self.repr {
             Repr::Pack(_) if count > 1 => self.iter().collect(),
