@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn encodings_change_at_the_thresholds_and_never_back() {
-        let limits = Limits::default();
+        let limits = Limits { hash_listpack_entries_max: 128, ..Limits::default() };
         let mut hash = Hash::new();
         for n in 0..128 {
             assert!(hash.set(format!("f{n}").as_bytes(), b"v", &limits));
