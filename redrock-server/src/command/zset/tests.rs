@@ -269,3 +269,21 @@ fn scans_of_both_forms_return_all_members_with_their_scores() {
     assert_eq!((seen.len(), calls), (1000, 21));
     assert!(bench.run("ZSCAN big 0 MATCH x COUNT 5000").reply.ends_with("$19 0.10000000000000001"));
 }
+
+#[test]
+fn sets_take_part_with_scores_of_one() {
+    let mut bench = Bench::new(false, &["ZADD z 5 a 6 2 7 c", "SADD ints 1 2 3", "SADD s a c x"]);
+    for (command, reply) in [
+        ("ZUNION 2 z ints WITHSCORES", "*10 $1 1 $1 1 $1 3 $1 1 $1 a $1 5 $1 2 $1 7 $1 c $1 7"),
+        ("ZINTER 2 z s WEIGHTS 1 10 WITHSCORES", "*4 $1 a $2 15 $1 c $2 17"),
+        ("ZINTER 2 s z AGGREGATE MIN WITHSCORES", "*4 $1 a $1 1 $1 c $1 1"),
+        ("ZDIFF 2 s z WITHSCORES", "*2 $1 x $1 1"),
+        ("ZDIFF 3 z s ints", "*0"),
+        ("ZINTERCARD 2 z s", ":2"),
+        ("ZINTERCARD 2 z s LIMIT 1", ":1"),
+        ("ZUNIONSTORE s 2 s ints", ":6"),
+        ("ZRANGE s 0 -1", "*6 $1 1 $1 2 $1 3 $1 a $1 c $1 x"),
+    ] {
+        assert_eq!(bench.run(command).reply, reply, "{command}");
+    }
+}
