@@ -21,6 +21,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let port = config.port;
     let run_id: String = (0..40).map(|_| char::from(b"0123456789abcdef"[rand::random_range(0..16)])).collect();
     let server = Arc::new(Server::new(config, keyspace, run_id, workers));
+    crate::keyspace::tiering::start::start(&server)?;
     let mut queues = Vec::new();
     for index in 0..workers {
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE_MAX);

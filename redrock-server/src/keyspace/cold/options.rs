@@ -27,9 +27,9 @@ pub struct ColdBudget {
 }
 
 impl ColdBudget {
-    /// One eighth of `maxmemory`, at least 12 MB: half of it memtables.
-    pub fn for_memory(maxmemory_bytes: u64) -> Self {
-        let cache_bytes = (maxmemory_bytes as usize / 8).clamp(12 << 20, 8 << 30);
+    /// Half of the cache for memtables.
+    pub fn for_cache(cache_bytes: u64) -> Self {
+        let cache_bytes = cache_bytes as usize;
         Self { cache_bytes, memtable_bytes: (cache_bytes / 2).min(256 << 20) }
     }
 }

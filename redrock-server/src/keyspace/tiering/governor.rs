@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct MemoryGate {
     /// The bound, bytes; 0: none.
-    pub maxmemory_bytes: AtomicU64,
+    maxmemory_bytes: AtomicU64,
     held: AtomicBool,
     charged: AtomicU64,
     /// What is left before writers must wait, as of the last measurement.
@@ -31,6 +31,13 @@ pub struct MemoryGate {
 }
 
 impl MemoryGate {
+    /// Sets the bound; 0: none.
+    pub fn set_bound(&self, bytes: u64) {
+        self.maxmemory_bytes.store(bytes, Ordering::Relaxed);
+        // Until the first measurement half of it may be filled.
+        self.room_bytes.store(bytes / 2, Ordering::Relaxed);
+    }
+
     /// Counts what a command may allocate until the next measurement. False: it must wait.
     pub fn admit(&self, bytes: u64) -> bool {
         if self.maxmemory_bytes.load(Ordering::Relaxed) == 0 {

@@ -17,6 +17,7 @@ pub mod governor;
 pub mod loader;
 pub mod policy;
 pub mod reader;
+pub mod start;
 pub mod sweep;
 
 use super::cold::ColdStore;

@@ -1,0 +1,52 @@
+//! Turns tiering on at start: opens the tier and starts its threads.
+
+use super::fifo::{self, TierQueue};
+use super::{Tiering, governor, reader};
+use crate::config::budget::Budget;
+use crate::keyspace::cold::ColdStore;
+use crate::keyspace::cold::options::ColdBudget;
+use crate::server::Server;
+use anyhow::Context as _;
+use std::sync::Arc;
+
+/// Threads that read cold values: enough to keep a disk busy, and each holds one batch only.
+const READER_THREADS: usize = 4;
+/// Bytes of puts on their way to the tier.
+const QUEUE_BYTES_MIN: u64 = 2 << 20;
+const QUEUE_BYTES_MAX: u64 = 32 << 20;
+
+/// Opens the tier in the configured folder and starts governor, applier and readers, if the
+/// feature is on. Called before the first key, with lock and port held: the folder is wiped.
+pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
+    let config = server.config();
+    let memory = &config.memory;
+    server.memory.set_bound(memory.bytes_max);
+    if !memory.tiering {
+        return Ok(());
+    }
+    let budget = Budget::new(memory.bytes_max);
+    let cold_budget = ColdBudget::for_cache(budget.tier_cache);
+    let store = Arc::new(ColdStore::open(&memory.tier_dir, cold_budget).context("open the tier")?);
+    let queue_bytes = (memory.bytes_max / 64).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX);
+    let queue = Arc::new(TierQueue::new(queue_bytes as usize));
+    server.keyspace.lock().enable_tiering(Tiering::new(store.clone(), queue.clone()));
+    let applied_to = server.clone();
+    fifo::spawn_applier(queue, store.clone(), move |applied| {
+        // Freed when the lock is released: dropping entries takes its time.
+        let dropped = applied_to.keyspace.lock().applied(&applied);
+        drop(dropped);
+    })
+    .context("start the tier's writer")?;
+    for index in 0..READER_THREADS {
+        reader::spawn(server.clone(), store.clone(), index).context("start a tier reader")?;
+    }
+    governor::spawn(server.clone()).context("start the governor")?;
+    tracing::info!(
+        maxmemory_bytes = memory.bytes_max,
+        tier_cache_bytes = budget.tier_cache,
+        hot_bytes = budget.hot(),
+        folder = %memory.tier_dir.display(),
+        "tiering is on"
+    );
+    Ok(())
+}
