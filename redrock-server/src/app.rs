@@ -1,47 +1,252 @@
 //! Starts, runs and drains the server.
 
-use crate::config::Loaded;
+use crate::config::{Config, Loaded, LogLevel, Settings};
 use crate::keyspace::Keyspace;
 use crate::keyspace::position::Positioner;
+use crate::keyspace::tiering;
+use crate::net::acceptor::Acceptor;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
+use crate::net::open_files;
 use crate::server::Server;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
+use redrock_daemon::signals;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-/// Runs until told to stop.
+/// How long workers may take to end after the last socket was closed.
+const WORKER_STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs until told to stop. An error is one that the operator must act on.
 pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let log = start_logging(&loaded.config)?;
+    let to_file = loaded.config.observation.log_file.is_some();
+    let result = run_logged(loaded, log);
+    if let Err(error) = &result
+        && to_file
+    {
+        // The caller shows it on standard error, where nobody may look.
+        tracing::warn!("{error:#}");
+    }
+    result
+}
+
+fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let Loaded { config, notices } = loaded;
+    banner(&config, &notices);
+    let config = with_room_for_clients(config)?;
+    std::env::set_current_dir(&config.dir)
+        .with_context(|| format!("enter dir '{}'", config.dir.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let server = build(config);
+    add_hooks(&server, &log);
+    let stop = CancellationToken::new();
+    let result = runtime.block_on(serve(&server, log, stop));
+    server.stop();
+    if result.is_ok() {
+        tracing::warn!("RedRock is now ready to exit, bye bye...");
+    }
+    result
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<LogHandle> {
+    let role = if config.replication.master.is_some() {
+        'S'
+    } else {
+        'M'
+    };
+    let log_config = LogConfig {
+        level: level(config.observation.log_level),
+        file: config.observation.log_file.clone(),
+        ..LogConfig::new(role)
+    };
+    logging::init(&log_config).context("Can't open the log file")
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Verbose => Level::Verbose,
+        LogLevel::Notice => Level::Notice,
+        LogLevel::Warning => Level::Warning,
+        LogLevel::Nothing => Level::Nothing,
+    }
+}
+
+/// The first lines of the log: what runs, with which configuration.
+fn banner(config: &Config, notices: &[String]) {
+    let (own, redis) = (env!("CARGO_PKG_VERSION"), crate::REDIS_VERSION);
+    let pid = std::process::id();
+    tracing::info!("RedRock is starting: version={own}, redis={redis}, bits=64, pid={pid}");
+    match &config.file {
+        Some(file) => tracing::info!("Configuration loaded from {}", file.display()),
+        None => tracing::info!("Configuration loaded: no file, defaults and given options"),
+    }
     for notice in notices {
         tracing::warn!("{notice}");
     }
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    if let Some(somaxconn) = somaxconn.and_then(|text| text.trim().parse::<u32>().ok())
+        && somaxconn < config.network.backlog
+    {
+        let backlog = config.network.backlog;
+        tracing::warn!(
+            "The TCP backlog setting of {backlog} cannot be enforced because \
+             /proc/sys/net/core/somaxconn is set to the lower value of {somaxconn}."
+        );
+    }
+}
+
+/// Lowers `maxclients` to what the limit of open files allows.
+fn with_room_for_clients(config: Config) -> anyhow::Result<Config> {
+    let wanted = config.network.clients_max;
+    let Err(possible) = open_files::make_room(wanted) else {
+        return Ok(config);
+    };
+    if possible == 0 {
+        bail!("The limit of open files (ulimit -n) is too low for any client");
+    }
+    tracing::warn!(
+        "maxclients has been reduced from {wanted} to {possible} to compensate for low ulimit. If \
+         you need higher maxclients increase 'ulimit -n'."
+    );
+    let settings = Settings::with_number(&config.settings, "maxclients", possible as i128);
+    Ok(Config::new(settings, config.file.clone()))
+}
+
+fn build(config: Config) -> Arc<Server> {
     let positioner = Positioner::new((rand::random(), rand::random()));
     let keyspace = Keyspace::new(config.databases, positioner);
-    let workers = config.workers.max(1);
-    let port = config.port;
-    let run_id: String = (0..40).map(|_| char::from(b"0123456789abcdef"[rand::random_range(0..16)])).collect();
-    let server = Arc::new(Server::new(config, keyspace, run_id, workers));
-    crate::keyspace::tiering::start::start(&server)?;
+    let workers = worker_count(config.workers);
+    let hex = |_| char::from(b"0123456789abcdef"[rand::random_range(0..16)]);
+    let run_id: String = (0..40).map(hex).collect();
+    Arc::new(Server::new(config, keyspace, run_id, workers))
+}
+
+/// Threads that serve clients. Automatic is one while one lock guards the keyspace: more would
+/// only wait for each other.
+fn worker_count(configured: usize) -> usize {
+    configured.max(1)
+}
+
+fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
+    let mut hooks = server.config_hooks.write();
+    let log = log.clone();
+    hooks.add(&["loglevel"], move |_, new| {
+        log.set_level(level(new.observation.log_level))
+            .map_err(|error| error.to_string())
+    });
+    let bound = Arc::downgrade(server);
+    hooks.add(&["maxmemory"], move |_, new| {
+        if let Some(server) = bound.upgrade() {
+            server.memory.set_bound(new.memory.bytes_max);
+        }
+        Ok(())
+    });
+    hooks.add(&["maxclients"], |_, new| {
+        open_files::make_room(new.network.clients_max).map_err(|possible| {
+            format!(
+                "The operating system is not able to handle the specified number of clients, try \
+                 with {possible}"
+            )
+        })
+    });
+}
+
+/// Serves until a signal, then drains.
+async fn serve(
+    server: &Arc<Server>,
+    log: LogHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    signals::install(stop.clone(), Some(log)).context("install signal handlers")?;
+    let (queues, workers) = start_workers(server)?;
+    let config = server.config();
+    let acceptor = Acceptor::open(server.clone(), queues)
+        .with_context(|| format!("Failed listening on port {} (tcp), aborting.", config.port))?;
+    if !acceptor.is_listening() {
+        bail!("Configured to not listen anywhere, exiting.");
+    }
+    tiering::start::start(server)?;
+    let _pid_file = PidFile::write(&config);
+    if config.port != 0 {
+        tracing::info!("Ready to accept connections tcp, port {}", config.port);
+    }
+    if let Some(path) = &config.network.unix_socket {
+        tracing::info!("Ready to accept connections unix, {}", path.display());
+    }
+    // Dropping the acceptor closes the workers' queues, and with that the workers end.
+    acceptor.run(stop).await;
+    join(workers).await
+}
+
+type Workers = Vec<JoinHandle<std::io::Result<()>>>;
+
+fn start_workers(server: &Arc<Server>) -> anyhow::Result<(Vec<mpsc::Sender<Accepted>>, Workers)> {
     let mut queues = Vec::new();
-    for index in 0..workers {
+    let mut threads = Vec::new();
+    for index in 0.. {
+        let Some(mailbox) = server.mailbox(index).cloned() else {
+            break;
+        };
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE_MAX);
         queues.push(sender);
-        let Some(mailbox) = server.mailbox(index).cloned() else { continue };
         let server = server.clone();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || run_worker(server, index, mailbox, receiver))
             .context("start worker")?;
+        threads.push(thread);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async move {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.context("bind")?;
-        let mut next = 0;
-        loop {
-            let (stream, _) = listener.accept().await.context("accept")?;
-            let queue = &queues[next % queues.len()];
-            next += 1;
-            queue.send(Accepted::Tcp(stream.into_std()?)).await.context("worker is gone")?;
+    Ok((queues, threads))
+}
+
+/// Waits for the workers to end, within a bound.
+async fn join(workers: Workers) -> anyhow::Result<()> {
+    let deadline = Instant::now() + WORKER_STOP_WAIT;
+    while workers.iter().any(|worker| !worker.is_finished()) {
+        if Instant::now() > deadline {
+            bail!("a worker did not end within {WORKER_STOP_WAIT:?}");
         }
-    })
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for worker in workers {
+        match worker.join() {
+            Ok(result) => result.context("worker")?,
+            Err(_) => bail!("a worker panicked"),
+        }
+    }
+    Ok(())
+}
+
+/// The file with the process id; removed at the end.
+struct PidFile(Option<std::path::PathBuf>);
+
+impl PidFile {
+    fn write(config: &Config) -> Self {
+        let Some(path) = &config.observation.pid_file else {
+            return Self(None);
+        };
+        if let Err(error) = std::fs::write(path, format!("{}\n", std::process::id())) {
+            // As in Redis, no reason not to serve.
+            tracing::warn!(path = %path.display(), %error, "pid file not written");
+            return Self(None);
+        }
+        Self(Some(path.clone()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "pid file not removed");
+        }
+    }
 }

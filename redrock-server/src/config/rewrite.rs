@@ -4,7 +4,6 @@
 //! so that a crash leaves the old file or the new one.
 
 use super::kind::Kind;
-use super::option::flag;
 use super::settings::{Settings, find};
 use super::table::OPTIONS;
 use super::words::{quoted, trimmed};
@@ -173,8 +172,10 @@ fn option_of(line: &[u8]) -> Option<String> {
     DIRECTIVES.contains(&name.as_str()).then_some(name)
 }
 
-/// Rewrites `path` in place.
+/// Rewrites `path` in place. One call at a time: they share the file aside.
 pub fn rewrite_file(path: &Path, settings: &Settings) -> io::Result<()> {
+    static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
     let old = match std::fs::read(path) {
         Ok(old) => old,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -212,11 +213,6 @@ fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
         // Best effort: what matters is the error at hand.
         let _ = std::fs::remove_file(&aside);
     })
-}
-
-/// Whether CONFIG REWRITE may show this option's value in logs.
-pub fn is_sensitive(name: &[u8]) -> bool {
-    find(name).is_some_and(|(_, option)| option.has(flag::SENSITIVE))
 }
 
 #[cfg(test)]

@@ -122,6 +122,15 @@ impl Settings {
         Ok(())
     }
 
+    /// A copy with one number changed, within no bounds: for what the system dictates.
+    pub fn with_number(&self, name: &str, number: i128) -> Self {
+        let mut changed = self.clone();
+        if let Some((index, _)) = find(name.as_bytes()) {
+            changed.replace(index, Value::Number(number));
+        }
+        changed
+    }
+
     /// The value of option number `index` as CONFIG GET shows it.
     pub fn show(&self, index: usize) -> Vec<u8> {
         OPTIONS

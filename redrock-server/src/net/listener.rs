@@ -1,5 +1,6 @@
-//! Accepting connections and giving them to workers.
+//! The workers' end of accepted connections: sessions are made here.
 
+use super::acceptor::Ticket;
 use super::client::{Client, ClientShared};
 use super::connection::Session;
 use super::stream::{ReadHalf, WriteHalf};
@@ -11,11 +12,31 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// An accepted socket on its way to a worker.
-pub enum Accepted {
+pub struct Accepted {
+    /// The socket.
+    pub socket: Socket,
+    /// Its right to be there, held as long as the connection.
+    pub ticket: Ticket,
+}
+
+/// A connected socket.
+pub enum Socket {
     /// TCP.
     Tcp(std::net::TcpStream),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    /// Whether the peer is on this machine: loopback or a Unix socket.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => {
+                stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+            }
+            Self::Unix(_) => true,
+        }
+    }
 }
 
 /// Accepted sockets that may wait for one worker.
@@ -50,6 +71,8 @@ pub fn run_worker(
                 tracing::debug!(%error, "accepted socket failed");
             }
         }
+        // The server stops: what was replied goes out before the sessions end with the thread.
+        worker.flush();
     });
     PARKED.with(|slot| *slot.borrow_mut() = None);
     Ok(())
@@ -59,9 +82,10 @@ thread_local! {
     static PARKED: std::cell::RefCell<Option<Rc<Worker>>> = const { std::cell::RefCell::new(None) };
 }
 
-fn start_session(worker: &Rc<Worker>, socket: Accepted) -> std::io::Result<()> {
+fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()> {
+    let Accepted { socket, ticket } = accepted;
     let (reader, writer, addr, laddr) = match socket {
-        Accepted::Tcp(stream) => {
+        Socket::Tcp(stream) => {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
@@ -69,7 +93,7 @@ fn start_session(worker: &Rc<Worker>, socket: Accepted) -> std::io::Result<()> {
             let (r, w) = stream.into_split();
             (ReadHalf::Tcp(r), WriteHalf::Tcp(w), addr, laddr)
         }
-        Accepted::Unix(stream) => {
+        Socket::Unix(stream) => {
             stream.set_nonblocking(true)?;
             let stream = tokio::net::UnixStream::from_std(stream)?;
             let path = stream.local_addr()?;
@@ -87,6 +111,9 @@ fn start_session(worker: &Rc<Worker>, socket: Accepted) -> std::io::Result<()> {
     client.authenticated = !worker.server.password_needed();
     worker.server.admit_client(&client);
     let session = Session::new(worker.clone(), client, reader, writer);
-    tokio::task::spawn_local(session.run());
+    tokio::task::spawn_local(async move {
+        session.run().await;
+        drop(ticket);
+    });
     Ok(())
 }

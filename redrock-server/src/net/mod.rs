@@ -1,8 +1,11 @@
 //! Network: listeners, workers, connections, clients.
 
+pub mod acceptor;
+pub mod bind;
 pub mod client;
 pub mod connection;
 pub mod listener;
+pub mod open_files;
 pub mod parser;
 pub mod stream;
 pub mod worker;

@@ -1,9 +1,11 @@
 //! CONFIG.
 
+use crate::command::dispatch::Deferred;
 use crate::command::table::{Group, Spec, flag};
-use crate::command::{Args, CommandError, CommandResult, Context};
-use crate::config::{Config, SetContext, rewrite, sanitize};
+use crate::command::{Args, CommandError, CommandResult, Context, Reply};
+use crate::config::{Config, SetContext, Settings, os_error_text, rewrite, sanitize};
 use crate::server::Server;
+use std::path::Path;
 
 const FLAGS: u32 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
 
@@ -100,22 +102,47 @@ pub fn change(
     Ok(())
 }
 
+/// The file is written and synced outside the locks; inside EXEC there is no later, so that it
+/// is written at once.
 fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    let Some(path) = &ctx.config.file else {
+    let Some(path) = ctx.config.file.clone() else {
         return Err(CommandError::fixed(
             "ERR The server is running without a config file",
         ));
     };
-    if let Err(error) = rewrite::rewrite_file(path, &ctx.config.settings) {
-        tracing::warn!(path = %path.display(), %error, "CONFIG REWRITE failed");
-        let why = crate::config::os_error_text(&error);
-        return Err(CommandError::text(format!(
-            "ERR Rewriting config file: {why}"
-        )));
+    let settings = ctx.config.settings.clone();
+    if ctx.client.deny_blocking {
+        return rewrite_now(&path, &settings).map(|()| ctx.reply.ok());
     }
-    tracing::info!("CONFIG REWRITE executed with success.");
-    ctx.reply.ok();
+    let resp3 = ctx.client.resp3;
+    ctx.client.deferred = Some(Deferred(Box::pin(async move {
+        let work = tokio::task::spawn_blocking(move || rewrite_now(&path, &settings)).await;
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, resp3);
+        match work {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => reply.error(&error.resp()),
+            Err(_) => reply.error(b"ERR Rewriting config file: interrupted"),
+        }
+        out
+    })));
     Ok(())
+}
+
+fn rewrite_now(path: &Path, settings: &Settings) -> CommandResult {
+    match rewrite::rewrite_file(path, settings) {
+        Ok(()) => {
+            tracing::info!("CONFIG REWRITE executed with success.");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "CONFIG REWRITE failed");
+            let why = os_error_text(&error);
+            Err(CommandError::text(format!(
+                "ERR Rewriting config file: {why}"
+            )))
+        }
+    }
 }
 
 fn reset_statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
