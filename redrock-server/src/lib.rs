@@ -8,6 +8,7 @@ pub mod app;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod grpc;
 pub mod keyspace;
 pub mod log;
 pub mod memory;

@@ -133,14 +133,15 @@ fn run_locked(
     let Some(client) = slot.as_deref_mut() else { return Outcome::Done };
     let now_ms = crate::clock::unix_ms();
     let start = out.len();
-    let mut cold = None;
+    let mut wait = None;
     {
         let db = Db::new(keyspace, server, &mut scratch.effect, client.db, now_ms);
         let reply = Reply::new(out, client.resp3);
         let mut ctx = Context { server, config, db, client, reply };
         if let Err(error) = call(&mut ctx, spec, args) {
             match error {
-                CommandError::Cold(key) => cold = Some(vec![(ctx.client.db, key)]),
+                CommandError::Cold(key) => wait = Some(Wait::Load(vec![(ctx.client.db, key)])),
+                CommandError::Busy => wait = Some(Wait::Snapshot),
                 other => {
                     server.stats.error(&other);
                     ctx.reply.error(&other.resp());
@@ -148,10 +149,10 @@ fn run_locked(
             }
         }
     }
-    if let Some(keys) = cold {
+    if let Some(wait) = wait {
         out.truncate(start);
         scratch.effect.clear();
-        return Outcome::Retry(Wait::Load(keys));
+        return Outcome::Retry(wait);
     }
     if !keyspace.ready.is_empty() {
         super::blocked::serve(server, config, &mut scratch.effect, keyspace, now_ms);

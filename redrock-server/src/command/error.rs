@@ -28,6 +28,9 @@ pub enum CommandError {
     /// Never reaches a client: the dispatcher loads the key and runs the command again, which
     /// is why a command must read all it needs before its first change.
     Cold(Vec<u8>),
+    /// The command would change a large value that a snapshot is still reading. Never reaches a
+    /// client either: the command runs again when the snapshot has read on.
+    Busy,
 }
 
 /// Result of a command that writes its reply itself.
@@ -56,6 +59,7 @@ impl CommandError {
             Self::OutOfRange => "ERR index out of range",
             Self::NoSuchKey => "ERR no such key",
             Self::Cold(_) => "TRYAGAIN the value is being read from disk",
+            Self::Busy => "TRYAGAIN the value is being saved",
             Self::Arity(name) => {
                 return Cow::Owned(
                     format!("ERR wrong number of arguments for '{name}' command").into_bytes(),

@@ -5,6 +5,7 @@
 
 use super::hot::entry::{Entry, INLINE_BYTES_MAX, NewValue};
 use super::position::KeyHash;
+use super::snapshot::LARGE_VALUE_BYTES;
 use super::{Database, ExpireMode, Keyspace};
 use crate::command::effect::Effect;
 use crate::command::{CommandError, CommandResult};
@@ -541,6 +542,7 @@ impl<'a> Db<'a> {
     fn object_for_change(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Object>> {
         let touch = self.touch;
         let access = self.keyspace.access;
+        let blocking_reads = self.blocking_reads;
         let Some(entry) = self.entry_for_change(hash, key)? else { return Ok(None) };
         if touch {
             Self::touch_entry(entry, &access);
@@ -548,6 +550,9 @@ impl<'a> Db<'a> {
         if entry.is_shared()
             && let Some(object) = entry.share()
         {
+            if object.memory_bytes() > LARGE_VALUE_BYTES && !blocking_reads {
+                return Err(CommandError::Busy);
+            }
             // A snapshot still reads the old value: the writer continues on a copy.
             let mut fresh =
                 Entry::new(key, NewValue::Heap(Arc::new((*object).clone())), entry.expire());

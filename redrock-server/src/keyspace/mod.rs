@@ -126,7 +126,20 @@ impl Keyspace {
         let fresh = Database::new(self.next_generation, self.positioner);
         let slot = self.databases.get_mut(index)?;
         self.next_generation += 1;
-        Some(std::mem::replace(slot, fresh))
+        let old = std::mem::replace(slot, fresh);
+        self.discard(old)
+    }
+
+    /// A database's content is no longer anybody's: its tier records go, and what is in memory
+    /// goes too unless a snapshot still needs it.
+    pub(super) fn discard(&mut self, old: Database) -> Option<Database> {
+        if let Some(tiering) = &self.tiering {
+            tiering.queue.push(tiering::fifo::TierOp::DropGeneration(old.generation));
+        }
+        match &mut self.snapshot {
+            Some(snapshot) => snapshot.retire(old),
+            None => Some(old),
+        }
     }
 
     /// Exchanges two databases' contents.

@@ -79,3 +79,35 @@ impl EffectLog {
         FlushPoint::Written
     }
 }
+
+/// Where the log stands at a cut.
+#[derive(Debug, Clone, Copy)]
+pub struct CutPoint {
+    /// Stream offset: all effects before it are in the snapshot, none after it.
+    pub offset: u64,
+    /// The history that the offset belongs to.
+    pub replid: redrock_proto::model::HexId,
+    /// Database selected there.
+    pub stream_db: Option<u32>,
+    /// Whether the log switched segments here.
+    pub rotated: bool,
+    /// Segment that the bytes after the cut go to; 0: no log is kept.
+    pub segment_seq: u64,
+}
+
+impl EffectLog {
+    /// Notes where the log stands, switching to an offered segment if asked. Called with all
+    /// shard locks held, between commands.
+    pub fn cut_point(&self, rotate: Option<u64>) -> Result<CutPoint, redrock_proto::error::RpcError> {
+        if rotate.is_some() {
+            return Err(redrock_proto::error::RpcError::not_found("no such segment was offered"));
+        }
+        Ok(CutPoint {
+            offset: self.appended.load(Ordering::Acquire),
+            replid: redrock_proto::model::HexId::from_bytes([0; 20]),
+            stream_db: None,
+            rotated: false,
+            segment_seq: 0,
+        })
+    }
+}

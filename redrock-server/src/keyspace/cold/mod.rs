@@ -333,6 +333,11 @@ impl ColdStore {
         checkpoint.create_checkpoint(path).map_err(storage("make a checkpoint"))
     }
 
+    /// Where a snapshot's checkpoint goes: on the same file system, for hard links.
+    pub fn checkpoint_path(&self, id: u64) -> PathBuf {
+        self.path.join(format!("checkpoint-{id}"))
+    }
+
     /// The tier's folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -163,7 +163,7 @@ impl Keyspace {
             if let Some(snapshot) = &mut self.snapshot
                 && entry.is_dirty()
             {
-                snapshot.pre_image(index, entry);
+                snapshot.pre_image(generation, entry);
             }
             entry.set_epoch(self.epoch);
         }
@@ -210,6 +210,7 @@ impl Keyspace {
         if tiering.pins.contains_key(&tier_key) {
             return false;
         }
+        let generation = self.databases[index].generation;
         let Some(entry) = self.databases[index].table.find_mut(hash, key) else { return false };
         if !entry.is_dirty() || entry.is_stub() {
             return false;
@@ -217,7 +218,7 @@ impl Keyspace {
         let Some(value) = entry.value() else { return false };
         if entry.epoch() != self.epoch {
             if let Some(snapshot) = &mut self.snapshot {
-                snapshot.pre_image(index, entry);
+                snapshot.pre_image(generation, entry);
             }
         }
         let mut record = Vec::new();

@@ -1,0 +1,399 @@
+//! `Snapshot`: cuts for the persister.
+
+use super::Shared;
+use crate::config::{Memory, budget::Budget};
+use crate::keyspace::snapshot::ring::{Item, LargeValue, Ring};
+use crate::keyspace::snapshot::{CutDatabase, walk};
+use crate::keyspace::tiering::fifo::TierOp;
+use crate::log::CutPoint;
+use crate::value::{Object, codec};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redrock_proto::error::RpcError;
+use redrock_proto::model::record::{Access, RecordHeader, encode_header};
+use redrock_proto::model::{
+    Begin, CheckpointReady, Database, DirtyEnd, End, Frame, SharedPath, TakeRequest, ValueChunk,
+};
+use redrock_proto::v1::{self, snapshot_server};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+/// How long a checkpoint stays without a report.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long a take may make no progress.
+const STALL: Duration = Duration::from_secs(60);
+/// Bytes of a large value in one frame.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Frames that wait in the transport.
+const FRAMES_IN_FLIGHT: usize = 2;
+
+/// A checkpoint that the persister reads.
+#[derive(Debug)]
+struct Lease {
+    snapshot_id: u64,
+    path: PathBuf,
+    until: Instant,
+}
+
+/// The service; see the proto for the order of frames.
+pub struct SnapshotService {
+    shared: Shared,
+    next_id: AtomicU64,
+    running: Arc<Mutex<Option<(u64, Arc<Ring>)>>>,
+    leases: Arc<Mutex<Vec<Lease>>>,
+}
+
+impl SnapshotService {
+    /// The service of one server.
+    pub fn new(shared: Shared) -> Self {
+        Self {
+            shared,
+            next_id: AtomicU64::new(1),
+            running: Arc::default(),
+            leases: Arc::default(),
+        }
+    }
+
+    /// Removes checkpoints whose lease has run out. Called once a second.
+    pub fn expire_leases(&self) {
+        let now = Instant::now();
+        let gone: Vec<Lease> = {
+            let mut leases = self.leases.lock();
+            leases.extract_if(.., |lease| lease.until < now).collect()
+        };
+        for lease in gone {
+            tracing::warn!(snapshot_id = lease.snapshot_id, "checkpoint lease ran out");
+            remove_checkpoint(&lease.path);
+        }
+    }
+
+    /// The cut: all under one lock hold.
+    fn begin(
+        &self,
+        id: u64,
+        request: &TakeRequest,
+        ring: &Arc<Ring>,
+    ) -> Result<Begin, RpcError> {
+        let server = &self.shared.server;
+        let used_memory_bytes = server.memory.measured().0;
+        let mut keyspace = server.keyspace.lock();
+        if keyspace.snapshot.is_some() {
+            return Err(RpcError::busy("a snapshot is being taken"));
+        }
+        let point = server.log.cut_point(request.rotate_to_segment)?;
+        let Some(databases) = keyspace.cut(ring.clone()) else {
+            return Err(RpcError::busy("a snapshot is being taken"));
+        };
+        if let Some(tiering) = &keyspace.tiering {
+            let path = tiering.cold.checkpoint_path(id);
+            let leases = self.leases.clone();
+            let ring = ring.clone();
+            tiering.queue.push(TierOp::Marker(Box::new(move |store| {
+                if ring.is_closed() {
+                    return;
+                }
+                match store.checkpoint(&path) {
+                    Ok(()) => {
+                        let until = Instant::now() + LEASE;
+                        leases.lock().push(Lease { snapshot_id: id, path: path.clone(), until });
+                        ring.push(Item::Checkpoint(path));
+                    }
+                    Err(error) => ring.push(Item::Failed(error.to_string())),
+                }
+            })));
+        }
+        drop(keyspace);
+        Ok(begin_frame(id, &point, &databases, used_memory_bytes))
+    }
+}
+
+fn begin_frame(id: u64, point: &CutPoint, databases: &[CutDatabase], used: u64) -> Begin {
+    Begin {
+        snapshot_id: id,
+        cut_unix_ms: crate::clock::unix_ms().max(0) as u64,
+        log_offset: point.offset,
+        replid: point.replid,
+        stream_db: point.stream_db,
+        rotated: point.rotated,
+        segment_seq: point.segment_seq,
+        databases: databases
+            .iter()
+            .map(|d| Database {
+                index: d.index as u32,
+                generation: d.generation,
+                keys: d.keys,
+                expires: d.expires,
+            })
+            .collect(),
+        functions: Vec::new(),
+        aux: Vec::new(),
+        used_memory_bytes: used,
+    }
+}
+
+/// Bytes of old values that may wait for the persister.
+fn snapshot_ring_bytes(memory: &Memory) -> usize {
+    const UNBOUNDED_SERVER_BYTES: usize = 64 << 20;
+    if memory.tiering {
+        Budget::new(memory.bytes_max).snapshot_ring as usize
+    } else {
+        UNBOUNDED_SERVER_BYTES
+    }
+}
+
+fn remove_checkpoint(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "remove checkpoint failed");
+    }
+}
+
+type FrameResult = Result<v1::Frame, Status>;
+
+/// Turns ring items into frames until the take is over. The order is free but for the end:
+/// `End` follows when both the dirty part and the checkpoint (if the tier has one) were sent.
+struct Sender {
+    ring: Arc<Ring>,
+    frames: mpsc::Sender<FrameResult>,
+    data_dir: PathBuf,
+    started: Instant,
+    expects_checkpoint: bool,
+}
+
+impl Sender {
+    async fn run(mut self) {
+        let mut dirty_window = None;
+        while dirty_window.is_none() || self.expects_checkpoint {
+            let taken = tokio::time::timeout(STALL, self.ring.take()).await;
+            let sent = match taken {
+                Err(_) => {
+                    self.fail(RpcError::timeout("the snapshot made no progress")).await;
+                    return;
+                }
+                Ok(Item::Records(packed, count)) => {
+                    self.send(Frame::Records { packed: Bytes::from(packed), count }).await
+                }
+                Ok(Item::Value(value)) => self.send_large(value).await,
+                Ok(Item::Checkpoint(path)) => {
+                    self.expects_checkpoint = false;
+                    self.send(self.checkpoint_frame(&path)).await
+                }
+                Ok(Item::DirtyEnd(by_database)) => {
+                    dirty_window = Some(self.started.elapsed());
+                    let records = by_database.iter().sum();
+                    let end = DirtyEnd { records, records_by_database: by_database };
+                    self.send(Frame::DirtyEnd(end)).await
+                }
+                Ok(Item::Failed(reason)) => {
+                    self.fail(RpcError::internal(reason)).await;
+                    return;
+                }
+            };
+            if !sent {
+                return;
+            }
+        }
+        let end = End {
+            copy_window_ms: dirty_window.unwrap_or_default().as_millis() as u64,
+            pre_images: self.ring.pre_images.load(Ordering::Relaxed) as u64,
+            pre_image_bytes: self.ring.pre_image_bytes.load(Ordering::Relaxed) as u64,
+        };
+        self.send(Frame::End(end)).await;
+    }
+
+    fn checkpoint_frame(&self, path: &Path) -> Frame {
+        let (mut files, mut bytes) = (0, 0);
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            files += 1;
+            bytes += entry.metadata().map_or(0, |m| m.len());
+        }
+        Frame::CheckpointReady(CheckpointReady {
+            path: SharedPath::new(&self.data_dir, path),
+            files,
+            bytes,
+            lease_ms: LEASE.as_millis() as u64,
+        })
+    }
+
+    async fn send(&self, frame: Frame) -> bool {
+        let send = self.frames.send(Ok(frame.into()));
+        matches!(tokio::time::timeout(STALL, send).await, Ok(Ok(())))
+    }
+
+    async fn fail(&self, error: RpcError) {
+        self.send(Frame::Failed(error)).await;
+    }
+
+    /// Sends a value in pieces. A large string is sent straight from the keyspace's own bytes.
+    async fn send_large(&self, value: LargeValue) -> bool {
+        let LargeValue { db, key, expire, object } = value;
+        let mut record = Vec::new();
+        match &*object {
+            Object::Raw(bytes) => {
+                record.push(redrock_rdb::object::types::STRING);
+                redrock_rdb::object::encode::length(&mut record, bytes.len() as u64);
+            }
+            other => codec::encode(other.as_value_ref(), &mut record),
+        }
+        let tail: &[u8] = match &*object {
+            Object::Raw(bytes) => bytes,
+            _ => &[],
+        };
+        let (object_type, head) = record.split_first().unwrap_or((&0, &[]));
+        let total = head.len() + tail.len();
+        let header = RecordHeader {
+            database: db,
+            expires_unix_ms: expire,
+            access: Access::Unknown,
+            object_type: *object_type,
+            key: &key,
+        };
+        let mut packed_header = Vec::new();
+        encode_header(&mut packed_header, &header, total as u64);
+        let mut position = 0;
+        for piece in head.chunks(CHUNK_BYTES).chain(tail.chunks(CHUNK_BYTES)) {
+            let chunk = ValueChunk {
+                header: if position == 0 {
+                    Bytes::copy_from_slice(&packed_header)
+                } else {
+                    Bytes::new()
+                },
+                payload_position: position as u64,
+                payload: Bytes::copy_from_slice(piece),
+                last: position + piece.len() == total,
+            };
+            position += piece.len();
+            if !self.send(Frame::ValueChunk(chunk)).await {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[tonic::async_trait]
+impl snapshot_server::Snapshot for SnapshotService {
+    type TakeStream = Pin<Box<dyn Stream<Item = FrameResult> + Send>>;
+
+    async fn take(
+        &self,
+        request: Request<v1::TakeRequest>,
+    ) -> Result<Response<Self::TakeStream>, Status> {
+        let wire = request.into_inner();
+        let asked = TakeRequest::try_from(&wire)?;
+        self.shared.run.check(wire.run)?;
+        let server = self.shared.server.clone();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let ring_bytes = snapshot_ring_bytes(&server.config().memory);
+        let ring = Arc::new(Ring::new(ring_bytes, asked.frame_bytes_max));
+        {
+            let mut running = self.running.lock();
+            if running.is_some() {
+                return Err(RpcError::busy("a snapshot is being taken").into());
+            }
+            *running = Some((id, ring.clone()));
+        }
+        let begin = match self.begin(id, &asked, &ring) {
+            Ok(begin) => begin,
+            Err(error) => {
+                *self.running.lock() = None;
+                return Err(error.into());
+            }
+        };
+        let (frames, stream) = mpsc::channel(FRAMES_IN_FLIGHT);
+        let expects_checkpoint = server.keyspace.lock().tiering.is_some();
+        let sender = Sender {
+            ring: ring.clone(),
+            frames: frames.clone(),
+            data_dir: self.shared.data_dir.clone(),
+            started: Instant::now(),
+            expects_checkpoint,
+        };
+        let (running, walked) = (self.running.clone(), ring.clone());
+        spawn_walker(server.clone(), walked)?;
+        tokio::spawn(async move {
+            if frames.send(Ok(Frame::Begin(begin).into())).await.is_ok() {
+                sender.run().await;
+            }
+            // However it ended, nobody takes from the ring any more.
+            ring.close();
+            let ended = server.keyspace.lock().end_snapshot_of(&ring);
+            drop(ended);
+            *running.lock() = None;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn abort(
+        &self,
+        request: Request<v1::SnapshotRef>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run)?;
+        let ring = self.running.lock().as_ref().filter(|r| r.0 == wire.snapshot_id).map(|r| r.1.clone());
+        let Some(ring) = ring else {
+            return Err(RpcError::not_found("that snapshot is over").into());
+        };
+        ring.push(Item::Failed("the snapshot was aborted".into()));
+        self.release_checkpoint(wire.snapshot_id);
+        Ok(Response::new(v1::Empty {}))
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run)?;
+        let lease = Duration::from_millis(wire.lease_ms.clamp(1000, 600_000));
+        let mut leases = self.leases.lock();
+        let Some(held) = leases.iter_mut().find(|l| l.snapshot_id == wire.snapshot_id) else {
+            return Err(RpcError::not_found("the checkpoint's lease has run out").into());
+        };
+        held.until = Instant::now() + lease;
+        Ok(Response::new(v1::Empty {}))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run)?;
+        self.release_checkpoint(wire.snapshot_id);
+        Ok(Response::new(v1::Empty {}))
+    }
+}
+
+impl SnapshotService {
+    fn release_checkpoint(&self, snapshot_id: u64) {
+        let gone: Vec<Lease> = {
+            let mut leases = self.leases.lock();
+            leases.extract_if(.., |lease| lease.snapshot_id == snapshot_id).collect()
+        };
+        for lease in gone {
+            remove_checkpoint(&lease.path);
+        }
+    }
+}
+
+fn spawn_walker(server: Arc<crate::server::Server>, ring: Arc<Ring>) -> Result<(), RpcError> {
+    std::thread::Builder::new()
+        .name("snapshot-walker".into())
+        .spawn(move || {
+            if !walk::walk(&server.keyspace, &ring, STALL) {
+                let ended = server.keyspace.lock().end_snapshot_of(&ring);
+                drop(ended);
+                ring.push(Item::Failed("the snapshot was abandoned".into()));
+            }
+        })
+        .map(|_| ())
+        .map_err(|error| RpcError::internal(format!("start the walker: {error}")))
+}

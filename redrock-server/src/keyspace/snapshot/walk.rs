@@ -1,0 +1,94 @@
+//! The walker: sends the dirty entries of a cut in position order, a few at a time.
+
+use super::ring::{Item, Ring};
+use crate::keyspace::Keyspace;
+use crate::keyspace::position::POSITION_END;
+use parking_lot::Mutex;
+use std::time::Duration;
+
+/// Entries sent in one lock hold.
+const ENTRIES_PER_HOLD: usize = 48;
+
+/// Where the walk is.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// Index into the cut's databases.
+    database: usize,
+    position: u64,
+}
+
+/// Walks the whole cut. False if the consumer is gone or took nothing for `stall`.
+pub fn walk(keyspace: &Mutex<Keyspace>, ring: &Ring, stall: Duration) -> bool {
+    let mut cursor = Cursor::default();
+    loop {
+        if !ring.wait_for_room(stall) {
+            return false;
+        }
+        let mut locked = keyspace.lock();
+        match locked.walk_step(&mut cursor) {
+            Step::More => {}
+            Step::Done(sent) => {
+                let ended = locked.end_snapshot();
+                drop(locked);
+                ring.push(Item::DirtyEnd(sent));
+                drop(ended);
+                return true;
+            }
+            Step::Gone => return false,
+        }
+    }
+}
+
+enum Step {
+    More,
+    Done(Vec<u64>),
+    Gone,
+}
+
+impl Keyspace {
+    fn walk_step(&mut self, cursor: &mut Cursor) -> Step {
+        let epoch = self.epoch;
+        let Some(mut snapshot) = self.snapshot.take() else { return Step::Gone };
+        let Some(cut) = snapshot.databases.get(cursor.database).copied() else {
+            let sent = snapshot.sent.clone();
+            self.snapshot = Some(snapshot);
+            return Step::Done(sent);
+        };
+        // The content may have moved (SWAPDB) or have been flushed since.
+        let mut retired = std::mem::take(&mut snapshot.retired);
+        let table = match self.databases.iter_mut().find(|d| d.generation == cut.generation) {
+            Some(database) => Some(&mut database.table),
+            None => {
+                let found = retired.iter_mut().find(|d| d.generation == cut.generation);
+                found.map(|database| &mut database.table)
+            }
+        };
+        if let Some(table) = table
+            && cursor.position < POSITION_END
+        {
+            let (segment, end) = table.segment_at(cursor.position);
+            let mut left = ENTRIES_PER_HOLD;
+            for entry in table.segment_mut(segment).into_iter().flat_map(|s| s.iter_mut()) {
+                if entry.epoch() == epoch || !entry.is_dirty() {
+                    continue;
+                }
+                if left == 0 {
+                    break;
+                }
+                snapshot.emit(cut.generation, entry);
+                entry.set_epoch(epoch);
+                left -= 1;
+            }
+            // A segment with more to send is visited again.
+            if left > 0 {
+                cursor.position = end;
+            }
+        } else {
+            cursor.database += 1;
+            cursor.position = 0;
+        }
+        snapshot.retired = retired;
+        self.snapshot = Some(snapshot);
+        Step::More
+    }
+}
