@@ -15,5 +15,6 @@ pub mod memory;
 pub mod net;
 pub mod notify;
 pub mod server;
+pub mod start;
 pub mod value;
 pub mod waits;

@@ -1,7 +1,7 @@
 //! What all parts of the running server share.
 
 use crate::command::error::{CommandError, CommandResult};
-use crate::command::table::Spec;
+use crate::command::table::{Spec, flag};
 use crate::config::{Config, Hooks};
 use crate::keyspace::Keyspace;
 use crate::keyspace::tiering::governor::MemoryGate;
@@ -9,6 +9,7 @@ use crate::log::EffectLog;
 use crate::net::client::{Client, ClientShared};
 use crate::net::worker::WorkerMailbox;
 use crate::notify::{Class, Notifier};
+use crate::start::progress::LoadingState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -51,6 +52,8 @@ impl Stats {
     }
 }
 
+const LOADING_TEXT: &str = "LOADING Redis is loading the dataset in memory";
+
 /// See the module.
 #[derive(Debug)]
 pub struct Server {
@@ -66,6 +69,8 @@ pub struct Server {
     pub log: EffectLog,
     /// Threads that read cold values.
     pub readers: crate::keyspace::tiering::reader::Readers,
+    /// The load under way, if any.
+    pub loading: LoadingState,
     /// Memory: the bound and what is used of it.
     pub memory: MemoryGate,
     /// Connected clients.
@@ -91,6 +96,7 @@ impl Server {
             keyspace: Mutex::new(keyspace),
             log: EffectLog::default(),
             readers: crate::keyspace::tiering::reader::Readers::default(),
+            loading: LoadingState::default(),
             memory: MemoryGate::default(),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),
@@ -189,7 +195,17 @@ impl Server {
     }
 
     /// What the server's state refuses: loading, disk errors, memory, roles.
-    pub fn gate(&self, _spec: &'static Spec) -> CommandResult {
+    pub fn gate(&self, spec: &'static Spec) -> CommandResult {
+        if self.loading.is_active() && !spec.has(flag::LOADING) {
+            return Err(CommandError::fixed(LOADING_TEXT));
+        }
+        // As in Redis PING tells of a disk that can't be written too.
+        if self.log.refuses_writes()
+            && (spec.has(flag::WRITE) || spec.name == "ping")
+            && let Some(text) = self.log.refusal_text()
+        {
+            return Err(CommandError::text(text));
+        }
         Ok(())
     }
 }

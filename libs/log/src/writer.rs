@@ -7,8 +7,9 @@
 //! Invariants:
 //! - the file ends at a whole write: a failed write is cut back before the error returns,
 //!   and if even that fails the writer refuses everything further;
-//! - a failed sync is final: the kernel may have dropped the pages, so neither sync nor
-//!   write is tried again on this segment;
+//! - a failed sync is final: the kernel may have dropped the pages, so no sync of this
+//!   segment is tried again, and nothing is written to it but what had to be written anyway
+//!   ([`SegmentWriter::write_undurable`]);
 //! - the sidecar's header is durable before the segment's first byte exists.
 
 use std::io;
@@ -279,6 +280,20 @@ impl SegmentWriter {
         if self.shared.sync_failed.load(Ordering::Acquire) {
             return Err(WriteError::SyncFailed);
         }
+        self.append(bytes, unix_ms)
+    }
+
+    /// As [`Self::write`], also after a failed sync: for the effects of commands that ran
+    /// before the failure was known. The bytes survive the death of the process; they will
+    /// never be durable, since no further sync of this segment is made.
+    pub fn write_undurable(&mut self, bytes: &[u8], unix_ms: u64) -> Result<u64, WriteError> {
+        if self.tail_unknown {
+            return Err(WriteError::TailUnknown);
+        }
+        self.append(bytes, unix_ms)
+    }
+
+    fn append(&mut self, bytes: &[u8], unix_ms: u64) -> Result<u64, WriteError> {
         if let Err(source) = self.shared.file.write_all_at(bytes, self.position) {
             if self.shared.file.set_len(self.position).is_err() {
                 self.tail_unknown = true;
@@ -379,6 +394,11 @@ impl SegmentSyncer {
     /// Whether bytes were written that no sync covers yet.
     pub fn is_dirty(&self) -> bool {
         lock(&self.shared.sidecar).position() > self.shared.durable_position.load(Ordering::Acquire)
+    }
+
+    /// Whether both sync the same opened segment.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Whether a sync has failed.

@@ -62,7 +62,10 @@ impl Connection {
         self.take_outbox();
         let mut out = self.out.borrow_mut();
         let sendable = match point {
-            FlushPoint::Written => out.len(),
+            FlushPoint::Written => {
+                self.marks.borrow_mut().clear();
+                out.len()
+            }
             FlushPoint::Durable { appended, durable } => {
                 let mut marks = self.marks.borrow_mut();
                 if marks.back().is_none_or(|&(_, end)| end < out.len()) {

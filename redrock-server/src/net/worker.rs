@@ -81,6 +81,7 @@ impl Worker {
     /// Whether enough has collected to flush in the middle of a wake-up.
     pub fn should_flush(&self) -> bool {
         self.pending_bytes.get() >= INLINE_FLUSH_BYTES
+            || self.server.log.unwritten_bytes() >= crate::log::INLINE_FLUSH_BYTES
     }
 
     /// Writes the log, then sends what waits. See the module.

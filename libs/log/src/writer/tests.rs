@@ -116,6 +116,10 @@ fn a_failed_sync_is_never_retried() {
     assert!(matches!(syncer.sync(7), Err(SyncError::Failed(_))));
     assert!(matches!(syncer.sync(8), Err(SyncError::FailedBefore)));
     assert!(matches!(writer.write(b"x", 9), Err(WriteError::SyncFailed)));
+    let at_hand = set(2, 10);
+    let end = writer.write_undurable(&at_hand, 9).unwrap();
+    assert_eq!(end, (set(1, 10).len() + at_hand.len()) as u64);
+    assert!(matches!(syncer.sync(10), Err(SyncError::FailedBefore)));
     assert!(syncer.has_failed());
     assert_eq!(syncer.durable_offset(), 0);
 }

@@ -1,0 +1,207 @@
+//! Switching segments: at a cut, when the log is turned on, when the stream changes its id.
+//!
+//! The place of the switch is fixed under the shard locks, between commands: bytes appended
+//! before it belong to the old segment, later ones to the new. The work itself (syncs) is done
+//! by whoever flushes next, without any shard: the old segment's last byte is durable before the
+//! new one gets its first stream byte, so a replay never crosses a gap.
+
+use super::health::Health;
+use super::state::LogKind;
+use super::{EffectLog, Writer};
+use redrock_log::sidecar::HexId;
+use redrock_log::writer::{SegmentStart, SegmentWriter};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// A segment to switch to; the file is empty or absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchTarget {
+    /// Its number.
+    pub sequence: u64,
+    /// Its path.
+    pub path: PathBuf,
+    /// Whom the log is for from there on.
+    pub kind: LogKind,
+    /// A new replication id for the stream from there on.
+    pub replid: Option<HexId>,
+}
+
+/// A switch on its way; see [`EffectLog::cut`].
+#[derive(Debug)]
+pub(super) struct Switch {
+    /// Bytes before it in the buffer that holds it.
+    pub(super) at: usize,
+    target: SwitchTarget,
+    start: SegmentStart,
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+/// A point between commands.
+#[derive(Debug)]
+pub struct Cut {
+    /// Stream offset.
+    pub offset: u64,
+    /// Database that the stream has selected there.
+    pub database: usize,
+    /// Replication id of the stream up to there.
+    pub replid: HexId,
+    /// With a switch: resolves when the new segment is in use, or with why it is not (the old
+    /// one then goes on). Someone must flush for that.
+    pub switched: Option<oneshot::Receiver<Result<(), String>>>,
+}
+
+/// What became of an offered segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// Held for the next cut.
+    Accepted,
+    /// The server already writes to it.
+    InUse,
+    /// Not wanted; the lowest number that would be taken.
+    Refused(u64),
+}
+
+impl EffectLog {
+    /// Keeps an empty segment for the next cut; a second offer replaces the first.
+    pub fn offer(&self, sequence: u64, path: PathBuf, kind: LogKind) -> Offered {
+        let mut stream = self.stream.lock();
+        let present = stream.segment.as_ref().map_or(0, |segment| segment.sequence);
+        if present == sequence && stream.segment.as_ref().is_some_and(|s| s.path == path) {
+            return Offered::InUse;
+        }
+        if sequence <= present || kind != stream.kind {
+            return Offered::Refused(present + 1);
+        }
+        stream.offered = Some((sequence, path));
+        Offered::Accepted
+    }
+
+    /// Takes the offered segment as a target for [`EffectLog::cut`].
+    pub fn take_offer(&self) -> Option<SwitchTarget> {
+        let mut stream = self.stream.lock();
+        let kind = stream.kind;
+        let (sequence, path) = stream.offered.take()?;
+        Some(SwitchTarget { sequence, path, kind, replid: None })
+    }
+
+    /// Notes a point between commands, and with a target switches there. Called with all shards
+    /// held; does no IO. While another switch is under way no second one is begun: `switched` is
+    /// then an error at once.
+    pub fn cut(&self, target: Option<SwitchTarget>) -> Cut {
+        let mut pending = self.pending.lock();
+        let offset = self.appended.load(Ordering::Acquire);
+        let database = pending.db.unwrap_or(0);
+        let mut stream = self.stream.lock();
+        let replid = stream.replid;
+        let switched = target.map(|target| {
+            let (done, receiver) = oneshot::channel();
+            if pending.switch.is_some() {
+                let _ = done.send(Err("another switch of log files is under way".into()));
+                return receiver;
+            }
+            if let Some(new) = target.replid {
+                stream.former = Some((replid, offset));
+                stream.replid = new;
+            }
+            let start = SegmentStart {
+                start_offset: offset,
+                database: u32::try_from(database).unwrap_or(0),
+                replid: stream.replid,
+                run_id: stream.run_id,
+                epoch: stream.epoch,
+            };
+            pending.db = Some(database);
+            let at = pending.bytes.len();
+            pending.switch = Some(Switch { at, target, start, done });
+            self.open.store(true, Ordering::Release);
+            self.enabled.store(true, Ordering::Release);
+            receiver
+        });
+        Cut { offset, database, replid, switched }
+    }
+
+    /// Does a switch that nothing was appended behind or before.
+    pub fn flush_switch(&self) {
+        let waiting = self.pending.lock().switch.is_some();
+        if waiting {
+            let mut writer = self.writer.lock();
+            if writer.batch.is_empty() && writer.switch.is_none() {
+                let mut pending = self.pending.lock();
+                std::mem::swap(&mut pending.bytes, &mut writer.batch);
+                writer.switch = pending.switch.take();
+            }
+            self.write_batch(&mut writer);
+        }
+        self.publish();
+    }
+
+    /// Ends the old segment and begins the new one. On failure the old one goes on, if there is
+    /// one. False if nothing can be written.
+    pub(super) fn switch_segment(&self, writer: &mut Writer, switch: Switch) -> bool {
+        let now = crate::clock::unix_ms() as u64;
+        match self.begin_segment(writer, &switch, now) {
+            Ok(segment) => {
+                let mut syncer = self.syncer.lock();
+                *syncer = Some(segment.syncer());
+                let offset = segment.offset();
+                self.written.fetch_max(offset, Ordering::AcqRel);
+                self.durable.fetch_max(offset, Ordering::AcqRel);
+                let target = switch.target;
+                self.stream.lock().enter(&segment, target.sequence, target.kind);
+                let old = writer.segment.replace(segment);
+                drop(syncer);
+                if let Some(old) = old
+                    && let Err(error) = old.finish(now)
+                {
+                    tracing::warn!(%error, "the former log file was not finished");
+                }
+                let _ = switch.done.send(Ok(()));
+                true
+            }
+            Err(why) => {
+                tracing::error!(why, "could not switch to the next log file");
+                let had_segment = writer.segment.is_some();
+                let _ = switch.done.send(Err(why));
+                if !had_segment {
+                    // The log was to be turned on: nobody has been promised anything yet.
+                    self.enabled.store(false, Ordering::Release);
+                    self.open.store(false, Ordering::Release);
+                }
+                true
+            }
+        }
+    }
+
+    fn begin_segment(
+        &self,
+        writer: &Writer,
+        switch: &Switch,
+        now: u64,
+    ) -> Result<SegmentWriter, String> {
+        if let Some(old) = &writer.segment
+            && let Err(error) = old.syncer().sync(now)
+        {
+            // A fresh base covers what a failed fsync lost; only a first failure is news.
+            if !matches!(self.health(), Health::Sync(_)) {
+                self.sync_failed(error.to_string());
+                return Err(error.to_string());
+            }
+        }
+        SegmentWriter::begin(self.fs.as_ref(), &switch.target.path, &switch.start, now)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Stops writing (AOF turned off, last replica gone): what was appended is written and the
+    /// segment finished. The stream's offset stays.
+    pub fn disable(&self) -> Result<(), String> {
+        let closed = self.close();
+        let mut stream = self.stream.lock();
+        stream.kind = LogKind::None;
+        stream.segment = None;
+        stream.offered = None;
+        drop(stream);
+        self.publish();
+        closed
+    }
+}

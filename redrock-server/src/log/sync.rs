@@ -1,0 +1,173 @@
+//! The thread that makes the log durable, and how writers wait for it.
+//!
+//! - `everysec`: one fdatasync a second if something was written. When what is not durable gets
+//!   older than two seconds (a sync stalls), writers wait: that is the most a power loss takes.
+//! - `always`: group commit. Workers hold their replies and ask for a sync; one sync covers all
+//!   that was written before it began, then every worker is told.
+//! - `no`: never, but at the end of a segment.
+
+use super::EffectLog;
+use super::health::Health;
+use crate::server::Server;
+use redrock_log::writer::SyncError;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// `appendfsync`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FsyncPolicy {
+    /// Once a second.
+    EverySecond = 0,
+    /// Before each reply.
+    Always = 1,
+    /// When the kernel likes.
+    No = 2,
+}
+
+/// What workers ask of the sync thread.
+#[derive(Debug, Default)]
+pub(super) struct SyncSignal {
+    wanted: bool,
+    stop: bool,
+}
+
+/// Age of not durable bytes past which writers wait under `everysec`.
+const STALL_MS_MAX: u64 = 2000;
+const TICK: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+impl EffectLog {
+    /// The policy in force.
+    pub fn policy(&self) -> FsyncPolicy {
+        match self.policy.load(Ordering::Relaxed) {
+            1 => FsyncPolicy::Always,
+            2 => FsyncPolicy::No,
+            _ => FsyncPolicy::EverySecond,
+        }
+    }
+
+    /// Changes the policy; replies held under the old one are looked at again.
+    pub fn set_policy(&self, policy: FsyncPolicy) {
+        self.policy.store(policy as u8, Ordering::Relaxed);
+        self.covered_ms.store(self.elapsed_ms(), Ordering::Release);
+        self.request_sync();
+        self.advanced();
+    }
+
+    /// How often writers waited for a stalled sync (`aof_delayed_fsync`).
+    pub fn delayed_syncs(&self) -> u64 {
+        self.delayed_syncs.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn request_sync(&self) {
+        let mut signal = self.signal.lock();
+        if !signal.wanted {
+            signal.wanted = true;
+            self.signalled.notify_one();
+        }
+    }
+
+    /// `everysec`: slows a writer down while what is not durable is too old.
+    pub(super) fn wait_for_stalled_sync(&self) {
+        if self.policy() != FsyncPolicy::EverySecond || !self.is_stalled() {
+            return;
+        }
+        self.delayed_syncs.fetch_add(1, Ordering::Relaxed);
+        let mut signal = self.signal.lock();
+        while self.is_stalled() && !self.failing.load(Ordering::Acquire) && !signal.stop {
+            // The time limit covers a notification between the look and the wait.
+            self.synced.wait_for(&mut signal, Duration::from_millis(50));
+        }
+    }
+
+    fn is_stalled(&self) -> bool {
+        let covered = self.covered_ms.load(Ordering::Acquire);
+        self.open.load(Ordering::Relaxed) && self.elapsed_ms() > covered + STALL_MS_MAX
+    }
+
+    /// Makes durable what is written; true if it is.
+    pub fn sync_now(&self) -> bool {
+        let began = self.elapsed_ms();
+        let Some(syncer) = self.syncer.lock().clone() else {
+            self.covered_ms.store(began, Ordering::Release);
+            return true;
+        };
+        let result = if syncer.is_dirty() {
+            syncer.sync(crate::clock::unix_ms() as u64)
+        } else {
+            Ok(syncer.durable_offset())
+        };
+        match result {
+            Ok(offset) => {
+                // The segment may have been replaced by one of another stream meanwhile, whose
+                // offsets mean something else.
+                let present = self.syncer.lock();
+                let same = present.as_ref().is_some_and(|present| present.is_same(&syncer));
+                let advanced = same && self.durable.fetch_max(offset, Ordering::AcqRel) < offset;
+                drop(present);
+                self.covered_ms.store(began, Ordering::Release);
+                self.synced.notify_all();
+                if advanced {
+                    self.publish();
+                    if self.policy() == FsyncPolicy::Always {
+                        self.advanced();
+                    }
+                }
+                true
+            }
+            Err(SyncError::Failed(error)) => {
+                self.sync_failed(crate::config::os_error_text(&error));
+                self.synced.notify_all();
+                false
+            }
+            Err(SyncError::FailedBefore) => false,
+        }
+    }
+
+    /// The sync thread's work until [`EffectLog::stop_syncing`].
+    pub fn run_sync(&self) {
+        let mut next = Instant::now() + TICK;
+        loop {
+            let asked = {
+                let mut signal = self.signal.lock();
+                if !signal.wanted && !signal.stop {
+                    let until = match self.health() {
+                        Health::Good => next,
+                        _ => next.min(Instant::now() + PROBE_INTERVAL),
+                    };
+                    self.signalled.wait_until(&mut signal, until);
+                }
+                if signal.stop {
+                    return;
+                }
+                std::mem::take(&mut signal.wanted)
+            };
+            if self.failing.load(Ordering::Acquire) {
+                self.probe();
+            }
+            let ticked = Instant::now() >= next;
+            if ticked {
+                next = Instant::now() + TICK;
+            }
+            match self.policy() {
+                FsyncPolicy::EverySecond if ticked => _ = self.sync_now(),
+                FsyncPolicy::Always if asked || ticked => _ = self.sync_now(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the sync thread and wakes who waits for it.
+    pub fn stop_syncing(&self) {
+        self.signal.lock().stop = true;
+        self.signalled.notify_all();
+        self.synced.notify_all();
+    }
+}
+
+/// Starts the sync thread.
+pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("log-sync".into()).spawn(move || server.log.run_sync())
+}

@@ -1,0 +1,318 @@
+//! The log over a file system that loses power, fills up and fails.
+
+use super::*;
+use redrock_log::testing::{CrashMode, PowerLossFs};
+use redrock_log::writer::SegmentStart;
+use rotation::{Offered, SwitchTarget};
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+const ONE: &str = "/d/appendonly.aof.1.incr.aof";
+const TWO: &str = "/d/appendonly.aof.2.incr.aof";
+
+fn begin(fs: &PowerLossFs, start_offset: u64) -> OpenSegment {
+    let start = SegmentStart {
+        start_offset,
+        database: 0,
+        replid: [b'a'; 40],
+        run_id: [b'b'; 40],
+        epoch: 1,
+    };
+    OpenSegment {
+        segment: SegmentWriter::begin(fs, Path::new(ONE), &start, 1).unwrap(),
+        sequence: 1,
+        kind: LogKind::AppendOnly,
+        replid: [b'a'; 40],
+        database: 0,
+    }
+}
+
+fn log(fs: &PowerLossFs) -> EffectLog {
+    let log = EffectLog::new(Arc::new(fs.clone()));
+    log.open(begin(fs, 100));
+    log
+}
+
+fn set(log: &EffectLog, db: usize, key: &str) {
+    let mut effect = Effect::default();
+    effect.replace(db, &[b"SET", key.as_bytes(), b"v"]);
+    log.append_effect(&mut effect);
+    assert_eq!(effect.count(), 0);
+}
+
+fn stream(fs: &PowerLossFs, path: &str) -> String {
+    String::from_utf8(fs.content(Path::new(path)).unwrap_or_default()).unwrap()
+}
+
+fn set_text(key: &str) -> String {
+    format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n$1\r\nv\r\n", key.len())
+}
+
+const SELECT_0: &str = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n";
+const SELECT_3: &str = "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n";
+
+#[derive(Default)]
+struct Counting {
+    advanced: AtomicUsize,
+    fatal: AtomicUsize,
+}
+
+impl LogObserver for Counting {
+    fn advanced(&self) {
+        self.advanced.fetch_add(1, Ordering::Relaxed);
+    }
+    fn fatal(&self, _reason: &str) {
+        self.fatal.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn one_write_takes_all_that_was_appended_and_offsets_follow() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    assert_eq!(log.flush(), FlushPoint::Written);
+    set(&log, 0, "a");
+    set(&log, 3, "b");
+    assert!(log.has_unwritten());
+    let operations = fs.operations();
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert_eq!(fs.operations(), operations + 1);
+    let expected = [&set_text("a"), SELECT_3, &set_text("b")].concat();
+    assert_eq!(stream(&fs, ONE), [SELECT_0, &expected].concat());
+    assert_eq!(log.written_offset(), 100 + expected.len() as u64);
+    assert_eq!(log.written_offset(), log.appended_offset());
+    assert_eq!(log.durable_offset(), 100);
+    assert!(log.sync_now());
+    assert_eq!(log.durable_offset(), log.appended_offset());
+}
+
+#[test]
+fn several_effects_of_one_command_are_one_transaction() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    let mut effect = Effect::default();
+    effect.before(0, &[b"DEL", b"x"]);
+    effect.replace(0, &[b"SET", b"x", b"v"]);
+    log.append_effect(&mut effect);
+    log.flush();
+    let text = stream(&fs, ONE);
+    assert!(text.contains("MULTI") && text.ends_with("EXEC\r\n"), "{text}");
+}
+
+#[test]
+fn under_always_replies_wait_for_the_group_commit() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    let observer = Arc::new(Counting::default());
+    log.observe(observer.clone());
+    log.set_policy(FsyncPolicy::Always);
+    set(&log, 0, "a");
+    let end = log.appended_offset();
+    assert_eq!(log.flush(), FlushPoint::Durable { appended: end, durable: 100 });
+    let before = observer.advanced.load(Ordering::Relaxed);
+    assert!(log.sync_now());
+    assert_eq!(observer.advanced.load(Ordering::Relaxed), before + 1);
+    assert_eq!(log.flush(), FlushPoint::Durable { appended: end, durable: end });
+    fs.crash(CrashMode::Scattered { seed: 1 });
+    assert!(stream(&fs, ONE).ends_with(&set_text("a")));
+}
+
+#[test]
+fn the_ballast_lets_the_work_at_hand_finish_on_a_full_disk_and_writes_come_back() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    let ballast = Ballast::open(&fs, Path::new("/d/ballast"), 1000).unwrap();
+    ballast.fill().unwrap();
+    log.set_ballast(ballast);
+    let used = fs.content(Path::new(ONE)).unwrap().len() as u64 + 128 + 1000;
+    fs.set_capacity_bytes(Some(used + 5));
+    set(&log, 0, "a");
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert!(log.refuses_writes());
+    assert_eq!(
+        log.refusal_text().unwrap(),
+        "MISCONF Errors writing to the AOF file: No space left on device"
+    );
+    log.probe();
+    assert!(log.refuses_writes(), "the ballast does not fit");
+    fs.set_capacity_bytes(None);
+    log.probe();
+    assert!(!log.refuses_writes());
+    set(&log, 0, "b");
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert!(stream(&fs, ONE).ends_with(&[set_text("a"), set_text("b")].concat()));
+}
+
+#[test]
+fn without_any_room_replies_wait_and_the_file_ends_at_a_whole_record() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    set(&log, 0, "a");
+    log.flush();
+    let kept = stream(&fs, ONE);
+    fs.set_capacity_bytes(Some(kept.len() as u64 + 128 + 7));
+    set(&log, 0, "b");
+    let point = FlushPoint::Durable {
+        appended: log.appended_offset(),
+        durable: log.written_offset(),
+    };
+    assert_eq!(log.flush(), point);
+    assert!(log.refuses_writes());
+    assert_eq!(stream(&fs, ONE), kept);
+    fs.set_capacity_bytes(None);
+    log.probe();
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert_eq!(stream(&fs, ONE), [kept, set_text("b")].concat());
+}
+
+#[test]
+fn a_failed_fsync_is_sticky_until_a_base_lands_and_stops_the_server_under_always() {
+    for policy in [FsyncPolicy::EverySecond, FsyncPolicy::Always] {
+        let fs = PowerLossFs::new("/d");
+        let log = log(&fs);
+        let observer = Arc::new(Counting::default());
+        log.observe(observer.clone());
+        log.set_policy(policy);
+        set(&log, 0, "a");
+        log.flush();
+        fs.fail_after(0, libc::EIO);
+        assert!(!log.sync_now());
+        assert!(log.refuses_writes());
+        let stopped = observer.fatal.load(Ordering::Relaxed) > 0;
+        assert_eq!(stopped, policy == FsyncPolicy::Always);
+        if stopped {
+            continue;
+        }
+        log.probe();
+        log.base_landed();
+        assert!(log.refuses_writes(), "the segment is still the one that failed");
+        let target = SwitchTarget {
+            sequence: 2,
+            path: TWO.into(),
+            kind: LogKind::AppendOnly,
+            replid: None,
+        };
+        let cut = log.cut(Some(target));
+        log.flush_switch();
+        assert_eq!(cut.switched.unwrap().try_recv().unwrap(), Ok(()));
+        assert!(log.refuses_writes());
+        log.base_landed();
+        assert!(!log.refuses_writes());
+        set(&log, 0, "b");
+        assert_eq!(log.flush(), FlushPoint::Written);
+        assert!(log.sync_now());
+    }
+}
+
+#[test]
+fn a_switch_splits_the_stream_at_the_cut_and_the_old_segment_is_durable_first() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    assert_eq!(log.offer(1, ONE.into(), LogKind::AppendOnly), Offered::InUse);
+    assert_eq!(log.offer(1, TWO.into(), LogKind::AppendOnly), Offered::Refused(2));
+    assert_eq!(log.offer(2, TWO.into(), LogKind::Replication), Offered::Refused(2));
+    assert_eq!(log.offer(2, TWO.into(), LogKind::AppendOnly), Offered::Accepted);
+    set(&log, 3, "a");
+    let mut target = log.take_offer().unwrap();
+    target.replid = Some([b'c'; 40]);
+    let mut cut = log.cut(Some(target));
+    assert_eq!((cut.offset, cut.database), (log.appended_offset(), 3));
+    assert_eq!(cut.replid, [b'a'; 40]);
+    set(&log, 3, "b");
+    set(&log, 0, "c");
+    assert!(cut.switched.as_mut().unwrap().try_recv().is_err());
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert_eq!(cut.switched.unwrap().try_recv().unwrap(), Ok(()));
+    assert_eq!(stream(&fs, ONE), [SELECT_0, SELECT_3, &set_text("a")].concat());
+    let second = [SELECT_3, &set_text("b"), SELECT_0, &set_text("c")].concat();
+    assert_eq!(stream(&fs, TWO), second);
+    let state = log.state();
+    let segment = state.segment.unwrap();
+    assert_eq!((segment.sequence, segment.start_offset), (2, cut.offset));
+    assert_eq!(state.former, Some(([b'a'; 40], cut.offset)));
+    assert_eq!(state.replid, [b'c'; 40]);
+    fs.crash(CrashMode::Scattered { seed: 2 });
+    assert!(stream(&fs, ONE).ends_with(&set_text("a")));
+}
+
+#[test]
+fn a_switch_that_fails_leaves_the_old_segment_in_use() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    let taken = fs.open(Path::new(TWO), redrock_log::fs::OpenMode::CreateKeep).unwrap();
+    taken.write_all_at(b"x", 0).unwrap();
+    assert_eq!(log.offer(2, TWO.into(), LogKind::AppendOnly), Offered::Accepted);
+    set(&log, 0, "a");
+    let cut = log.cut(log.take_offer());
+    set(&log, 0, "b");
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert!(cut.switched.unwrap().try_recv().unwrap().is_err());
+    assert!(stream(&fs, ONE).ends_with(&[set_text("a"), set_text("b")].concat()));
+}
+
+#[test]
+fn the_log_can_be_turned_off_and_on() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    set(&log, 0, "a");
+    log.disable().unwrap();
+    let end = log.appended_offset();
+    set(&log, 0, "lost");
+    assert_eq!((log.appended_offset(), log.flush()), (end, FlushPoint::Written));
+    assert!(stream(&fs, ONE).ends_with(&set_text("a")));
+    let target = SwitchTarget {
+        sequence: 2,
+        path: TWO.into(),
+        kind: LogKind::Replication,
+        replid: None,
+    };
+    let cut = log.cut(Some(target));
+    assert_eq!(cut.offset, end);
+    set(&log, 0, "b");
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert_eq!(stream(&fs, TWO), [SELECT_0, &set_text("b")].concat());
+    assert_eq!(log.state().kind, LogKind::Replication);
+}
+
+#[test]
+fn concurrent_writers_never_return_before_their_bytes_are_written() {
+    let fs = PowerLossFs::new("/d");
+    let log = Arc::new(log(&fs));
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let log = log.clone();
+            let fs = fs.clone();
+            std::thread::spawn(move || {
+                for round in 0..200 {
+                    let key = format!("{thread}-{round}");
+                    set(&log, 0, &key);
+                    assert_eq!(log.flush(), FlushPoint::Written);
+                    if round % 50 == 0 {
+                        assert!(stream(&fs, ONE).contains(&set_text(&key)));
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let total = (log.appended_offset() - 100) as usize + SELECT_0.len();
+    assert_eq!(stream(&fs, ONE).len(), total);
+    log.close().unwrap();
+    assert_eq!(log.durable_offset(), log.appended_offset());
+}
+
+#[test]
+fn watchers_see_the_newest_state() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    let mut watcher = log.subscribe();
+    assert_eq!(watcher.borrow_and_update().written_offset, 100);
+    set(&log, 0, "a");
+    log.flush();
+    assert!(watcher.has_changed().unwrap());
+    assert_eq!(watcher.borrow_and_update().written_offset, log.appended_offset());
+    log.sync_now();
+    assert_eq!(watcher.borrow_and_update().durable_offset, log.appended_offset());
+}

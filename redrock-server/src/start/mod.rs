@@ -1,0 +1,3 @@
+//! From a data directory to a server that serves.
+
+pub mod progress;

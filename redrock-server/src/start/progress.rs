@@ -1,0 +1,90 @@
+//! How far a load is: for INFO, the log and `-LOADING`.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+/// The load under way, written by the loader and read by anybody.
+#[derive(Debug, Default)]
+pub struct LoadingState {
+    active: AtomicBool,
+    started_ms: AtomicI64,
+    total_bytes: AtomicU64,
+    loaded_bytes: AtomicU64,
+    keys: AtomicU64,
+    expired: AtomicU64,
+}
+
+/// What INFO shows of a load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// `loading_start_time`, unix seconds.
+    pub start_time: i64,
+    /// `loading_total_bytes`
+    pub total_bytes: u64,
+    /// `loading_loaded_bytes`
+    pub loaded_bytes: u64,
+    /// `loading_loaded_perc`
+    pub percent: f64,
+    /// `loading_eta_seconds`
+    pub eta_seconds: u64,
+    /// `rdb_last_load_keys_loaded`
+    pub keys: u64,
+    /// `rdb_last_load_keys_expired`
+    pub expired: u64,
+}
+
+impl LoadingState {
+    /// A load of this many bytes begins.
+    pub fn begin(&self, total_bytes: u64) {
+        self.started_ms.store(crate::clock::unix_ms(), Ordering::Relaxed);
+        self.total_bytes.store(total_bytes, Ordering::Relaxed);
+        self.loaded_bytes.store(0, Ordering::Relaxed);
+        self.keys.store(0, Ordering::Relaxed);
+        self.expired.store(0, Ordering::Relaxed);
+        self.active.store(true, Ordering::Release);
+    }
+
+    /// The load is over.
+    pub fn end(&self) {
+        self.active.store(false, Ordering::Release);
+    }
+
+    /// Whether a load is under way that keeps clients out.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// More bytes were read.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.loaded_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A key of an RDB was loaded.
+    pub fn add_key(&self) {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A key of an RDB had expired.
+    pub fn add_expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How far the present or the last load is.
+    pub fn progress(&self) -> Progress {
+        let started_ms = self.started_ms.load(Ordering::Relaxed);
+        let total_bytes = self.total_bytes.load(Ordering::Relaxed);
+        let loaded_bytes = self.loaded_bytes.load(Ordering::Relaxed).min(total_bytes);
+        let elapsed_s = (crate::clock::unix_ms() - started_ms).max(0) as f64 / 1000.0;
+        let rate = loaded_bytes as f64 / elapsed_s.max(0.001);
+        let left = (total_bytes - loaded_bytes) as f64;
+        Progress {
+            start_time: started_ms / 1000,
+            total_bytes,
+            loaded_bytes,
+            percent: loaded_bytes as f64 * 100.0 / (total_bytes as f64).max(1.0),
+            // Redis's guess before anything is known.
+            eta_seconds: if loaded_bytes == 0 { 1 } else { (left / rate) as u64 },
+            keys: self.keys.load(Ordering::Relaxed),
+            expired: self.expired.load(Ordering::Relaxed),
+        }
+    }
+}
