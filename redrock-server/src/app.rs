@@ -1,5 +1,6 @@
 //! Starts, runs and drains the server.
 
+use crate::command::rename::{self, Renames};
 use crate::config::{Config, Loaded, LogLevel, Settings};
 use crate::keyspace::Keyspace;
 use crate::keyspace::position::Positioner;
@@ -40,6 +41,7 @@ fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let config = with_room_for_clients(config)?;
     std::env::set_current_dir(&config.dir)
         .with_context(|| format!("enter dir '{}'", config.dir.display()))?;
+    rename::install(renames(&config));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -117,6 +119,19 @@ fn with_room_for_clients(config: Config) -> anyhow::Result<Config> {
     );
     let settings = Settings::with_number(&config.settings, "maxclients", possible as i128);
     Ok(Config::new(settings, config.file.clone()))
+}
+
+fn renames(config: &Config) -> Renames {
+    let mut renames = Renames::default();
+    for directive in config.security.directives.iter().filter(|d| d.name == "rename-command") {
+        if let [from, to] = directive.words.as_slice()
+            && let Err(why) = renames.rename(from, to)
+        {
+            // Was checked when it was read.
+            tracing::warn!(command = %String::from_utf8_lossy(from), "{why}");
+        }
+    }
+    renames
 }
 
 fn build(config: Config) -> Arc<Server> {

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod list;
 pub mod pubsub;
 pub mod registry;
+pub mod rename;
 pub mod reply;
 pub mod set;
 pub mod string;

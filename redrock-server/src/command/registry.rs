@@ -35,8 +35,18 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
-/// The record of a top-level command, in any case.
+/// The record of a top-level command by the name that clients use, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
+    if let Some(renames) = super::rename::in_force()
+        && let Some(meaning) = renames.get(&name.to_ascii_lowercase())
+    {
+        return meaning;
+    }
+    find_original(name)
+}
+
+/// The record of a top-level command by its own name, in any case.
+pub fn find_original(name: &[u8]) -> Option<&'static Spec> {
     let mut lower = [0u8; NAME_BYTES_MAX];
     let slot = lower.get_mut(..name.len())?;
     slot.copy_from_slice(name);

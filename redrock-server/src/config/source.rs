@@ -11,7 +11,7 @@ use super::settings::{Directive, Settings, find};
 use super::table::{OPTIONS, index_of};
 use super::words::{os_error_text, quoted, trimmed};
 use super::{Config, include, sanitize};
-use crate::command::registry;
+use crate::command::rename::Renames;
 use crate::net::parser::split_quoted;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -120,6 +120,7 @@ pub fn load(
 
 struct Loader {
     settings: Settings,
+    renames: Renames,
     save_seen: bool,
     /// Options that some source set.
     given: BTreeSet<usize>,
@@ -134,6 +135,7 @@ impl Loader {
     fn new(dir: &Path) -> Self {
         Self {
             settings: Settings::new(dir),
+            renames: Renames::default(),
             save_seen: false,
             given: BTreeSet::new(),
             deprecated: BTreeSet::new(),
@@ -242,33 +244,7 @@ impl Loader {
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> LineResult {
-        let renamed = |name: &[u8]| {
-            let mut all = self
-                .settings
-                .directives
-                .iter()
-                .filter(|d| d.name == "rename-command");
-            all.any(|d| {
-                d.words
-                    .first()
-                    .is_some_and(|w| w.eq_ignore_ascii_case(name))
-            })
-        };
-        if registry::find(from).is_none() || renamed(from) {
-            return Err("No such command in rename-command".into());
-        }
-        let taken = |name: &[u8]| {
-            let mut all = self
-                .settings
-                .directives
-                .iter()
-                .filter(|d| d.name == "rename-command");
-            all.any(|d| d.words.get(1).is_some_and(|w| w.eq_ignore_ascii_case(name)))
-        };
-        let exists = registry::find(to).is_some() && !renamed(to) && !to.eq_ignore_ascii_case(from);
-        if !to.is_empty() && (exists || taken(to)) {
-            return Err("Target command name already exists".into());
-        }
+        self.renames.rename(from, to)?;
         self.directive("rename-command".into(), &[from, to]);
         Ok(())
     }

@@ -45,6 +45,17 @@ pub struct Connection {
     /// The peer does not take more: the task waits until it does.
     congested: Cell<bool>,
     broken: Cell<bool>,
+    idle: Idle,
+}
+
+/// How long nothing came or went, as the worker's sweep sees it each second: a connection only
+/// marks that it was active, which needs no clock.
+#[derive(Debug, Default)]
+struct Idle {
+    active: Cell<bool>,
+    since_ms: Cell<i64>,
+    /// Idle for longer than `timeout`: close, if nothing exempts the client.
+    over: Cell<bool>,
 }
 
 impl Connection {
@@ -114,6 +125,16 @@ impl Connection {
         self.marks.borrow().iter().all(|&(offset, _)| offset == 0)
     }
 
+    /// Tells a connection that was idle for too long. See [`Idle`].
+    pub fn sweep_idle(&self, now_ms: i64, timeout_ms: i64) {
+        if self.idle.active.replace(false) {
+            self.idle.since_ms.set(now_ms);
+        } else if now_ms - self.idle.since_ms.get() >= timeout_ms {
+            self.idle.over.set(true);
+            self.wake.notify_one();
+        }
+    }
+
     fn unsent(&self) -> usize {
         self.out.borrow().len()
     }
@@ -171,6 +192,7 @@ impl Session {
             writer,
             congested: Cell::new(false),
             broken: Cell::new(false),
+            idle: Idle { active: Cell::new(true), ..Idle::default() },
         });
         worker.connections.borrow_mut().insert(client.id(), connection.clone());
         Self {
@@ -234,8 +256,14 @@ impl Session {
         if self.connection.congested.get() {
             return self.wait_writable().await;
         }
+        self.connection.idle.active.set(true);
+        self.connection.idle.over.set(false);
         let event = self.next_event().await;
         match event {
+            Event::Woken if self.connection.idle.over.get() && self.may_time_out() => {
+                tracing::debug!(client = self.connection.shared.id, "Closing idle client");
+                false
+            }
             Event::Closed => false,
             Event::Woken => !self.killed(),
             Event::Processed(Pause::Read) => true,
@@ -246,6 +274,13 @@ impl Session {
             }
             Event::Processed(Pause::Deferred(deferred)) => self.await_deferred(deferred).await,
         }
+    }
+
+    /// Whether `timeout` holds for the client: subscribers wait for as long as they like.
+    fn may_time_out(&self) -> bool {
+        self.client
+            .as_ref()
+            .is_some_and(|client| client.subscription_count() + client.shard_channels.len() == 0)
     }
 
     /// The next input, processed, or a wake-up. The registration for wake-ups ends with this

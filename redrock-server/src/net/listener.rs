@@ -66,6 +66,7 @@ pub fn run_worker(
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(worker.clone().serve_mailbox(mailbox));
+        tokio::task::spawn_local(worker.clone().close_idle());
         while let Some(socket) = sockets.recv().await {
             if let Err(error) = start_session(&worker, socket) {
                 tracing::debug!(%error, "accepted socket failed");

@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// How other threads reach a worker.
@@ -53,6 +54,9 @@ pub struct Worker {
     pending: RefCell<Vec<Rc<Connection>>>,
     pending_bytes: Cell<usize>,
 }
+
+/// How often idle clients are looked for.
+const IDLE_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reply bytes past which a worker flushes without waiting for the end of its wake-up.
 const INLINE_FLUSH_BYTES: usize = 64 << 10;
@@ -102,6 +106,23 @@ impl Worker {
         }
         if !held.is_empty() {
             self.pending.borrow_mut().append(&mut held);
+        }
+    }
+
+    /// Closes clients that are idle for longer than `timeout`, until the worker stops.
+    pub async fn close_idle(self: Rc<Self>) {
+        let mut tick = tokio::time::interval(IDLE_SWEEP);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let timeout_s = self.server.config().network.idle_timeout_s;
+            if timeout_s == 0 {
+                continue;
+            }
+            let now_ms = crate::clock::unix_ms();
+            for connection in self.connections.borrow().values() {
+                connection.sweep_idle(now_ms, (timeout_s * 1000) as i64);
+            }
         }
     }
 
