@@ -33,7 +33,7 @@ pub fn make_room(clients: usize) -> Result<(), usize> {
     ];
     let reached = tries
         .into_iter()
-        .find(|new| setrlimit(Resource::Nofile, new.clone()).is_ok());
+        .find(|new| setrlimit(Resource::Nofile, *new).is_ok());
     let reached = reached.and_then(|new| new.current).unwrap_or(current);
     if reached >= wanted {
         tracing::info!(

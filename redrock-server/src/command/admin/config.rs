@@ -49,7 +49,7 @@ fn get(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let words = args.from(2);
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     let pairs: Vec<(&[u8], &[u8])> = words
