@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that RedRock needs, only those that are missing.
+#
+#   scripts/install-deps.sh run       what building and running needs
+#   scripts/install-deps.sh test      and what the tests compare with
+#   scripts/install-deps.sh compose   and a container engine for the compose test
+#
+# Works as root or through sudo. No service that a package brings is started or enabled:
+# a Redis on port 6379 would be in the way, and a machine that already runs one keeps it.
+set -euo pipefail
+
+RUN_PACKAGES=(build-essential clang libclang-dev protobuf-compiler libprotobuf-dev pkg-config
+    make git ca-certificates redis-tools)
+TEST_PACKAGES=(redis-server redis-sentinel strace jq tcl procps shellcheck)
+COMPOSE_PACKAGES=(docker.io docker-compose debootstrap iproute2)
+# Services of these packages, to be left disabled after a first installation.
+SERVICES=(redis-server redis-sentinel docker containerd)
+
+fail() {
+    printf 'install-deps: %s\n' "$1" >&2
+    exit 1
+}
+
+installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        command -v sudo >/dev/null || fail "not root and no sudo; as root: apt-get install ${missing[*]}"
+        sudo -- "$@"
+    fi
+}
+
+# While this file exists, packages don't start services. One that is already there is the
+# administrator's and stays.
+POLICY=/usr/sbin/policy-rc.d
+policy_made=no
+
+forbid_services() {
+    [ ! -e "$POLICY" ] || return 0
+    as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$POLICY && chmod 755 $POLICY"
+    policy_made=yes
+}
+
+allow_services() {
+    [ "$policy_made" = no ] || as_root rm -f "$POLICY"
+    policy_made=no
+}
+
+install_missing() {
+    missing=()
+    local package service
+    for package in "$@"; do
+        installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || fail "this needs Debian's apt-get; missing: ${missing[*]}"
+    printf 'install-deps: installing %s\n' "${missing[*]}"
+    local fresh=()
+    for service in "${SERVICES[@]}"; do
+        systemctl cat "$service.service" >/dev/null 2>&1 || fresh+=("$service")
+    done
+    trap allow_services EXIT
+    forbid_services
+    apt_install || { as_root apt-get -qq update && apt_install; } ||
+        fail "apt-get could not install ${missing[*]}"
+    allow_services
+    if [ -d /run/systemd/system ]; then
+        for service in "${fresh[@]}"; do
+            as_root systemctl disable "$service.service" >/dev/null 2>&1 || true
+        done
+    fi
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq --yes --no-install-recommends "${missing[@]}" </dev/null
+}
+
+check_rust() {
+    command -v cargo >/dev/null || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ] || fail \
+        "cargo is missing. RedRock is built with the toolchain that rust-toolchain.toml names:
+  install rustup from https://rustup.rs, open a new shell, and run this again."
+}
+
+case "${1:-run}" in
+run) packages=("${RUN_PACKAGES[@]}") ;;
+test) packages=("${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}") ;;
+compose) packages=("${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${COMPOSE_PACKAGES[@]}") ;;
+*) fail "usage: $0 [run|test|compose]" ;;
+esac
+install_missing "${packages[@]}"
+check_rust
