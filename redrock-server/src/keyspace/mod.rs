@@ -12,6 +12,8 @@ pub mod cold;
 pub mod db;
 pub mod hot;
 pub mod locks;
+#[cfg(test)]
+mod model_tests;
 pub mod position;
 pub mod snapshot;
 pub mod tiering;

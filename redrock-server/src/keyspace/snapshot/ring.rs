@@ -147,6 +147,12 @@ impl Ring {
         }
     }
 
+    /// The next item, if there is one.
+    #[cfg(test)]
+    pub(crate) fn try_take_for_test(&self) -> Option<Item> {
+        self.try_take()
+    }
+
     fn try_take(&self) -> Option<Item> {
         let mut state = self.state.lock();
         if state.items.is_empty() {

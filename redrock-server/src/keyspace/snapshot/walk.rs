@@ -11,7 +11,7 @@ const ENTRIES_PER_HOLD: usize = 48;
 
 /// Where the walk is.
 #[derive(Debug, Default)]
-struct Cursor {
+pub struct Walk {
     /// Index into the cut's databases.
     database: usize,
     position: u64,
@@ -19,7 +19,7 @@ struct Cursor {
 
 /// Walks the whole cut. False if the consumer is gone or took nothing for `stall`.
 pub fn walk(keyspace: &Mutex<Keyspace>, ring: &Ring, stall: Duration) -> bool {
-    let mut cursor = Cursor::default();
+    let mut cursor = Walk::default();
     loop {
         if !ring.wait_for_room(stall) {
             return false;
@@ -46,7 +46,21 @@ enum Step {
 }
 
 impl Keyspace {
-    fn walk_step(&mut self, cursor: &mut Cursor) -> Step {
+    /// One step of the walk; true when it is complete.
+    #[cfg(test)]
+    pub(in crate::keyspace) fn walk_step_for_test(&mut self, walk: &mut Walk, ring: &Ring) -> bool {
+        match self.walk_step(walk) {
+            Step::Done(sent) => {
+                drop(self.end_snapshot());
+                ring.push(Item::DirtyEnd(sent));
+                true
+            }
+            Step::More => false,
+            Step::Gone => panic!("the snapshot is gone"),
+        }
+    }
+
+    fn walk_step(&mut self, cursor: &mut Walk) -> Step {
         let epoch = self.epoch;
         let Some(mut snapshot) = self.snapshot.take() else { return Step::Gone };
         let Some(cut) = snapshot.databases.get(cursor.database).copied() else {

@@ -139,6 +139,27 @@ impl TierQueue {
         self.arrived.notify_all();
     }
 
+    /// Applies one batch of what is queued, if there is anything. For tests that choose when.
+    #[cfg(test)]
+    pub(crate) fn apply_one_batch(&self, store: &ColdStore) -> Applied {
+        if self.ops.lock().is_empty() {
+            return Applied::new();
+        }
+        let Some(ops) = self.take() else { return Applied::new() };
+        let applied = write_batch(store, &ops).expect("the tier takes writes");
+        for op in ops {
+            if let TierOp::Marker(run) = op {
+                run(store);
+            }
+        }
+        applied
+    }
+
+    /// Whether anything is queued.
+    pub fn is_empty(&self) -> bool {
+        self.ops.lock().is_empty()
+    }
+
     /// Takes the next batch; `None` when stopped and empty.
     fn take(&self) -> Option<Vec<TierOp>> {
         let mut ops = self.ops.lock();

@@ -1,0 +1,430 @@
+//! The keyspace against a naive model, under random interleavings of commands, spills, drops,
+//! applied batches, loads, flushes, swaps and snapshots (I6, DESIGN 6).
+//!
+//! The seed is printed; `RR_SEED` repeats one, `RR_SCALE` multiplies the number of runs.
+
+use super::cold::ColdStore;
+use super::cold::key::TierKey;
+use super::cold::options::ColdBudget;
+use super::db::{Db, Expiry};
+use super::position::Positioner;
+use super::snapshot::CutDatabase;
+use super::snapshot::ring::{Item, Ring};
+use super::snapshot::walk::Walk;
+use super::tiering::Tiering;
+use super::tiering::fifo::{TierOp, TierQueue};
+use super::tiering::loader::Join;
+use super::{ExpireMode, Keyspace};
+use crate::command::CommandError;
+use crate::command::effect::Effect;
+use crate::notify::{Class, Notifier};
+use crate::value::{Limits, ValueRef, codec, hash::Hash};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use redrock_proto::model::record::Records;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const NOW: i64 = 1_000_000;
+const DATABASES: usize = 3;
+
+struct Silent;
+
+impl Notifier for Silent {
+    fn notify(&self, _class: Class, _event: &'static str, _key: &[u8], _db: usize) {}
+    fn invalidate(&self, _key: &[u8]) {}
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    String(Vec<u8>),
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+}
+
+type Entry = (Value, Option<i64>);
+type Model = Vec<BTreeMap<Vec<u8>, Entry>>;
+type Flat = BTreeMap<(usize, Vec<u8>), Entry>;
+
+/// A snapshot under way, with what it must turn out to be.
+struct Taking {
+    ring: Arc<Ring>,
+    walk: Walk,
+    databases: Vec<CutDatabase>,
+    expected: Flat,
+    checkpoint: Arc<Mutex<Option<Vec<(TierKey, super::cold::ColdValue)>>>>,
+    dirty_end: bool,
+    records: Vec<(usize, Vec<u8>, Entry)>,
+}
+
+struct World {
+    random: StdRng,
+    keyspace: Keyspace,
+    store: Arc<ColdStore>,
+    queue: Arc<TierQueue>,
+    model: Model,
+    reads: Vec<(TierKey, Option<super::cold::ColdValue>)>,
+    taking: Option<Taking>,
+    snapshots: usize,
+    /// Few keys make rare sequences of one key likely.
+    key_count: u32,
+    _folder: tempfile::TempDir,
+}
+
+fn value_of(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Int(n) => Value::String(n.to_string().into_bytes()),
+        ValueRef::Str(bytes) => Value::String(bytes.to_vec()),
+        ValueRef::Hash(hash) => {
+            Value::Hash(hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect())
+        }
+        other => panic!("unexpected type {:?}", other.object_type()),
+    }
+}
+
+fn decode(record: &[u8]) -> Value {
+    let decoded = codec::decode(record).expect("our own record");
+    let entry = super::hot::entry::Entry::new(b"k", decoded.as_new_value(), None);
+    value_of(entry.value().expect("a value"))
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let store = ColdStore::open(folder.path(), ColdBudget::for_cache(8 << 20)).expect("open");
+        let store = Arc::new(store);
+        let queue = Arc::new(TierQueue::new(1 << 20));
+        let mut keyspace = Keyspace::new(DATABASES, Positioner::new((seed, 7)));
+        keyspace.expire_mode = ExpireMode::Delete;
+        keyspace.enable_tiering(Tiering::new(store.clone(), queue.clone()));
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            keyspace,
+            store,
+            queue,
+            model: vec![BTreeMap::new(); DATABASES],
+            reads: Vec::new(),
+            taking: None,
+            snapshots: 0,
+            key_count: if seed.is_multiple_of(2) { 4 } else { 40 },
+            _folder: folder,
+        }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        format!("key:{}", self.random.random_range(0..self.key_count)).into_bytes()
+    }
+
+    /// Runs `command` as the dispatcher does: cold keys are read, then it runs again.
+    fn with_db<T>(
+        &mut self,
+        index: usize,
+        mut command: impl FnMut(&mut Db<'_>) -> Result<T, CommandError>,
+    ) -> T {
+        for _ in 0..100 {
+            let mut effect = Effect::default();
+            let mut db = Db::new(&mut self.keyspace, &Silent, &mut effect, index, NOW);
+            match command(&mut db) {
+                Ok(value) => return value,
+                Err(CommandError::Cold(key)) => self.load_now(index, &key),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        panic!("a key stays cold");
+    }
+
+    fn load_now(&mut self, index: usize, key: &[u8]) {
+        if let Join::Wait { start: Some(tier_key), .. } = self.keyspace.join_load(index, key) {
+            let read = self.store.get(&tier_key).expect("read");
+            self.keyspace.finish_load(&tier_key, Ok(read));
+        } else {
+            // Another read of it is under way: it ends now.
+            self.finish_reads();
+        }
+        self.keyspace.unpin(index, key);
+    }
+
+    fn finish_reads(&mut self) {
+        for (tier_key, value) in std::mem::take(&mut self.reads) {
+            self.keyspace.finish_load(&tier_key, Ok(value));
+        }
+    }
+
+    fn step(&mut self) {
+        let index = self.random.random_range(0..DATABASES);
+        let key = self.key();
+        match self.random.random_range(0..100) {
+            0..20 => self.set(index, key),
+            20..28 => self.hset(index, key),
+            28..36 => self.append(index, key),
+            36..44 => self.remove(index, key),
+            44..50 => self.expire(index, key),
+            50..60 => self.check(index, &key),
+            60..72 => self.spill(index, &key),
+            72..82 => self.drop(index, &key),
+            82..90 => self.apply(),
+            90..93 => self.start_read(index, &key),
+            93 => self.finish_reads(),
+            94..96 => self.flush(index),
+            96 => self.swap(),
+            97 => self.cut(),
+            _ => self.walk(),
+        }
+    }
+
+    fn set(&mut self, index: usize, key: Vec<u8>) {
+        let long = self.random.random_bool(0.1);
+        let len = self.random.random_range(0..if long { 9000 } else { 40 });
+        let value: Vec<u8> = (0..len).map(|_| self.random.random_range(b'0'..b'z')).collect();
+        let expiry = match self.random.random_range(0..3) {
+            0 => Expiry::Clear,
+            1 => Expiry::Keep,
+            _ => Expiry::At(NOW + self.random.random_range(1..1000)),
+        };
+        self.with_db(index, |db| db.set_string(&key, &value, expiry));
+        let old = self.model[index].get(&key).and_then(|entry| entry.1);
+        let expire = match expiry {
+            Expiry::Clear => None,
+            Expiry::Keep => old,
+            Expiry::At(ms) => Some(ms),
+        };
+        self.model[index].insert(key, (Value::String(value), expire));
+    }
+
+    fn hset(&mut self, index: usize, key: Vec<u8>) {
+        if matches!(self.model[index].get(&key), Some((Value::String(_), _))) {
+            return;
+        }
+        let field = format!("f{}", self.random.random_range(0..200)).into_bytes();
+        let value = vec![b'v'; self.random.random_range(0..90)];
+        self.with_db(index, |db| {
+            let hash = db.write_or_create::<Hash>(&key)?;
+            hash.set(&field, &value, &Limits::default());
+            Ok(())
+        });
+        let entry = self.model[index].entry(key).or_insert((Value::Hash(BTreeMap::new()), None));
+        if let Value::Hash(fields) = &mut entry.0 {
+            fields.insert(field, value);
+        }
+    }
+
+    fn append(&mut self, index: usize, key: Vec<u8>) {
+        if matches!(self.model[index].get(&key), Some((Value::Hash(_), _))) {
+            return;
+        }
+        self.with_db(index, |db| {
+            db.string_mut(&key)?.extend_from_slice(b"+tail");
+            Ok(())
+        });
+        let entry = self.model[index].entry(key).or_insert((Value::String(Vec::new()), None));
+        if let Value::String(bytes) = &mut entry.0 {
+            bytes.extend_from_slice(b"+tail");
+        }
+    }
+
+    fn remove(&mut self, index: usize, key: Vec<u8>) {
+        let removed = self.with_db(index, |db| db.remove(&key));
+        assert_eq!(removed, self.model[index].remove(&key).is_some());
+    }
+
+    fn expire(&mut self, index: usize, key: Vec<u8>) {
+        let expire = self.random.random_bool(0.7).then(|| NOW + self.random.random_range(1..999));
+        let found = self.with_db(index, |db| db.set_expire(&key, expire));
+        assert_eq!(found, self.model[index].contains_key(&key));
+        if let Some(entry) = self.model[index].get_mut(&key) {
+            entry.1 = expire;
+        }
+    }
+
+    fn check(&mut self, index: usize, key: &[u8]) {
+        let found = self.with_db(index, |db| {
+            let expire = db.presence(key)?.and_then(|presence| presence.expire);
+            Ok(db.read_any(key)?.map(|value| (value_of(value), expire)))
+        });
+        assert_eq!(found.as_ref(), self.model[index].get(key), "{}", String::from_utf8_lossy(key));
+    }
+
+    fn spill(&mut self, index: usize, key: &[u8]) {
+        let hash = self.keyspace.positioner.hash(key);
+        self.keyspace.spill(index, hash, key);
+    }
+
+    fn drop(&mut self, index: usize, key: &[u8]) {
+        let hash = self.keyspace.positioner.hash(key);
+        let whole = self.random.random_bool(0.5);
+        drop(self.keyspace.drop_clean(index, hash, key, whole));
+    }
+
+    fn apply(&mut self) {
+        let applied = self.queue.apply_one_batch(&self.store);
+        drop(self.keyspace.applied(&applied));
+    }
+
+    /// A read that is slow: what it saw arrives later.
+    fn start_read(&mut self, index: usize, key: &[u8]) {
+        if let Join::Wait { start: Some(tier_key), .. } = self.keyspace.join_load(index, key) {
+            let value = self.store.get(&tier_key).expect("read");
+            self.reads.push((tier_key, value));
+        }
+        self.keyspace.unpin(index, key);
+    }
+
+    fn flush(&mut self, index: usize) {
+        drop(self.keyspace.flush(index));
+        self.model[index].clear();
+    }
+
+    fn swap(&mut self) {
+        let (a, b) =
+            (self.random.random_range(0..DATABASES), self.random.random_range(0..DATABASES));
+        self.keyspace.swap(a, b);
+        self.model.swap(a, b);
+    }
+
+    fn cut(&mut self) {
+        if self.taking.is_some() {
+            return;
+        }
+        let ring = Arc::new(Ring::new(1 << 30, 4096));
+        let Some(databases) = self.keyspace.cut(ring.clone()) else { return };
+        let checkpoint = Arc::new(Mutex::new(None));
+        let (slot, cut) = (checkpoint.clone(), databases.clone());
+        self.queue.push(TierOp::Marker(Box::new(move |store| {
+            *slot.lock() = Some(read_all(store, &cut));
+        })));
+        let expected = self.model.iter().enumerate().flat_map(|(index, keys)| {
+            keys.iter().map(move |(key, entry)| ((index, key.clone()), entry.clone()))
+        });
+        self.taking = Some(Taking {
+            ring,
+            walk: Walk::default(),
+            databases,
+            expected: expected.collect(),
+            checkpoint,
+            dirty_end: false,
+            records: Vec::new(),
+        });
+    }
+
+    fn walk(&mut self) {
+        let Some(mut taking) = self.taking.take() else { return };
+        if !taking.dirty_end {
+            taking.dirty_end = self.keyspace.walk_step_for_test(&mut taking.walk, &taking.ring);
+        }
+        while let Some(item) = taking.ring.try_take_for_test() {
+            take_item(&mut taking.records, item);
+        }
+        if taking.dirty_end && taking.checkpoint.lock().is_some() {
+            self.snapshots += 1;
+            taking.verify();
+        } else {
+            self.taking = Some(taking);
+        }
+    }
+
+    /// Everything agrees with the model once the queue is empty.
+    fn settle(&mut self) {
+        while self.taking.is_some() {
+            self.walk();
+            self.apply();
+        }
+        self.finish_reads();
+        while !self.queue.is_empty() {
+            self.apply();
+        }
+        for index in 0..DATABASES {
+            let database = self.keyspace.database(index).expect("a database");
+            let expires = self.model[index].values().filter(|e| e.1.is_some()).count();
+            assert_eq!(database.keys, self.model[index].len() as u64, "DBSIZE");
+            assert_eq!(database.expires, expires as u64, "keys with an expiry");
+            for number in 0..40 {
+                let key = format!("key:{number}").into_bytes();
+                self.check(index, &key);
+            }
+        }
+    }
+}
+
+fn take_item(records: &mut Vec<(usize, Vec<u8>, Entry)>, item: Item) {
+    match item {
+        Item::Records(packed, count) => {
+            let before = records.len();
+            for record in Records::new(&packed) {
+                let record = record.expect("our own frame");
+                let mut bytes = vec![record.header.object_type];
+                bytes.extend_from_slice(record.payload);
+                let entry = (decode(&bytes), record.header.expires_unix_ms);
+                records.push((record.header.database as usize, record.header.key.to_vec(), entry));
+            }
+            assert_eq!(records.len() - before, count as usize);
+        }
+        Item::Value(large) => {
+            let value = value_of(large.object.as_value_ref());
+            records.push((large.db as usize, large.key, (value, large.expire)));
+        }
+        Item::DirtyEnd(_) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+fn read_all(store: &ColdStore, cut: &[CutDatabase]) -> Vec<(TierKey, super::cold::ColdValue)> {
+    let mut out = Vec::new();
+    for database in cut {
+        let (keys, rest) = store.scan_keys(database.generation, 0, usize::MAX).expect("scan");
+        assert_eq!(rest, None);
+        for (position, key) in keys {
+            let mut bytes =
+                super::cold::key::position_prefix(database.generation, position).to_vec();
+            bytes.extend_from_slice(&key);
+            let tier_key = TierKey::from_bytes(&bytes);
+            let value = store.get(&tier_key).expect("read").expect("it was just seen");
+            out.push((tier_key, value));
+        }
+    }
+    out
+}
+
+impl Taking {
+    /// Each key of the cut came exactly once, with its value and expiry of the cut.
+    fn verify(self) {
+        let mut all = Flat::new();
+        for (db, key, entry) in self.records {
+            assert!(all.insert((db, key), entry).is_none(), "a key came twice from memory");
+        }
+        for (tier_key, value) in self.checkpoint.lock().take().expect("a checkpoint") {
+            let generation = tier_key.generation();
+            let database = self.databases.iter().find(|d| d.generation == generation);
+            let index = database.expect("a database of the cut").index;
+            let entry = (decode(&value.record), value.expire);
+            let slot = (index, tier_key.key().to_vec());
+            assert!(all.insert(slot, entry).is_none(), "a key came from memory and from the tier");
+        }
+        let keys: u64 = self.databases.iter().map(|d| d.keys).sum();
+        assert_eq!(all.len() as u64, keys, "the counts of the cut");
+        assert_eq!(all, self.expected, "the data of the cut");
+    }
+}
+
+fn scale() -> u64 {
+    std::env::var("RR_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+#[test]
+fn hot_cold_and_snapshots_agree_with_the_model_under_random_interleavings() {
+    let fixed: Option<u64> = std::env::var("RR_SEED").ok().and_then(|text| text.parse().ok());
+    let seeds: Vec<u64> = match fixed {
+        Some(seed) => vec![seed],
+        None => (0..12 * scale()).map(|_| rand::random()).collect(),
+    };
+    let mut snapshots = 0;
+    for seed in seeds {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        for _ in 0..3000 {
+            world.step();
+        }
+        world.settle();
+        snapshots += world.snapshots;
+    }
+    assert!(fixed.is_some() || snapshots > 12, "too few snapshots were taken: {snapshots}");
+}
