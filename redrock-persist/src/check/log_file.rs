@@ -1,0 +1,102 @@
+//! Checking one append-only file: commands, sidecar, what a start would do about its tail.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redrock_log::fs::{Fs, FsFile};
+use redrock_log::scan::{
+    Content, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
+    detect_content,
+};
+use redrock_log::sidecar::SidecarReader;
+
+use super::Verdict;
+use super::rdb_file::check_rdb;
+use crate::progress::ActionProgress;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogContent {
+    pub keys: u64,
+    pub commands: u64,
+    pub verdict: Verdict,
+}
+
+/// Checks a file of commands, with an RDB in front or not. `followed_by_data` tells that a later
+/// segment holds data, so that nothing may be missing here.
+pub(super) fn check_log(
+    fs: &dyn Fs,
+    path: &Path,
+    file: &Arc<dyn FsFile>,
+    followed_by_data: bool,
+    progress: &ActionProgress,
+) -> Result<LogContent, String> {
+    let mut content = LogContent {
+        keys: 0,
+        commands: 0,
+        verdict: Verdict::Sound,
+    };
+    let text = |error: std::io::Error| error.to_string();
+    let start = match detect_content(file.as_ref()).map_err(text)? {
+        Content::Rdb => match check_rdb(file, true, progress) {
+            Ok(rdb) => {
+                content.keys = rdb.keys;
+                rdb.end
+            }
+            Err(problem) => {
+                content.verdict = Verdict::Damaged(problem);
+                return Ok(content);
+            }
+        },
+        Content::Empty | Content::Commands => 0,
+    };
+    let sidecar = SidecarReader::open(fs, path).map_err(|error| error.to_string())?;
+    let verification = match &sidecar {
+        Some(reader) => Some(
+            reader
+                .verify(file.as_ref())
+                .map_err(|error| error.to_string())?,
+        ),
+        None => None,
+    };
+    let mut scanner =
+        SegmentScanner::new(file.as_ref(), start, ScanLimits::default()).map_err(text)?;
+    let end = loop {
+        match scanner.next_step().map_err(text)? {
+            Step::Command(command) => {
+                if command.index % 4096 == 0 {
+                    progress.written(command.end, content.keys);
+                }
+            }
+            Step::End(end) => break end,
+        }
+    };
+    content.commands = end.commands;
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let decision = decide_tail(
+        &end,
+        TailContext {
+            file_name: &name,
+            verification: verification.as_ref(),
+            followed_by_data,
+            load_truncated: true,
+        },
+    );
+    content.verdict = match decision {
+        TailDecision::Clean => Verdict::Sound,
+        TailDecision::TruncateAt { position, reason } => Verdict::Remark(format!(
+            "{reason}; a start with aof-load-truncated yes keeps the first {position} bytes"
+        )),
+        TailDecision::Refuse {
+            position,
+            command_index,
+            reason,
+            way_out,
+        } => Verdict::Damaged(format!(
+            "{reason} (position {position}, behind {command_index} commands); {way_out}"
+        )),
+    };
+    Ok(content)
+}

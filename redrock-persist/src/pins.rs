@@ -1,0 +1,161 @@
+//! Files that others still read: kept until unpinned, or until the holder's lease has run out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use redrock_proto::RpcError;
+
+use crate::aof::retention::Pinned;
+use crate::error::Result;
+
+/// Holders at a time; replicas are at most 1024.
+const HOLDERS_MAX: usize = 4096;
+const PATHS_MAX: usize = 65536;
+
+/// What a holder keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pin {
+    /// Relative to the data directory, or absolute outside it.
+    paths: BTreeSet<PathBuf>,
+    from_offset: Option<u64>,
+    ends: Instant,
+}
+
+/// All pins.
+#[derive(Debug, Default)]
+pub struct Pins {
+    by_holder: BTreeMap<String, Pin>,
+}
+
+impl Pins {
+    /// Replaces what the holder has pinned; without paths and offset only the lease is renewed.
+    pub fn pin(
+        &mut self,
+        holder: &str,
+        paths: BTreeSet<PathBuf>,
+        from_offset: Option<u64>,
+        lease: Duration,
+        now: Instant,
+    ) -> Result<()> {
+        if holder.is_empty() || holder.len() > 128 {
+            return Err(RpcError::invalid("holder must have 1 to 128 bytes"));
+        }
+        if paths.len() > PATHS_MAX {
+            return Err(RpcError::invalid("paths are too many"));
+        }
+        if self.by_holder.len() >= HOLDERS_MAX && !self.by_holder.contains_key(holder) {
+            return Err(RpcError::busy("too many holders of pins"));
+        }
+        let ends = now + lease;
+        if paths.is_empty()
+            && from_offset.is_none()
+            && let Some(pin) = self.by_holder.get_mut(holder)
+        {
+            pin.ends = ends;
+            return Ok(());
+        }
+        self.by_holder.insert(
+            holder.to_owned(),
+            Pin {
+                paths,
+                from_offset,
+                ends,
+            },
+        );
+        Ok(())
+    }
+
+    /// Tells whether anything was pinned.
+    pub fn unpin(&mut self, holder: &str) -> bool {
+        self.by_holder.remove(holder).is_some()
+    }
+
+    /// Drops what has run out; gives the holders.
+    pub fn expire(&mut self, now: Instant) -> Vec<String> {
+        let over: Vec<String> = self
+            .by_holder
+            .iter()
+            .filter(|(_, pin)| pin.ends <= now)
+            .map(|(holder, _)| holder.clone())
+            .collect();
+        for holder in &over {
+            self.by_holder.remove(holder);
+        }
+        over
+    }
+
+    /// Who keeps a file.
+    pub fn holders_of(&self, path: &Path) -> Vec<String> {
+        self.by_holder
+            .iter()
+            .filter(|(_, pin)| pin.paths.contains(path))
+            .map(|(holder, _)| holder.clone())
+            .collect()
+    }
+
+    /// Number of files pinned by name.
+    pub fn count(&self) -> usize {
+        let all: BTreeSet<&PathBuf> = self.by_holder.values().flat_map(|pin| &pin.paths).collect();
+        all.len()
+    }
+
+    /// What is pinned of a directory, given by its path relative to the data directory.
+    pub fn of_directory(&self, directory: &Path) -> Pinned {
+        let names = self
+            .by_holder
+            .values()
+            .flat_map(|pin| &pin.paths)
+            .filter(|path| path.parent() == Some(directory))
+            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+            .collect();
+        Pinned {
+            names,
+            from_offset: self
+                .by_holder
+                .values()
+                .filter_map(|pin| pin.from_offset)
+                .min(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(names: &[&str]) -> BTreeSet<PathBuf> {
+        names.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn pins_hold_until_unpinned_or_until_the_lease_ends() {
+        let now = Instant::now();
+        let lease = Duration::from_secs(1);
+        let mut pins = Pins::default();
+        pins.pin("a", paths(&["d/x", "d/y", "z"]), None, lease, now)
+            .unwrap();
+        pins.pin("b", paths(&["d/x"]), Some(7), lease * 3, now)
+            .unwrap();
+        assert_eq!(pins.count(), 3);
+        assert_eq!(pins.holders_of(Path::new("d/x")), ["a", "b"]);
+        let pinned = pins.of_directory(Path::new("d"));
+        assert_eq!(pinned.names.into_iter().collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(pinned.from_offset, Some(7));
+
+        assert!(pins.expire(now + lease / 2).is_empty());
+        pins.pin("a", BTreeSet::new(), None, lease, now + lease / 2)
+            .unwrap();
+        assert!(pins.expire(now + lease).is_empty(), "it was renewed");
+        assert_eq!(pins.expire(now + lease * 2), ["a"]);
+        assert!(pins.unpin("b") && !pins.unpin("b"));
+        assert_eq!(pins.count(), 0);
+    }
+
+    #[test]
+    fn names_of_holders_are_checked() {
+        let mut pins = Pins::default();
+        let result = pins.pin("", paths(&[]), None, Duration::ZERO, Instant::now());
+        assert!(result.is_err());
+    }
+}

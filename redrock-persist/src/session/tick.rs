@@ -1,0 +1,273 @@
+//! What happens without a request: cleaning up, listing new segments, save points, automatic
+//! rewrites, pins that run out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use redrock_proto::RpcError;
+use redrock_proto::model::{LogKind, LogState};
+
+use super::{Session, current_segment};
+use crate::aof::keeper::Keeper;
+use crate::aof::rewrite::blocking;
+use crate::aof::schedule::{RewriteFacts, due_rewrite};
+use crate::error::Result;
+use crate::jobs::{Activity, Queueing};
+use crate::progress::unix_ms;
+use crate::settings::Settings;
+use crate::snapshot::schedule::{SaveFacts, due_save_point};
+
+/// Redis's cron runs ten times a second.
+const TICK: Duration = Duration::from_millis(100);
+/// File lengths are looked at once in so many ticks.
+const TICKS_PER_LOOK: u32 = 10;
+/// Between attempts to open files that can't be used.
+const OPEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs until it is cancelled.
+pub(super) async fn run(session: Arc<Session>) {
+    let (mut settings, mut log) = (session.settings.clone(), session.log.clone());
+    let known = async {
+        settings.wait_for(Option::is_some).await.ok()?;
+        log.wait_for(Option::is_some).await.ok()
+    };
+    if known.await.is_none() {
+        return;
+    }
+    let keeper = opened(&session).await;
+    session
+        .aof_base_bytes
+        .store(keeper.total_bytes(), Ordering::Relaxed);
+    session.keeper.send_replace(Some(Arc::clone(&keeper)));
+    let mut ticker = tokio::time::interval(TICK);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = 0_u32;
+    let mut segment = None;
+    loop {
+        ticker.tick().await;
+        ticks = ticks.wrapping_add(1);
+        let Some(log) = session.log.borrow().clone() else {
+            continue;
+        };
+        let settings = session.settings.borrow().clone().unwrap_or_default();
+        let present = (log.kind, log.segment.as_ref().map(|segment| segment.seq));
+        if segment != Some(present) && reconcile(&session, &keeper, &log).await {
+            segment = Some(present);
+        }
+        expire_pins(&session, &keeper, &settings).await;
+        consider_save(&session, &settings, &log);
+        if ticks.is_multiple_of(TICKS_PER_LOOK) {
+            consider_rewrite(&session, &keeper, &settings, &log);
+        }
+    }
+}
+
+/// Opens the files and cleans up what a process that died left behind.
+async fn opened(session: &Arc<Session>) -> Arc<Keeper> {
+    let mut reported = false;
+    loop {
+        let owned = Arc::clone(session);
+        let result = blocking(move || open_and_clean(&owned)).await;
+        match result {
+            Ok(keeper) => return Arc::new(keeper),
+            Err(error) if !reported => {
+                tracing::warn!(%error, hint = %error.hint,
+                    "can't look after the append only files; saves still work, trying again");
+                reported = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(OPEN_PAUSE).await;
+    }
+}
+
+fn open_and_clean(session: &Session) -> Result<Keeper> {
+    let settings = session.settings.borrow().clone().unwrap_or_default();
+    let log = session.log.borrow().clone();
+    let dir = session.source.dir.clone();
+    dir.check_epoch()?;
+    for name in dir.names(dir.root())? {
+        if is_temporary_snapshot(&name) {
+            dir.unlink(&dir.root().join(&name))?;
+        }
+    }
+    let keeper = Keeper::open(dir, &settings.append_dir_name, &settings.append_file_name)?;
+    keeper.clean_up(log.as_ref().and_then(current_segment))?;
+    Ok(keeper)
+}
+
+/// `temp-<pid>.rdb` and `temp-rewriteaof-bg-<pid>.aof`, by us or by Redis: their writer is gone,
+/// since we hold the role's lock.
+fn is_temporary_snapshot(name: &str) -> bool {
+    let number = |prefix: &str, suffix: &str| {
+        name.strip_prefix(prefix)
+            .and_then(|rest| rest.strip_suffix(suffix))
+            .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    number("temp-", ".rdb")
+        || number("temp-rewriteaof-bg-", ".aof")
+        || number("temp-rewriteaof-", ".aof")
+}
+
+/// Brings the manifest in line with the segment that the server appends to; false if a job
+/// holds the files at the moment.
+async fn reconcile(session: &Arc<Session>, keeper: &Arc<Keeper>, log: &LogState) -> bool {
+    let Some(_held) = session.jobs.try_hold() else {
+        return false;
+    };
+    let (owned, log) = (Arc::clone(keeper), log.clone());
+    let done = blocking(move || reconcile_files(&owned, &log)).await;
+    if let Err(error) = done {
+        tracing::warn!(%error, "could not bring the manifest in line with the server's log");
+    }
+    session.tell_segments(keeper).await;
+    if !session
+        .settings
+        .borrow()
+        .as_ref()
+        .is_some_and(|s| s.keep_history)
+    {
+        delete_history(session, keeper).await;
+    }
+    true
+}
+
+fn reconcile_files(keeper: &Keeper, log: &LogState) -> Result<()> {
+    let (Some(current), LogKind::AppendOnly) = (current_segment(log), log.kind) else {
+        return Ok(());
+    };
+    keeper.reload_if_absent()?;
+    let Some(manifest) = keeper.manifest() else {
+        return Err(
+            RpcError::internal("the server keeps an append only log that has no manifest")
+                .with_hint("BGREWRITEAOF makes a new base and manifest"),
+        );
+    };
+    // Listed for a cut that never came.
+    for entry in manifest.incr.iter().rev() {
+        if entry.sequence <= current {
+            break;
+        }
+        let path = keeper.path_of(&entry.name);
+        if keeper.has_stream_bytes(entry.sequence)? {
+            return Err(RpcError::internal(format!(
+                "log file {} is ahead of the one that the server writes to",
+                path.display()
+            )));
+        }
+        keeper.unlist_segment(entry.sequence)?;
+        keeper.remove_unlisted(entry.sequence, false)?;
+    }
+    let start_offset = log.segment.as_ref().map(|segment| segment.start_offset);
+    keeper.list_segment(current, start_offset)
+}
+
+/// Removes replaced files that nobody needs any longer.
+async fn delete_history(session: &Arc<Session>, keeper: &Arc<Keeper>) {
+    let pinned = session.pinned(keeper);
+    let owned = Arc::clone(keeper);
+    match blocking(move || owned.delete_history(&pinned)).await {
+        Ok(0) => {}
+        Ok(files) => {
+            tracing::debug!(files, "removed replaced log files");
+            session.tell_segments(keeper).await;
+        }
+        Err(error) => tracing::warn!(%error, "could not remove replaced log files"),
+    }
+}
+
+async fn expire_pins(session: &Arc<Session>, keeper: &Arc<Keeper>, settings: &Settings) {
+    let over = session.pins.lock().expire(Instant::now());
+    if over.is_empty() {
+        return;
+    }
+    tracing::info!(holders = ?over, "pins ran out");
+    session.unpinned(keeper, settings).await;
+}
+
+impl Session {
+    /// After pins have gone: what they kept may go too, unless a rewrite is about to do that.
+    pub async fn unpinned(self: &Arc<Self>, keeper: &Arc<Keeper>, settings: &Settings) {
+        if settings.keep_history {
+            return;
+        }
+        if let Some(_held) = self.jobs.try_hold() {
+            delete_history(self, keeper).await;
+        }
+    }
+}
+
+fn consider_save(session: &Arc<Session>, settings: &Settings, log: &LogState) {
+    if settings.save_points.is_empty() {
+        return;
+    }
+    let history = session.jobs.history(Activity::Save);
+    let facts = SaveFacts {
+        now_unix_ms: unix_ms(),
+        changes: log.changes_since_save,
+        last_save_unix_ms: history.success_unix_ms.max(session.began_unix_ms),
+        last_attempt_unix_ms: history.attempt_unix_ms,
+        last_attempt_succeeded: history.failures == 0,
+        busy: session.jobs.busy(),
+    };
+    if let Some(point) = due_save_point(&settings.save_points, &facts) {
+        tracing::info!(
+            "{} changes in {} seconds. Saving...",
+            point.changes,
+            point.seconds
+        );
+        if let Err(error) = session.save(false, Queueing::Refuse) {
+            tracing::debug!(%error, "the save point has to wait");
+        }
+    }
+}
+
+fn consider_rewrite(
+    session: &Arc<Session>,
+    keeper: &Arc<Keeper>,
+    settings: &Settings,
+    log: &LogState,
+) {
+    let facts = RewriteFacts {
+        percentage: settings.rewrite_percentage,
+        min_bytes: settings.rewrite_min_bytes,
+        current_bytes: keeper.total_bytes(),
+        base_bytes: session.aof_base_bytes(),
+        append_only: log.kind == LogKind::AppendOnly,
+        busy: session.jobs.busy(),
+        now_unix_ms: unix_ms(),
+        failures: session.rewrite_failures(),
+    };
+    if let Some(growth) = due_rewrite(&facts) {
+        tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+        if let Err(error) = session.rewrite(false) {
+            tracing::debug!(%error, "the rewrite has to wait");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_snapshots_under_construction_are_temporary() {
+        for name in [
+            "temp-123.rdb",
+            "temp-rewriteaof-bg-7.aof",
+            "temp-rewriteaof-7.aof",
+        ] {
+            assert!(is_temporary_snapshot(name), "{name}");
+        }
+        for name in [
+            "temp-.rdb",
+            "temp-x.rdb",
+            "dump.rdb",
+            "temp-1.rdb.bak",
+            "temperature.rdb",
+        ] {
+            assert!(!is_temporary_snapshot(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The server's configuration, as far as it concerns the persister.
+//!
+//! It comes over `Admin.WatchConfig`: everything first, then what changes. Values are the texts
+//! of CONFIG GET. One that makes no sense leaves the former value and is logged once each time
+//! it arrives; names that are not known are none of our business.
+
+use redrock_daemon::logging::Level;
+use redrock_proto::v1;
+
+use crate::snapshot::pace::Rate;
+use crate::snapshot::schedule::SavePoint;
+
+/// What the persister goes by. [`Settings::default`] has Redis's defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// File name in the data directory.
+    pub dbfilename: String,
+    /// Name of the append-only directory below the data directory.
+    pub append_dir_name: String,
+    pub append_file_name: String,
+    pub append_only: bool,
+    pub save_points: Vec<SavePoint>,
+    /// 10, 11 or 12.
+    pub rdb_version: u16,
+    pub rdb_compression: bool,
+    pub rdb_checksum: bool,
+    /// Sync an RDB every few megabytes while it is written.
+    pub save_incremental_fsync: bool,
+    /// The same for bases.
+    pub rewrite_incremental_fsync: bool,
+    pub snapshot_rate: Rate,
+    /// 0: no automatic rewrite.
+    pub rewrite_percentage: u64,
+    pub rewrite_min_bytes: u64,
+    /// `aof-disable-auto-gc`: history is listed and not removed.
+    pub keep_history: bool,
+    pub log_level: Option<Level>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            dbfilename: "dump.rdb".into(),
+            append_dir_name: "appendonlydir".into(),
+            append_file_name: "appendonly.aof".into(),
+            append_only: false,
+            save_points: Vec::new(),
+            rdb_version: 10,
+            rdb_compression: true,
+            rdb_checksum: true,
+            save_incremental_fsync: true,
+            rewrite_incremental_fsync: true,
+            snapshot_rate: Rate::Automatic,
+            rewrite_percentage: 100,
+            rewrite_min_bytes: 64 << 20,
+            keep_history: false,
+            log_level: None,
+        }
+    }
+}
+
+impl Settings {
+    /// These settings after an update.
+    pub fn updated(&self, update: &v1::ConfigUpdate) -> Settings {
+        let mut settings = if update.complete {
+            Settings::default()
+        } else {
+            self.clone()
+        };
+        for setting in &update.settings {
+            if settings.set(&setting.name, &setting.value).is_none() {
+                tracing::warn!(
+                    name = %setting.name,
+                    value = %setting.value,
+                    "the server sent a setting that makes no sense; the former value stays"
+                );
+            }
+        }
+        settings
+    }
+
+    /// `None` if the value makes no sense.
+    fn set(&mut self, name: &str, value: &str) -> Option<()> {
+        match name {
+            "dbfilename" => self.dbfilename = file_name(value)?,
+            "appenddirname" => self.append_dir_name = file_name(value)?,
+            "appendfilename" => self.append_file_name = file_name(value)?,
+            "appendonly" => self.append_only = yes_no(value)?,
+            "save" => self.save_points = save_points(value)?,
+            "rdb-version" => {
+                self.rdb_version = value.parse().ok().filter(|v| (10..=12).contains(v))?;
+            }
+            "rdbcompression" => self.rdb_compression = yes_no(value)?,
+            "rdbchecksum" => self.rdb_checksum = yes_no(value)?,
+            "rdb-save-incremental-fsync" => self.save_incremental_fsync = yes_no(value)?,
+            "aof-rewrite-incremental-fsync" => self.rewrite_incremental_fsync = yes_no(value)?,
+            "snapshot-rate" => self.snapshot_rate = rate(value)?,
+            "auto-aof-rewrite-percentage" => self.rewrite_percentage = value.parse().ok()?,
+            "auto-aof-rewrite-min-size" => self.rewrite_min_bytes = bytes(value)?,
+            "aof-disable-auto-gc" => self.keep_history = yes_no(value)?,
+            "loglevel" => self.log_level = Some(value.parse().ok()?),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// A plain file name: paths would lead out of the directory.
+fn file_name(value: &str) -> Option<String> {
+    let plain = !value.is_empty()
+        && !matches!(value, "." | "..")
+        && !value.contains(['/', '\0'])
+        && value.len() <= 255;
+    plain.then(|| value.to_owned())
+}
+
+fn yes_no(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn save_points(value: &str) -> Option<Vec<SavePoint>> {
+    let numbers: Vec<u64> = value
+        .split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect::<Option<_>>()?;
+    if numbers.len() % 2 != 0 {
+        return None;
+    }
+    Some(
+        numbers
+            .chunks_exact(2)
+            .filter_map(|pair| match pair {
+                [seconds, changes] => Some(SavePoint {
+                    seconds: *seconds,
+                    changes: *changes,
+                }),
+                _ => None,
+            })
+            .collect(),
+    )
+}
+
+fn rate(value: &str) -> Option<Rate> {
+    match value.to_ascii_lowercase().as_str() {
+        "automatic" | "auto" | "-1" => Some(Rate::Automatic),
+        text => Some(match bytes(text)? {
+            0 => Rate::Unlimited,
+            per_second => Rate::BytesPerSecond(per_second),
+        }),
+    }
+}
+
+/// A size as in redis.conf: `64mb`, `1k`, plain bytes.
+fn bytes(value: &str) -> Option<u64> {
+    let text = value.to_ascii_lowercase();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.get(digits.len()..)? {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(complete: bool, pairs: &[(&str, &str)]) -> v1::ConfigUpdate {
+        v1::ConfigUpdate {
+            complete,
+            settings: pairs
+                .iter()
+                .map(|(name, value)| v1::Setting {
+                    name: (*name).into(),
+                    value: (*value).into(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn settings_follow_updates_and_a_complete_one_forgets_the_former() {
+        let first = Settings::default().updated(&update(
+            true,
+            &[
+                ("save", "900 1 300 10"),
+                ("rdbcompression", "no"),
+                ("auto-aof-rewrite-min-size", "1mb"),
+                ("snapshot-rate", "0"),
+                ("maxmemory", "100mb"),
+            ],
+        ));
+        assert_eq!(first.save_points.len(), 2);
+        assert_eq!(first.rewrite_min_bytes, 1 << 20);
+        assert_eq!(first.snapshot_rate, Rate::Unlimited);
+        let second = first.updated(&update(false, &[("save", "")]));
+        assert!(second.save_points.is_empty() && !second.rdb_compression);
+        let third = second.updated(&update(true, &[]));
+        assert_eq!(third, Settings::default());
+    }
+
+    #[test]
+    fn nonsense_and_paths_leave_the_former_value() {
+        let settings = Settings::default().updated(&update(
+            false,
+            &[
+                ("dbfilename", "../etc/passwd"),
+                ("appenddirname", ".."),
+                ("rdb-version", "9"),
+                ("save", "900"),
+                ("rdbchecksum", "maybe"),
+                ("snapshot-rate", "fast"),
+            ],
+        ));
+        assert_eq!(settings, Settings::default());
+    }
+}
