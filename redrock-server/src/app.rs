@@ -5,6 +5,7 @@ use crate::config::{Config, Loaded, LogLevel, Settings};
 use crate::keyspace::Keyspace;
 use crate::keyspace::position::Positioner;
 use crate::keyspace::tiering;
+use crate::memory::oom_score;
 use crate::net::acceptor::Acceptor;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
 use crate::net::open_files;
@@ -42,6 +43,9 @@ fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     std::env::set_current_dir(&config.dir)
         .with_context(|| format!("enter dir '{}'", config.dir.display()))?;
     rename::install(renames(&config));
+    if let Err(error) = oom_score::apply(&config) {
+        tracing::warn!(%error, "oom-score-adj not set");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -123,7 +127,12 @@ fn with_room_for_clients(config: Config) -> anyhow::Result<Config> {
 
 fn renames(config: &Config) -> Renames {
     let mut renames = Renames::default();
-    for directive in config.security.directives.iter().filter(|d| d.name == "rename-command") {
+    for directive in config
+        .security
+        .directives
+        .iter()
+        .filter(|d| d.name == "rename-command")
+    {
         if let [from, to] = directive.words.as_slice()
             && let Err(why) = renames.rename(from, to)
         {
@@ -136,7 +145,8 @@ fn renames(config: &Config) -> Renames {
 
 fn build(config: Config) -> Arc<Server> {
     let positioner = Positioner::new((rand::random(), rand::random()));
-    let keyspace = Keyspace::new(config.databases, positioner);
+    let mut keyspace = Keyspace::new(config.databases, positioner);
+    keyspace.access.configure(&config.memory);
     let workers = worker_count(config.workers);
     let hex = |_| char::from(b"0123456789abcdef"[rand::random_range(0..16)]);
     let run_id: String = (0..40).map(hex).collect();
@@ -162,6 +172,12 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
             server.memory.set_bound(new.memory.bytes_max);
         }
         Ok(())
+    });
+    hooks.add(&["oom-score-adj", "oom-score-adj-values"], |_, new| {
+        oom_score::apply(new).map_err(|error| {
+            tracing::warn!(%error, "oom-score-adj not set");
+            "Failed to set current oom_score_adj. Check server logs.".to_owned()
+        })
     });
     hooks.add(&["maxclients"], |_, new| {
         open_files::make_room(new.network.clients_max).map_err(|possible| {

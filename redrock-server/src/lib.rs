@@ -9,6 +9,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod grpc;
+pub mod daemonize;
 pub mod keyspace;
 pub mod log;
 pub mod memory;

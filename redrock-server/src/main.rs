@@ -1,7 +1,7 @@
 //! The server's binary.
 
 use redrock_server::config::arguments::{self, Invocation};
-use redrock_server::{REDIS_VERSION, app, config};
+use redrock_server::{REDIS_VERSION, app, config, daemonize};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -37,10 +37,28 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if loaded.config.daemonize && !daemonize::in_background() {
+        return go_to_background(command_line.stdin);
+    }
     match app::run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The process in the background reads its configuration again: standard input is gone by then.
+fn go_to_background(read_stdin: bool) -> ExitCode {
+    if read_stdin {
+        eprintln!("daemonize yes can't go with a configuration from standard input");
+        return ExitCode::FAILURE;
+    }
+    match daemonize::go_to_background() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("daemonize: {error}");
             ExitCode::FAILURE
         }
     }

@@ -291,3 +291,37 @@ fn a_unix_socket_serves_alone_and_is_gone_after_the_end() {
     assert!(server.terminate().success());
     assert!(!socket.exists() && !pid_file.exists());
 }
+
+#[test]
+fn a_daemon_leaves_its_starter_and_writes_its_pid() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let text = format!("daemonize yes\nport {port}\npidfile r.pid\nlogfile r.log\n");
+    std::fs::write(dir.path().join("redis.conf"), text).unwrap();
+    let status = Command::new(BINARY)
+        .arg("redis.conf")
+        .current_dir(dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert_eq!(Client::connect(port).call(&["ping"]), "+PONG");
+    let pid: i32 = std::fs::read_to_string(dir.path().join("r.pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    assert_eq!(
+        rustix::process::getsid(Some(pid)).unwrap(),
+        pid,
+        "it leads a session of its own"
+    );
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while dir.path().join("r.pid").exists() {
+        assert!(Instant::now() < end, "the daemon does not stop");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let log = std::fs::read_to_string(dir.path().join("r.log")).unwrap();
+    assert!(log.contains("Ready to accept connections tcp"), "{log}");
+}

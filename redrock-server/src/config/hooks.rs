@@ -27,8 +27,9 @@ pub fn changed(old: &Config, new: &Config) -> Vec<ChangedOption> {
         .collect()
 }
 
-/// Brings a change into effect, from the old to the new configuration. It must not wait for
-/// clients or companions without a bound, and must be able to go back.
+/// Brings a change into effect, from the old to the new configuration. It must be able to go
+/// back, must not wait for clients or companions without a bound, and **must not lock the
+/// keyspace**: CONFIG SET holds it.
 pub type Action = Box<dyn Fn(&Config, &Config) -> Result<(), String> + Send + Sync>;
 
 /// An action and the options that need it.

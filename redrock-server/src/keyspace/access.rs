@@ -1,5 +1,6 @@
 //! Access data of an entry: Redis's 24-bit LRU clock or LFU counter (`evict.c`).
 
+use crate::config::{Memory, Policy};
 use rand::RngExt as _;
 
 /// How accesses are recorded.
@@ -33,6 +34,13 @@ impl Default for AccessPolicy {
 }
 
 impl AccessPolicy {
+    /// Takes over what the configuration says of recency and frequency.
+    pub fn configure(&mut self, memory: &Memory) {
+        self.lfu = matches!(memory.policy, Policy::AllKeysLfu | Policy::VolatileLfu);
+        self.lfu_log_factor = memory.lfu_log_factor;
+        self.lfu_decay_minutes = memory.lfu_decay_min;
+    }
+
     /// Sets the clocks from unix ms.
     pub fn set_clock(&mut self, now_ms: i64) {
         let seconds = now_ms / 1000;

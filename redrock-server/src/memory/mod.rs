@@ -1,5 +1,7 @@
 //! What the process uses.
 
+pub mod oom_score;
+
 use tikv_jemalloc_ctl::{epoch, stats};
 
 /// Bytes handed out by the allocator, and bytes resident of this process.

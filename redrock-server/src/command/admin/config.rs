@@ -3,6 +3,7 @@
 use crate::command::dispatch::Deferred;
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
+use crate::config::settings::find;
 use crate::config::{Config, SetContext, Settings, os_error_text, rewrite, sanitize};
 use crate::server::Server;
 use std::path::Path;
@@ -61,6 +62,11 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         local_client: is_local(&ctx.client.addr),
     };
     change(ctx.server, &pairs, context)?;
+    // Part of the keyspace, which this command holds: a hook could not take it.
+    ctx.db
+        .keyspace()
+        .access
+        .configure(&ctx.server.config().memory);
     ctx.reply.ok();
     Ok(())
 }
@@ -99,6 +105,21 @@ pub fn change(
         tracing::warn!("{notice}");
     }
     server.set_config(new);
+    Ok(())
+}
+
+/// Records a change that a command made at runtime to an option that CONFIG SET can't change
+/// (REPLICAOF and `replicaof`), so that CONFIG GET and REWRITE know of it. No hook is called.
+pub fn record(server: &Server, name: &str, words: &[&[u8]]) -> Result<(), CommandError> {
+    let _guard = server.config_change.lock();
+    let old = server.config();
+    let mut settings = Settings::clone(&old.settings);
+    let (index, _) =
+        find(name.as_bytes()).ok_or(CommandError::fixed("ERR no such configuration option"))?;
+    settings
+        .set(index, words, false)
+        .map_err(|why| CommandError::text(format!("ERR {why}")))?;
+    server.set_config(Config::new(settings, old.file.clone()));
     Ok(())
 }
 
