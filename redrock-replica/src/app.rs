@@ -1,0 +1,242 @@
+//! Starts, runs and drains the agent.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use redrock_daemon::logging::{self, LogConfig, LogHandle};
+use redrock_daemon::metrics::{Registry as Metrics, http};
+use redrock_daemon::parent_watch::ServerWatch;
+use redrock_daemon::role_lock::{Role, RoleLock, is_held};
+use redrock_daemon::tasks::Tasks;
+use redrock_daemon::{signals, uds};
+use redrock_log::epoch::{Epoch, EpochGuard, read_epoch};
+use redrock_log::fs::RealFs;
+use redrock_proto::client::{HANDOFF_SOCKET, REPLICA_SOCKET};
+use redrock_proto::model::{HexId, RunRef};
+use redrock_proto::v1::replica_server::ReplicaServer;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Arguments;
+use crate::context::{Context, Feeds};
+use crate::failover::Failover;
+use crate::follow::{Follower, link, spool};
+use crate::master::{self, Master};
+use crate::service::ReplicaService;
+use crate::watchers;
+
+/// A companion outlives a SIGTERM by so long if its server lives on.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+const EPOCH_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Runs until the server has gone or a signal asks to stop.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let log = logging::init(&LogConfig {
+        level: arguments.log_level,
+        format: arguments.log_format,
+        file: arguments.log_file.clone(),
+        role: 'A',
+    })?;
+    let result = run_logged(&arguments, log).await;
+    if let Err(error) = &result {
+        tracing::warn!(error = %format!("{error:#}"), "the replica agent ends");
+    }
+    result
+}
+
+async fn run_logged(arguments: &Arguments, log: LogHandle) -> anyhow::Result<()> {
+    let data_dir = std::path::absolute(&arguments.dir).context("resolve --dir")?;
+    if !data_dir.is_dir() {
+        bail!("{} is no directory", data_dir.display());
+    }
+    let _lock = RoleLock::acquire(&data_dir, Role::Replica)?;
+    let signal = CancellationToken::new();
+    signals::install(signal.clone(), Some(log.clone())).context("install signal handlers")?;
+    let watch = match arguments.server_pid {
+        Some(pid) => ServerWatch::parent(pid).context("watch the server")?,
+        None => ServerWatch::lock_file(&data_dir),
+    };
+    let waits_for_lock = arguments.server_pid.is_none();
+    let Some(epoch) = server_epoch(&data_dir, waits_for_lock, &signal).await? else {
+        return Ok(());
+    };
+    let run = run_of(epoch)?;
+    let guard = EpochGuard::new(Arc::new(RealFs), &data_dir, epoch);
+    spool::clean(&data_dir, &guard)?;
+
+    let tasks = Tasks::new();
+    let socket_dir = arguments.socket_dir();
+    let (context, feeds) = Context::new(&data_dir, &socket_dir, run, guard, tasks.clone());
+    start(&context, feeds, &socket_dir, arguments.metrics_port, log).await?;
+    tracing::info!(epoch = run.epoch, dir = %data_dir.display(), "replica agent ready");
+
+    tokio::select! {
+        gone = watch.gone_or_stopped(&signal, STOP_PATIENCE) => {
+            gone.context("watch the server")?;
+            tasks.stop();
+        }
+        _ = tasks.stopped() => {}
+    }
+    let drained = tasks.drain(DRAIN_TIME_MAX).await;
+    if let Err(error) = drained {
+        tracing::debug!(%error, "some tasks were cut at the end");
+    }
+    tasks.stopped().await
+}
+
+/// The run in the epoch file; waits for the server to begin one. `None` if
+/// asked to stop meanwhile.
+async fn server_epoch(
+    data_dir: &Path,
+    waits_for_lock: bool,
+    signal: &CancellationToken,
+) -> anyhow::Result<Option<Epoch>> {
+    loop {
+        let is_up = !waits_for_lock || is_held(data_dir, Role::Server).unwrap_or(false);
+        if is_up && let Some(epoch) = read_epoch(&RealFs, data_dir)? {
+            return Ok(Some(epoch));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EPOCH_POLL_INTERVAL) => {}
+            () = signal.cancelled() => return Ok(None),
+        }
+    }
+}
+
+fn run_of(epoch: Epoch) -> anyhow::Result<RunRef> {
+    let run_id = std::str::from_utf8(&epoch.run_id)
+        .ok()
+        .and_then(HexId::parse);
+    Ok(RunRef {
+        run_id: run_id.context("the epoch file's run id is malformed")?,
+        epoch: epoch.number,
+    })
+}
+
+async fn start(
+    context: &Arc<Context>,
+    feeds: Feeds,
+    socket_dir: &Path,
+    metrics_port: u16,
+    log: LogHandle,
+) -> anyhow::Result<()> {
+    let tasks = &context.tasks;
+    let follower = Arc::new(Follower::new(Arc::clone(context)));
+    let master = Arc::new(Master::new(Arc::clone(context), Arc::clone(&follower)));
+    let failover = Arc::new(Failover::new(
+        Arc::clone(context),
+        Arc::clone(&follower),
+        Arc::clone(&master.registry),
+    ));
+    let service = ReplicaService {
+        context: Arc::clone(context),
+        follower: Arc::clone(&follower),
+        master: Arc::clone(&master),
+        failover,
+    };
+    let (health, routes) = uds::base_routes(&[redrock_proto::FILE_DESCRIPTOR_SET])?;
+    health.set_serving::<ReplicaServer<ReplicaService>>().await;
+    let routes = routes.add_service(ReplicaServer::new(service));
+    let listener = uds::PrivateListener::bind(&socket_dir.join(REPLICA_SOCKET))?;
+    let handoffs = uds::PrivateListener::bind(&socket_dir.join(HANDOFF_SOCKET))?;
+    if metrics_port != 0 {
+        serve_metrics(tasks, metrics_port, &master, &follower).await?;
+    }
+    tasks.spawn_critical("grpc", uds::serve(listener, routes, tasks.token()));
+    tasks.spawn_critical("handoffs", master::accept(Arc::clone(&master), handoffs));
+
+    let background = |name: &'static str, work: futures::future::BoxFuture<'static, ()>| {
+        let stop = tasks.token();
+        tasks.spawn_critical(name, async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+            Ok(())
+        });
+    };
+    background(
+        "watch log",
+        Box::pin(watchers::watch_log(Arc::clone(context), feeds.log)),
+    );
+    background(
+        "watch settings",
+        Box::pin(watchers::watch_settings(
+            Arc::clone(context),
+            feeds.settings,
+            log,
+        )),
+    );
+    background(
+        "acknowledgements",
+        Box::pin(master::report_acks(Arc::clone(&master))),
+    );
+    background("disk bound", Box::pin(master::bound_disk(master)));
+    background(
+        "link reports",
+        Box::pin(link::report(Arc::clone(context), follower.link())),
+    );
+    tasks.spawn("take up", async move { follower.take_up().await });
+    Ok(())
+}
+
+async fn serve_metrics(
+    tasks: &Tasks,
+    port: u16,
+    master: &Arc<Master>,
+    follower: &Arc<Follower>,
+) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let (master, follower) = (Arc::clone(master), Arc::clone(follower));
+    metrics.collect_with(move |page| {
+        let registry = &master.registry;
+        page.gauge(
+            "redrock_replica_attached",
+            "Replicas attached.",
+            registry.len(),
+        );
+        for (name, help, counter) in [
+            (
+                "redrock_replica_sync_full_total",
+                "Full resynchronizations served.",
+                &registry.sync_full,
+            ),
+            (
+                "redrock_replica_sync_partial_total",
+                "Partial resynchronizations served.",
+                &registry.sync_partial_ok,
+            ),
+            (
+                "redrock_replica_sync_partial_refused_total",
+                "Partial resynchronizations that had to become full.",
+                &registry.sync_partial_err,
+            ),
+        ] {
+            page.counter(name, help, counter.load(Ordering::Relaxed));
+        }
+        let link = follower.link().borrow().clone();
+        page.gauge(
+            "redrock_replica_received_offset",
+            "End of what our master sent.",
+            link.state.received_offset,
+        );
+        page.gauge(
+            "redrock_replica_spool_bytes",
+            "Received and not yet applied.",
+            link.spool_bytes,
+        );
+    });
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = http::bind(address).await.context("listen for metrics")?;
+    let endpoint = http::Endpoint {
+        registry: metrics,
+        healthy: Arc::new(|| Ok(())),
+        ready: Arc::new(|| Ok(())),
+    };
+    tasks.spawn("metrics", http::serve(listener, endpoint, tasks.token()));
+    Ok(())
+}

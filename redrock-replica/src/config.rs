@@ -1,0 +1,201 @@
+//! Arguments of the daemon, and the server's settings that concern it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use redrock_daemon::logging::{Format, Level};
+
+/// Replication agent of a RedRock server: keeps the links to its replicas and
+/// to its master.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "redrock-replica", version)]
+pub struct Arguments {
+    /// Data directory of the server.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Directory of the Unix sockets [default: <dir>/run].
+    #[arg(long)]
+    pub socket_dir: Option<PathBuf>,
+    /// The server that started this process; without it the server's lock on
+    /// the data directory is watched.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// debug, verbose, notice, warning or nothing.
+    #[arg(long, default_value = "notice")]
+    pub log_level: Level,
+    /// Log file [default: standard output].
+    #[arg(long)]
+    pub log_file: Option<PathBuf>,
+    /// text or json.
+    #[arg(long, default_value = "text", value_parser = parse_format)]
+    pub log_format: Format,
+    /// Port of /metrics, /healthz and /readyz on 127.0.0.1; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub metrics_port: u16,
+}
+
+impl Arguments {
+    pub fn socket_dir(&self) -> PathBuf {
+        match &self.socket_dir {
+            Some(dir) => dir.clone(),
+            None => self.dir.join("run"),
+        }
+    }
+}
+
+fn parse_format(name: &str) -> Result<Format, String> {
+    match name {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+/// Settings as in redis.conf, as far as they concern the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub repl_timeout: Duration,
+    /// `None`: off.
+    pub tcp_keepalive: Option<Duration>,
+    pub repl_disable_tcp_nodelay: bool,
+    /// `repl-backlog-disk-size` in bytes; `None`: by the size of the disk.
+    pub backlog_disk_bytes: Option<u64>,
+    /// `repl-spool-disk-size`, likewise.
+    pub spool_disk_bytes: Option<u64>,
+    pub appenddirname: String,
+    pub masteruser: String,
+    pub masterauth: Vec<u8>,
+    pub port: u16,
+    pub replica_announce_port: u16,
+    pub replica_announce_ip: String,
+    pub log_level: Option<Level>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            repl_timeout: Duration::from_secs(60),
+            tcp_keepalive: Some(Duration::from_secs(300)),
+            repl_disable_tcp_nodelay: false,
+            backlog_disk_bytes: None,
+            spool_disk_bytes: None,
+            appenddirname: "appendonlydir".to_owned(),
+            masteruser: String::new(),
+            masterauth: Vec::new(),
+            port: 6379,
+            replica_announce_port: 0,
+            replica_announce_ip: String::new(),
+            log_level: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Takes one setting as CONFIG GET shows it. The server has checked it, so
+    /// what can't be read (a newer form) is told and the former value stays.
+    pub fn apply(&mut self, name: &str, value: &str) {
+        if self.try_apply(name, value).is_none() {
+            tracing::warn!(name, "a setting's value isn't understood");
+        }
+    }
+
+    fn try_apply(&mut self, name: &str, value: &str) -> Option<()> {
+        let seconds = || value.parse().ok().map(Duration::from_secs);
+        match name {
+            "repl-timeout" => {
+                self.repl_timeout = seconds().filter(|time| !time.is_zero())?;
+            }
+            "tcp-keepalive" => self.tcp_keepalive = Some(seconds()?).filter(|t| !t.is_zero()),
+            "repl-disable-tcp-nodelay" => self.repl_disable_tcp_nodelay = value == "yes",
+            "repl-backlog-disk-size" => self.backlog_disk_bytes = parse_size(value)?,
+            "repl-spool-disk-size" => self.spool_disk_bytes = parse_size(value)?,
+            "appenddirname" => self.appenddirname = value.to_owned(),
+            "masteruser" => self.masteruser = value.to_owned(),
+            "masterauth" => self.masterauth = value.as_bytes().to_vec(),
+            "port" => self.port = value.parse().ok()?,
+            "replica-announce-port" => self.replica_announce_port = value.parse().ok()?,
+            "replica-announce-ip" => self.replica_announce_ip = value.to_owned(),
+            "loglevel" => self.log_level = Some(value.parse().ok()?),
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// The port that we tell our master.
+    pub fn listening_port(&self) -> u16 {
+        match self.replica_announce_port {
+            0 => self.port,
+            port => port,
+        }
+    }
+
+    /// Disk for what replicas still need.
+    pub fn backlog_bytes(&self, data_dir: &Path) -> u64 {
+        self.backlog_disk_bytes
+            .unwrap_or_else(|| share_of_disk(data_dir))
+    }
+
+    /// Disk for what our master sent and the server has not applied.
+    pub fn spool_bytes(&self, data_dir: &Path) -> u64 {
+        self.spool_disk_bytes
+            .unwrap_or_else(|| share_of_disk(data_dir))
+    }
+}
+
+/// 10 % of the disk and at least 1 GB.
+fn share_of_disk(data_dir: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(data_dir).map_or(0, |stat| stat.f_blocks * stat.f_frsize);
+    (disk / 10).max(1 << 30)
+}
+
+/// Bytes with Redis's units; `Some(None)` for an automatic size.
+fn parse_size(value: &str) -> Option<Option<u64>> {
+    let value = value.trim().to_ascii_lowercase();
+    if matches!(value.as_str(), "" | "0" | "auto" | "automatic") {
+        return Some(None);
+    }
+    let split = value.find(|c: char| !c.is_ascii_digit());
+    let (digits, unit) = value.split_at(split.unwrap_or(value.len()));
+    let factor: u64 = match unit {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_taken_as_config_get_shows_them() {
+        let mut settings = Settings::default();
+        for (name, value) in [
+            ("repl-timeout", "7"),
+            ("tcp-keepalive", "0"),
+            ("repl-spool-disk-size", "3mb"),
+            ("repl-backlog-disk-size", "0"),
+            ("port", "7000"),
+            ("masterauth", "secret"),
+            ("unknown-option", "x"),
+        ] {
+            settings.apply(name, value);
+        }
+        assert_eq!(settings.repl_timeout, Duration::from_secs(7));
+        assert_eq!(settings.tcp_keepalive, None);
+        assert_eq!(settings.spool_bytes(Path::new("/")), 3 << 20);
+        assert!(settings.backlog_bytes(Path::new("/")) >= 1 << 30);
+        assert_eq!(settings.listening_port(), 7000);
+        settings.apply("replica-announce-port", "7001");
+        assert_eq!(settings.listening_port(), 7001);
+        settings.apply("repl-timeout", "0");
+        assert_eq!(settings.repl_timeout, Duration::from_secs(7));
+    }
+}

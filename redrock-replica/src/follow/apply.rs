@@ -1,0 +1,211 @@
+//! Driving the server through a spool: the snapshot, then the stream.
+//!
+//! The server reads the files itself; the agent names them and hears how far
+//! it got. A stream that breaks is taken up where the server says it stands,
+//! as long as the spool holds what comes next. What can't be taken up is
+//! reported, and the follower begins anew with what the server has.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redrock_proto::client::next_within;
+use redrock_proto::model::{Role, RunRef, SharedPath};
+use redrock_proto::{ErrorCode, RpcError, v1};
+use tokio::sync::watch;
+use tokio_stream::Stream;
+
+use super::spool::{SpoolShared, remove_files};
+use crate::context::{Context, Position};
+
+/// The server sends progress each second while it loads.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A snapshot that is whole.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    /// Where the stream goes on behind it.
+    pub(super) position: Position,
+    pub(super) master_host: String,
+    pub(super) master_port: u16,
+}
+
+/// How far the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The snapshot isn't in yet.
+    pub(super) loading: bool,
+    /// Executed up to here; while loading: the snapshot's offset.
+    pub(super) applied: u64,
+    /// 0: the server keeps no log.
+    pub(super) durable: u64,
+}
+
+/// Loads the snapshot, if there is one, and applies the stream until the spool
+/// is closed. Dropping the future cancels whatever the server does.
+pub(super) async fn run(
+    context: &Context,
+    snapshot: Option<Snapshot>,
+    spool: Arc<SpoolShared>,
+    progress: watch::Sender<Progress>,
+) -> Result<(), RpcError> {
+    if let Some(snapshot) = snapshot {
+        load(context, &snapshot).await?;
+        remove(context, vec![snapshot.path]).await;
+        progress.send_modify(|progress| progress.loading = false);
+    }
+    while !spool.is_closed() {
+        let result = apply(context, &spool, &progress).await;
+        let Err(error) = result else { continue };
+        tracing::warn!(%error, "applying the master's stream was interrupted");
+        tokio::time::sleep(RETRY_PAUSE).await;
+        let applied = take_up(context, &spool, error).await?;
+        progress.send_modify(|progress| progress.applied = applied);
+    }
+    Ok(())
+}
+
+async fn load(context: &Context, snapshot: &Snapshot) -> Result<(), RpcError> {
+    let request = v1::LoadRdbRequest {
+        run: context.run.to_wire(),
+        path: SharedPath::new(&context.data_dir, &snapshot.path).to_wire(),
+        bytes: snapshot.bytes,
+        source: Some(v1::SourceInfo {
+            replid: snapshot.position.replid.to_string(),
+            offset: snapshot.position.offset,
+            master_host: snapshot.master_host.clone(),
+            master_port: snapshot.master_port.into(),
+        }),
+    };
+    loop {
+        let answer = context.server.load().load_rdb(request.clone()).await;
+        match context.checked(answer) {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                while let Some(step) = next_within(&mut stream, SILENCE_MAX).await? {
+                    if step.outcome.is_some() {
+                        return Ok(());
+                    }
+                }
+                return Err(RpcError::cancelled("the load ended without an outcome"));
+            }
+            // Another load is just being cancelled, or the server is busy
+            // with its own start.
+            Err(error) if error.code.is_retryable() => {
+                tracing::info!(%error, "the snapshot can't be loaded yet");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One ApplyStream call; ends well when the id changes or the spool is closed.
+async fn apply(
+    context: &Context,
+    spool: &Arc<SpoolShared>,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), RpcError> {
+    let start_offset = progress.borrow().applied;
+    let (_, version) = spool.replid();
+    let requests = requests(
+        context.run,
+        context.data_dir.clone(),
+        Arc::clone(spool),
+        start_offset,
+    );
+    let answer = context
+        .server_for_streams
+        .load()
+        .apply_stream(requests)
+        .await;
+    let mut answers = context.checked(answer)?.into_inner();
+    while let Some(applied) = context.checked(answers.message().await)? {
+        progress.send_modify(|progress| {
+            progress.applied = progress.applied.max(applied.applied_offset);
+            progress.durable = progress.durable.max(applied.durable_offset);
+        });
+        let done = spool.take_applied(applied.applied_offset);
+        if !done.is_empty() {
+            remove(context, done).await;
+        }
+    }
+    if spool.is_closed() || spool.replid().1 != version {
+        return Ok(());
+    }
+    Err(RpcError::cancelled("the server ended the stream"))
+}
+
+/// The requests: `begin`, then each state of the spool. They end when the id
+/// changes, so that the next call can begin with the new one.
+fn requests(
+    run: RunRef,
+    data_dir: PathBuf,
+    spool: Arc<SpoolShared>,
+    start_offset: u64,
+) -> impl Stream<Item = v1::ApplyRequest> {
+    let (replid, version) = spool.replid();
+    let begin = v1::ApplyRequest {
+        request: Some(v1::apply_request::Request::Begin(v1::ApplyBegin {
+            run: run.to_wire(),
+            replid: replid.to_string(),
+            start_offset,
+        })),
+    };
+    let states = futures::stream::unfold((spool, start_offset), move |(spool, told)| {
+        let data_dir = data_dir.clone();
+        async move {
+            let watched = Arc::clone(&spool);
+            loop {
+                let changed = watched.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                // The next call tells what is left: the stream of the new id
+                // equals the former one's up to the change.
+                if spool.is_closed() || spool.replid().1 != version {
+                    return None;
+                }
+                if let Some(state) = spool.next_state(told, &data_dir) {
+                    let told = state.readable_end_offset;
+                    let request = v1::apply_request::Request::Spool(state.into());
+                    let request = v1::ApplyRequest {
+                        request: Some(request),
+                    };
+                    return Some((request, (spool, told)));
+                }
+                changed.await;
+            }
+        }
+    });
+    futures::StreamExt::chain(futures::stream::iter([begin]), states)
+}
+
+/// Where to go on after a failure: what the server says, if the spool has it.
+async fn take_up(context: &Context, spool: &SpoolShared, cause: RpcError) -> Result<u64, RpcError> {
+    let state = loop {
+        match context.server_state().await {
+            Ok(state) => break state,
+            Err(error) if error.code.is_retryable() => tokio::time::sleep(RETRY_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    };
+    if state.role != Role::Replica || cause.code == ErrorCode::Corrupt {
+        return Err(cause);
+    }
+    let applied = state.position.offset;
+    match spool.range() {
+        Some((start, end)) if (start..=end).contains(&applied) => Ok(applied),
+        _ => Err(cause),
+    }
+}
+
+async fn remove(context: &Context, paths: Vec<PathBuf>) {
+    let guard = context.guard.clone();
+    let removing = tokio::task::spawn_blocking(move || remove_files(&guard, &paths));
+    if let Err(error) = removing.await {
+        tracing::warn!(%error, "removing spool files panicked");
+    }
+}

@@ -1,0 +1,240 @@
+//! The socket to a master and the handshake on it, as Redis 7 shakes hands:
+//! PING, AUTH, REPLCONF, PSYNC. Every wait is bounded by the timeout.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::Target;
+use super::reply::{
+    PsyncReply, SnapshotLength, check_auth, check_ping, parse_psync, parse_snapshot_head, refusal,
+};
+use crate::config::Settings;
+use crate::context::Position;
+use crate::socket;
+
+/// Read at once.
+pub(super) const READ_BYTES: usize = 256 * 1024;
+/// Longest line of the handshake.
+const LINE_BYTES_MAX: usize = 4096;
+/// As in Redis, whatever `repl-timeout` says.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connected master. What was read and not taken stays in `buffer`.
+#[derive(Debug)]
+pub(super) struct Connection {
+    reader: OwnedReadHalf,
+    pub(super) writer: OwnedWriteHalf,
+    /// Bytes `at..` were read and not yet taken.
+    buffer: Vec<u8>,
+    at: usize,
+    timeout: Duration,
+}
+
+impl Connection {
+    /// Connects, trying each address of the host.
+    pub(super) async fn open(target: &Target, settings: &Settings) -> anyhow::Result<Connection> {
+        let lookup = tokio::net::lookup_host((target.host.as_str(), target.port));
+        let addresses: Vec<SocketAddr> = tokio::time::timeout(RESOLVE_TIMEOUT, lookup)
+            .await
+            .context("resolve the master's name: no answer")?
+            .context("resolve the master's name")?
+            .collect();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            let connecting = TcpStream::connect(address);
+            match tokio::time::timeout(settings.repl_timeout, connecting).await {
+                Ok(Ok(stream)) => {
+                    socket::prepare(&stream, settings);
+                    let (reader, writer) = stream.into_split();
+                    return Ok(Connection {
+                        reader,
+                        writer,
+                        buffer: Vec::with_capacity(READ_BYTES),
+                        at: 0,
+                        timeout: settings.repl_timeout,
+                    });
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+            }
+        }
+        Err(last).context("connect")
+    }
+
+    /// From PING to the answer to PSYNC.
+    pub(super) async fn shake_hands(
+        &mut self,
+        target: &Target,
+        ask: Option<Position>,
+        failover: bool,
+    ) -> anyhow::Result<PsyncReply> {
+        self.send(&[b"PING"]).await?;
+        check_ping(&self.line("PING").await?)?;
+        if !target.password.is_empty() {
+            match target.user.is_empty() {
+                true => self.send(&[b"AUTH", &target.password]).await?,
+                false => {
+                    let user = target.user.as_bytes();
+                    self.send(&[b"AUTH", user, &target.password]).await?;
+                }
+            }
+            check_auth(&self.line("AUTH").await?)?;
+        }
+        self.introduce(target).await?;
+        let (replid, next) = match ask {
+            Some(position) => (
+                position.replid.to_string(),
+                position.offset.saturating_add(1).to_string(),
+            ),
+            None => ("?".to_owned(), "-1".to_owned()),
+        };
+        let mut psync: Vec<&[u8]> = vec![b"PSYNC", replid.as_bytes(), next.as_bytes()];
+        if failover {
+            psync.push(b"FAILOVER");
+        }
+        self.send(&psync).await?;
+        loop {
+            if let Some(reply) = parse_psync(&self.line("PSYNC").await?)? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// REPLCONF; as Redis, a master that refuses one of them is no obstacle,
+    /// unless it wants credentials first.
+    async fn introduce(&mut self, target: &Target) -> anyhow::Result<()> {
+        let port = target.listening_port.to_string();
+        self.send(&[b"REPLCONF", b"listening-port", port.as_bytes()])
+            .await?;
+        let mut replies = 2;
+        if !target.announced_ip.is_empty() {
+            let ip = target.announced_ip.as_bytes();
+            self.send(&[b"REPLCONF", b"ip-address", ip]).await?;
+            replies += 1;
+        }
+        self.send(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])
+            .await?;
+        for _ in 0..replies {
+            let line = self.line("REPLCONF").await?;
+            if line.starts_with("-NOAUTH") || line.starts_with("-NOPERM") {
+                return Err(refusal("REPLCONF", &line).into());
+            }
+            if line.starts_with('-') {
+                tracing::info!(%line, "the master does not understand a REPLCONF");
+            }
+        }
+        Ok(())
+    }
+
+    /// The line before the snapshot. Newlines that the master sends while it
+    /// makes one are reported to `alive`.
+    pub(super) async fn snapshot_head(
+        &mut self,
+        mut alive: impl FnMut(),
+    ) -> anyhow::Result<SnapshotLength> {
+        loop {
+            let line = self.line("the snapshot").await?;
+            alive();
+            if let Some(length) = parse_snapshot_head(&line)? {
+                return Ok(length);
+            }
+        }
+    }
+
+    /// Sends a command.
+    pub(super) async fn send(&mut self, args: &[&[u8]]) -> anyhow::Result<()> {
+        let bytes = encode_command(args);
+        let writing = self.writer.write_all(&bytes);
+        tokio::time::timeout(self.timeout, writing)
+            .await
+            .context("write to the master: timeout")?
+            .context("write to the master")
+    }
+
+    /// What was read and not taken.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    /// Takes the buffer for a task that writes it out; the bytes of
+    /// [`unread`](Connection::unread) begin at the returned position. Give it
+    /// back with [`put_buffer`](Connection::put_buffer).
+    pub(super) fn take_buffer(&mut self) -> (Vec<u8>, usize) {
+        (
+            std::mem::take(&mut self.buffer),
+            std::mem::take(&mut self.at),
+        )
+    }
+
+    /// `buffer[at..]` counts as unread.
+    pub(super) fn put_buffer(&mut self, buffer: Vec<u8>, at: usize) {
+        self.buffer = buffer;
+        self.at = at;
+        if self.at >= self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+        }
+    }
+
+    /// Reads more behind what is unread; an error at the end of the stream.
+    /// Cancel-safe. Without a timeout of its own.
+    pub(super) async fn fill(&mut self) -> anyhow::Result<()> {
+        if self.at > 0 {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        if self.buffer.len() >= READ_BYTES {
+            return Ok(());
+        }
+        if self.buffer.capacity() < READ_BYTES {
+            self.buffer.reserve_exact(READ_BYTES - self.buffer.len());
+        }
+        match self.reader.read_buf(&mut self.buffer).await {
+            Ok(0) => bail!("the master closed the connection"),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error).context("read from the master"),
+        }
+    }
+
+    /// As `fill`, within the timeout.
+    pub(super) async fn fill_in_time(&mut self) -> anyhow::Result<()> {
+        let timeout = self.timeout;
+        tokio::time::timeout(timeout, self.fill())
+            .await
+            .context("read from the master: timeout")?
+    }
+
+    async fn line(&mut self, step: &'static str) -> anyhow::Result<String> {
+        loop {
+            if let Some(end) = self.unread().iter().position(|byte| *byte == b'\n') {
+                let line = self.unread().get(..end).unwrap_or_default();
+                let line = String::from_utf8_lossy(line).trim_end().to_owned();
+                self.at += end + 1;
+                return Ok(line);
+            }
+            if self.unread().len() > LINE_BYTES_MAX {
+                bail!("the master's answer to {step} is too long");
+            }
+            self.fill_in_time()
+                .await
+                .with_context(|| format!("wait for the answer to {step}"))?;
+        }
+    }
+}
+
+/// A command as an array of bulk strings.
+pub(super) fn encode_command(args: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}

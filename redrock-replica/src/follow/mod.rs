@@ -1,0 +1,317 @@
+//! Following a master: connect, shake hands, receive, apply, and again.
+//!
+//! - Data is touched only by the server, and only once a snapshot is whole or
+//!   a stream continues what it has: a wrong master, a wrong password or a
+//!   master that loads leave everything as it is.
+//! - A session lives on while its link is down; the next link resumes it.
+//! - One master at a time. Following the same one again changes nothing.
+
+mod apply;
+mod connection;
+mod eof_marker;
+pub(crate) mod link;
+mod receive;
+mod reply;
+mod session;
+pub(crate) mod spool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use redrock_proto::model::{HexId, LinkStatus, Role};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{Context, Position};
+use connection::Connection;
+use link::Link;
+use reply::PsyncReply;
+use session::Session;
+
+/// Redis tries again each second.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A master to follow.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) password: Vec<u8>,
+    pub(crate) listening_port: u16,
+    pub(crate) announced_ip: String,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password stays out of the log.
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// What to say at the first attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FirstAsk {
+    /// Continue from here.
+    From(Position),
+    /// Nothing of ours may be continued.
+    FullSync,
+    /// Whatever the server says that it has.
+    AskServer,
+}
+
+/// Follows at most one master.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    context: Arc<Context>,
+    link: watch::Sender<Link>,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    target: Target,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    pub(crate) fn new(context: Arc<Context>) -> Follower {
+        let (link, _) = watch::channel(Link::none());
+        Follower {
+            context,
+            link,
+            running: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Follows `target` from now on. `failover` asks it at the first attempt
+    /// to become our master.
+    pub(crate) async fn follow(&self, target: Target, first: FirstAsk, failover: bool) {
+        let mut running = self.running.lock().await;
+        if let Some(present) = &*running
+            && present.target == target
+            && !failover
+            && !present.task.is_finished()
+        {
+            return;
+        }
+        stop(running.take()).await;
+        tracing::info!(master = ?target, "following a master");
+        self.link
+            .send_replace(Link::wanted(&target.host, target.port));
+        let token = self.context.tasks.token().child_token();
+        let work = Work {
+            context: Arc::clone(&self.context),
+            target: target.clone(),
+            link: self.link.clone(),
+            session: None,
+            first: Some(first),
+            failover,
+        };
+        let task = self.context.tasks.spawn("follow", work.run(token.clone()));
+        *running = Some(Running {
+            target,
+            stop: token,
+            task,
+        });
+    }
+
+    /// Follows nobody from now on.
+    pub(crate) async fn unfollow(&self) {
+        let mut running = self.running.lock().await;
+        if let Some(present) = running.take() {
+            tracing::info!(master = ?present.target, "the master is no longer followed");
+            stop(Some(present)).await;
+        }
+        self.link.send_replace(Link::none());
+    }
+
+    /// Goes on following after a start of the agent alone, if the server is a
+    /// replica and nobody has told us otherwise yet.
+    pub(crate) async fn take_up(&self) {
+        let stop = self.context.tasks.token();
+        let state = loop {
+            match self.context.server_state().await {
+                Ok(state) => break state,
+                Err(error) => tracing::debug!(%error, "the server can't say whom it follows"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE_FIRST) => {}
+                () = stop.cancelled() => return,
+            }
+        };
+        let port = u16::try_from(state.master_port).unwrap_or(0);
+        let is_told = self.running.lock().await.is_some();
+        if is_told || state.role != Role::Replica || state.master_host.is_empty() || port == 0 {
+            return;
+        }
+        let settings = self.context.settings();
+        let target = Target {
+            host: state.master_host,
+            port,
+            user: settings.masteruser.clone(),
+            password: settings.masterauth.clone(),
+            listening_port: settings.listening_port(),
+            announced_ip: settings.replica_announce_ip,
+        };
+        self.follow(target, FirstAsk::AskServer, false).await;
+    }
+}
+
+async fn stop(running: Option<Running>) {
+    let Some(running) = running else { return };
+    running.stop.cancel();
+    if tokio::time::timeout(CLOSE_TIME_MAX, running.task)
+        .await
+        .is_err()
+    {
+        tracing::warn!(master = ?running.target, "the former link takes long to end");
+    }
+}
+
+struct Work {
+    context: Arc<Context>,
+    target: Target,
+    link: watch::Sender<Link>,
+    session: Option<Session>,
+    first: Option<FirstAsk>,
+    failover: bool,
+}
+
+impl Work {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            self.link
+                .send_modify(|link| link.set_status(LinkStatus::Connecting));
+            let mut was_up = false;
+            let error = tokio::select! {
+                error = self.attempt(&mut was_up) => error,
+                () = stop.cancelled() => break,
+            };
+            tracing::warn!(master = ?self.target, error = %format!("{error:#}"),
+                "the link to the master is down");
+            self.link.send_modify(|link| {
+                link.set_status(LinkStatus::Connect);
+                link.set_error(&error);
+            });
+            pause = match was_up {
+                true => PAUSE_FIRST,
+                false => pause.saturating_add(PAUSE_FIRST).min(PAUSE_MAX),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        self.close_session().await;
+    }
+
+    /// One link, from connecting to its end.
+    async fn attempt(&mut self, was_up: &mut bool) -> anyhow::Error {
+        let mut connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        *was_up = true;
+        let Some(session) = &mut self.session else {
+            return anyhow::anyhow!("no session");
+        };
+        receive::stream(&self.context, &mut connection, session, &self.link).await
+    }
+
+    /// Connects until the stream can flow: on success there is a session.
+    async fn connect(&mut self) -> anyhow::Result<Connection> {
+        if self.session.as_ref().is_some_and(Session::is_over) {
+            self.close_session().await;
+        }
+        let ask = self.ask().await?;
+        let settings = self.context.settings();
+        let mut connection = Connection::open(&self.target, &settings).await?;
+        let failover = std::mem::take(&mut self.failover);
+        let reply = connection.shake_hands(&self.target, ask, failover).await?;
+        match reply {
+            PsyncReply::Continue { replid } => self.go_on(ask, replid).await?,
+            PsyncReply::Full { replid, offset } => {
+                tracing::info!(%replid, offset, "the master answers with a full sync");
+                let position = Position { replid, offset };
+                self.begin_full(&mut connection, position).await?;
+            }
+        }
+        Ok(connection)
+    }
+
+    /// `+CONTINUE`.
+    async fn go_on(&mut self, ask: Option<Position>, replid: Option<HexId>) -> anyhow::Result<()> {
+        if let Some(session) = &mut self.session {
+            tracing::info!(offset = session.received_offset(), "the link is resumed");
+            return session.resume(replid).await;
+        }
+        let asked = ask.context("the master continues what we did not ask for")?;
+        tracing::info!(offset = asked.offset, "the master continues our stream");
+        let position = Position {
+            replid: replid.unwrap_or(asked.replid),
+            ..asked
+        };
+        self.session = Some(Session::start(&self.context, position, None).await?);
+        self.first = None;
+        Ok(())
+    }
+
+    /// `+FULLRESYNC`: what we had received is of no more use.
+    async fn begin_full(
+        &mut self,
+        connection: &mut Connection,
+        position: Position,
+    ) -> anyhow::Result<()> {
+        self.close_session().await;
+        self.link
+            .send_modify(|link| link.set_status(LinkStatus::Sync));
+        let snapshot = receive::snapshot(
+            &self.context,
+            connection,
+            &self.target,
+            position,
+            &self.link,
+        )
+        .await?;
+        self.session = Some(Session::start(&self.context, position, Some(snapshot)).await?);
+        Ok(())
+    }
+
+    /// What to continue from; `None` asks for a full sync.
+    async fn ask(&mut self) -> anyhow::Result<Option<Position>> {
+        if let Some(position) = self.session.as_ref().and_then(Session::position) {
+            return Ok(Some(position));
+        }
+        match self.first {
+            Some(FirstAsk::From(position)) => Ok(Some(position)),
+            Some(FirstAsk::FullSync) => Ok(None),
+            Some(FirstAsk::AskServer) | None => {
+                let state = self.context.server_state().await;
+                Ok(Some(
+                    state.context("ask the server where it stands")?.position,
+                ))
+            }
+        }
+    }
+
+    async fn close_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            if !session.progress.borrow().loading {
+                // The server's own state says more than what was first told.
+                self.first = None;
+            }
+            session.close().await;
+        }
+    }
+}

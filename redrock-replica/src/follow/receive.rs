@@ -1,0 +1,269 @@
+//! Receiving from a master: the snapshot into a file, then the stream into the
+//! spool, at the speed of the network or of the disk.
+//!
+//! Acknowledgements: each second, on GETACK once what precedes it is applied,
+//! and at once when the snapshot is whole. Until the server has applied more,
+//! they carry the snapshot's offset; a master with a diskless transfer sends
+//! nothing before the first one.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use redrock_proto::model::LinkStatus;
+use tokio::sync::watch;
+
+use super::Target;
+use super::apply::Snapshot;
+use super::connection::{Connection, READ_BYTES};
+use super::eof_marker::EofScanner;
+use super::link::Link;
+use super::reply::SnapshotLength;
+use super::session::Session;
+use super::spool::{self, Kind, remove_files};
+use crate::context::{Context, Position, unix_ms};
+
+const ACK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A snapshot being written. Unless [`finish`](SnapshotFile::finish) is
+/// called, its file is removed.
+struct SnapshotFile {
+    context: Arc<Context>,
+    path: PathBuf,
+    file: Arc<File>,
+    bytes: u64,
+    whole: bool,
+}
+
+impl SnapshotFile {
+    fn create(context: &Arc<Context>) -> io::Result<SnapshotFile> {
+        let (path, file) = spool::create(&context.data_dir, Kind::Snapshot)?;
+        Ok(SnapshotFile {
+            context: Arc::clone(context),
+            path,
+            file: Arc::new(file),
+            bytes: 0,
+            whole: false,
+        })
+    }
+
+    /// Appends `buffer[from..to]` and gives the buffer back.
+    async fn append(&mut self, buffer: Vec<u8>, from: usize, to: usize) -> anyhow::Result<Vec<u8>> {
+        let (file, at) = (Arc::clone(&self.file), self.bytes);
+        let writing = tokio::task::spawn_blocking(move || {
+            let result = file.write_all_at(buffer.get(from..to).unwrap_or_default(), at);
+            (buffer, result)
+        });
+        let (buffer, result) = writing.await.context("write the snapshot")?;
+        result.context("write the snapshot")?;
+        self.bytes += to.saturating_sub(from) as u64;
+        Ok(buffer)
+    }
+
+    fn finish(mut self, position: Position, target: &Target) -> Snapshot {
+        self.whole = true;
+        Snapshot {
+            path: self.path.clone(),
+            bytes: self.bytes,
+            position,
+            master_host: target.host.clone(),
+            master_port: target.port,
+        }
+    }
+}
+
+impl Drop for SnapshotFile {
+    fn drop(&mut self) {
+        if !self.whole {
+            remove_files(&self.context.guard, std::slice::from_ref(&self.path));
+        }
+    }
+}
+
+/// Receives a whole snapshot. What follows it stays unread in the connection.
+pub(super) async fn snapshot(
+    context: &Arc<Context>,
+    connection: &mut Connection,
+    target: &Target,
+    position: Position,
+    link: &watch::Sender<Link>,
+) -> anyhow::Result<Snapshot> {
+    let alive = || link.send_modify(|link| link.state.last_io_unix_ms = unix_ms());
+    let length = connection.snapshot_head(alive).await?;
+    let total = match length {
+        SnapshotLength::Bytes(bytes) => bytes,
+        SnapshotLength::Marker(_) => 0,
+    };
+    tracing::info!(bytes = total, "receiving a snapshot from the master");
+    link.send_modify(|link| link.state.sync_bytes_total = total);
+    let mut file = SnapshotFile::create(context).context("create the snapshot's file")?;
+    match length {
+        SnapshotLength::Bytes(total) => {
+            while file.bytes < total {
+                fill_if_empty(connection).await?;
+                let (buffer, at) = connection.take_buffer();
+                let left = usize::try_from(total - file.bytes).unwrap_or(usize::MAX);
+                let to = at.saturating_add(left).min(buffer.len());
+                let buffer = file.append(buffer, at, to).await?;
+                connection.put_buffer(buffer, to);
+                tell_progress(link, file.bytes);
+            }
+        }
+        SnapshotLength::Marker(marker) => {
+            let mut scanner = EofScanner::new(marker);
+            let mut payload = Vec::with_capacity(READ_BYTES);
+            loop {
+                fill_if_empty(connection).await?;
+                let (buffer, at) = connection.take_buffer();
+                payload.clear();
+                let end = scanner.push(buffer.get(at..).unwrap_or_default(), &mut payload);
+                let taken = end.map_or(buffer.len(), |end| at + end);
+                connection.put_buffer(buffer, taken);
+                let length = payload.len();
+                payload = file.append(payload, 0, length).await?;
+                tell_progress(link, file.bytes);
+                if end.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    tracing::info!(bytes = file.bytes, "the snapshot is whole");
+    Ok(file.finish(position, target))
+}
+
+async fn fill_if_empty(connection: &mut Connection) -> anyhow::Result<()> {
+    match connection.unread().is_empty() {
+        true => connection.fill_in_time().await,
+        false => Ok(()),
+    }
+}
+
+fn tell_progress(link: &watch::Sender<Link>, bytes: u64) {
+    link.send_modify(|link| {
+        link.state.sync_bytes_read = bytes;
+        link.state.last_io_unix_ms = unix_ms();
+    });
+}
+
+/// Receives the stream until the link or the session breaks; never ends well.
+pub(super) async fn stream(
+    context: &Arc<Context>,
+    connection: &mut Connection,
+    session: &mut Session,
+    link: &watch::Sender<Link>,
+) -> anyhow::Error {
+    match stream_on(context, connection, session, link).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn stream_on(
+    context: &Arc<Context>,
+    connection: &mut Connection,
+    session: &mut Session,
+    link: &watch::Sender<Link>,
+) -> anyhow::Result<std::convert::Infallible> {
+    let mut ticks = tokio::time::interval(ACK_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut progress = session.progress.clone();
+    let mut getacks = Vec::new();
+    let mut last_read = Instant::now();
+    loop {
+        if let Some(error) = session.failure().await {
+            return Err(error);
+        }
+        show(link, session);
+        if !connection.unread().is_empty() && session.has_room() {
+            let (buffer, at) = connection.take_buffer();
+            let (mut buffer, seen) = session.append(buffer, at).await?;
+            buffer.clear();
+            connection.put_buffer(buffer, 0);
+            getacks.extend(seen);
+            if answers_getack(session, &mut getacks) {
+                acknowledge(connection, session).await?;
+            }
+            continue;
+        }
+        let has_room = session.has_room();
+        if !has_room {
+            // Not reading is our own choice, no silence of the master's.
+            last_read = Instant::now();
+        }
+        tokio::select! {
+            // The first tick comes at once: the acknowledgement that a
+            // diskless master waits for.
+            _ = ticks.tick() => {
+                if last_read.elapsed() > context.settings().repl_timeout {
+                    bail!("the master was silent for longer than repl-timeout");
+                }
+                acknowledge(connection, session).await?;
+            }
+            read = connection.fill(), if has_room => {
+                read?;
+                last_read = Instant::now();
+                link.send_modify(|link| link.state.last_io_unix_ms = unix_ms());
+            }
+            changed = progress.changed() => {
+                if changed.is_err() {
+                    // The applier has ended: the session's failure says why,
+                    // once its task is finished.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                } else if answers_getack(session, &mut getacks) {
+                    acknowledge(connection, session).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Whether some GETACK's predecessors are all applied now; drops those from
+/// the list.
+fn answers_getack(session: &Session, getacks: &mut Vec<u64>) -> bool {
+    let progress = *session.progress.borrow();
+    let before = getacks.len();
+    if !progress.loading {
+        getacks.retain(|getack| *getack > progress.applied);
+    }
+    getacks.len() < before
+}
+
+fn show(link: &watch::Sender<Link>, session: &Session) {
+    let status = match session.progress.borrow().loading {
+        true => LinkStatus::Sync,
+        false => LinkStatus::Connected,
+    };
+    link.send_if_modified(|link| {
+        link.state.received_offset = session.received_offset();
+        link.spool_bytes = session.spool_bytes();
+        let changed = link.state.status != status;
+        if changed {
+            link.set_status(status);
+        }
+        changed
+    });
+}
+
+async fn acknowledge(connection: &mut Connection, session: &Session) -> anyhow::Result<()> {
+    let progress = *session.progress.borrow();
+    let applied = progress.applied.to_string();
+    if progress.durable == 0 {
+        return connection
+            .send(&[b"REPLCONF", b"ACK", applied.as_bytes()])
+            .await;
+    }
+    let durable = progress.durable.to_string();
+    let words: [&[u8]; 5] = [
+        b"REPLCONF",
+        b"ACK",
+        applied.as_bytes(),
+        b"FACK",
+        durable.as_bytes(),
+    ];
+    connection.send(&words).await
+}

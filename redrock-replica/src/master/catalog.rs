@@ -1,0 +1,246 @@
+//! Which log segments there are, and which of them form our stream.
+//!
+//! The directories are looked at anew each time: segments and sidecars say by
+//! themselves what they hold, so that a partial resync needs no companion.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redrock_log::fs::RealFs;
+use redrock_log::history::{ReplicationState, RetainedRange};
+use redrock_log::segment::SegmentLayout;
+use redrock_log::sidecar::{HexId, SidecarReader};
+use redrock_proto::model::LogState;
+
+/// Directory of segments that only replicas need.
+const REPLICATION_DIR: &str = "repl";
+const SEGMENT_SUFFIX: &str = ".incr.aof";
+
+/// A segment with stream bytes in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SegmentFile {
+    pub(crate) path: PathBuf,
+    pub(crate) layout: SegmentLayout,
+    pub(crate) replid: HexId,
+    /// Stream offset behind its last byte.
+    pub(crate) end_offset: u64,
+}
+
+/// All segments with a sidecar in the places where they are kept.
+pub(crate) fn scan(data_dir: &Path, appenddirname: &str, log: &LogState) -> Vec<SegmentFile> {
+    let mut directories = vec![data_dir.join(appenddirname), data_dir.join(REPLICATION_DIR)];
+    let current = log.segment.as_ref().map(|s| s.path.resolve(data_dir));
+    if let Some(parent) = current.as_deref().and_then(Path::parent)
+        && !directories.iter().any(|known| known == parent)
+    {
+        directories.push(parent.to_owned());
+    }
+    let mut found = vec![];
+    for directory in directories {
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().and_then(OsStr::to_str);
+            if !name.is_some_and(|name| name.ends_with(SEGMENT_SUFFIX)) {
+                continue;
+            }
+            match read_segment(&path) {
+                Ok(segment) => found.extend(segment),
+                Err(error) => {
+                    tracing::debug!(%error, path = %path.display(), "a segment is left out");
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read_segment(path: &Path) -> anyhow::Result<Option<SegmentFile>> {
+    let Some(sidecar) = SidecarReader::open(&RealFs, path)? else {
+        return Ok(None);
+    };
+    let header = sidecar.header();
+    let bytes = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(SegmentFile {
+        path: path.to_owned(),
+        layout: header.layout,
+        replid: header.replid,
+        end_offset: header.layout.offset_at(bytes),
+    }))
+}
+
+/// The segments that form our stream without a gap up to what is written,
+/// ascending; the last one is being written. Empty without a log.
+///
+/// A former segment belongs to it if it ends where the next begins and its id
+/// is ours, or a former one that was still valid at its end: files of a
+/// history that we left are never fed.
+pub(crate) fn chain(
+    mut found: Vec<SegmentFile>,
+    log: &LogState,
+    data_dir: &Path,
+    state: &ReplicationState,
+) -> Vec<SegmentFile> {
+    let Some(current) = &log.segment else {
+        return vec![];
+    };
+    let current_path = current.path.resolve(data_dir);
+    let mut replid = [0; 40];
+    replid.copy_from_slice(log.replid.as_str().as_bytes());
+    found.retain(|file| file.path != current_path && file.end_offset > file.layout.start_offset);
+    let mut chain = vec![SegmentFile {
+        path: current_path,
+        layout: SegmentLayout {
+            start_offset: current.start_offset,
+            prefix_bytes: current.prefix_bytes,
+        },
+        replid,
+        end_offset: log.written_offset,
+    }];
+    let mut start = current.start_offset;
+    loop {
+        let before = found.iter().position(|file| {
+            file.end_offset == start && is_valid(state, &file.replid, file.end_offset)
+        });
+        let Some(before) = before else { break };
+        let file = found.swap_remove(before);
+        start = file.layout.start_offset;
+        chain.push(file);
+    }
+    chain.reverse();
+    chain
+}
+
+fn is_valid(state: &ReplicationState, replid: &HexId, end_offset: u64) -> bool {
+    state.replid == *replid
+        || state
+            .former()
+            .any(|former| former.replid == *replid && end_offset <= former.valid_to_offset)
+}
+
+/// What the chain holds.
+pub(crate) fn retained(chain: &[SegmentFile]) -> Option<RetainedRange> {
+    Some(RetainedRange {
+        start_offset: chain.first()?.layout.start_offset,
+        end_offset: chain.last()?.end_offset,
+    })
+}
+
+/// The segment that holds the byte at `offset`, or that will: at a border the
+/// later one.
+pub(crate) fn holding(chain: &[SegmentFile], offset: u64) -> Option<&SegmentFile> {
+    chain
+        .iter()
+        .rev()
+        .find(|file| (file.layout.start_offset..=file.end_offset).contains(&offset))
+}
+
+/// The ids that our stream has had. The server's file is complete; right
+/// after a change it may be older than the log's state, which then rules.
+pub(crate) fn replication_state(data_dir: &Path, log: &LogState) -> ReplicationState {
+    let mut replid = [0; 40];
+    replid.copy_from_slice(log.replid.as_str().as_bytes());
+    match ReplicationState::load(&RealFs, data_dir) {
+        Ok(Some(state)) if state.replid == replid => return state,
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the history of replication ids can't be read"),
+    }
+    let Some((former, invalid_from)) = &log.replid2 else {
+        return ReplicationState::new(replid, log.written_offset, 0);
+    };
+    let mut former_id = [0; 40];
+    former_id.copy_from_slice(former.as_str().as_bytes());
+    let mut state = ReplicationState::new(former_id, 0, 0);
+    state.change_id(replid, invalid_from.saturating_sub(1));
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use redrock_proto::model::{HexId as ModelId, LogKind, Role, Segment, SharedPath};
+
+    use super::*;
+
+    fn file(name: &str, letter: u8, start: u64, end: u64) -> SegmentFile {
+        SegmentFile {
+            path: Path::new("/data").join(name),
+            layout: SegmentLayout {
+                start_offset: start,
+                prefix_bytes: 23,
+            },
+            replid: [letter; 40],
+            end_offset: end,
+        }
+    }
+
+    fn log(start: u64, written: u64) -> LogState {
+        LogState {
+            written_offset: written,
+            durable_offset: 0,
+            kind: LogKind::AppendOnly,
+            segment: Some(Segment {
+                seq: 9,
+                path: SharedPath::new(Path::new("/data"), Path::new("/data/current")),
+                start_offset: start,
+                prefix_bytes: 23,
+            }),
+            replid: ModelId::parse(&"c".repeat(40)).unwrap(),
+            replid2: None,
+            stream_db: None,
+            role: Role::Master,
+            changes_since_save: 0,
+            write_error: None,
+        }
+    }
+
+    fn state() -> ReplicationState {
+        let mut state = ReplicationState::new([b'a'; 40], 0, 0);
+        state.change_id([b'c'; 40], 300);
+        state
+    }
+
+    #[test]
+    fn the_chain_reaches_back_as_far_as_there_is_no_gap() {
+        let found = vec![
+            file("current", b'c', 400, 450),
+            file("2", b'a', 200, 300),
+            file("4", b'c', 300, 400),
+            file("3-empty", b'c', 300, 300),
+            file("0", b'a', 0, 150),
+        ];
+        let chain = chain(found, &log(400, 470), Path::new("/data"), &state());
+        let names: Vec<_> = chain
+            .iter()
+            .map(|file| file.path.file_name().unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["2", "4", "current"]);
+        let range = retained(&chain).unwrap();
+        assert_eq!((range.start_offset, range.end_offset), (200, 470));
+        let held = |offset| holding(&chain, offset).map(|file| file.layout.start_offset);
+        assert_eq!(held(199), None);
+        assert_eq!(held(200), Some(200));
+        assert_eq!(held(300), Some(300));
+        assert_eq!(held(470), Some(400));
+        assert_eq!(held(471), None);
+    }
+
+    #[test]
+    fn segments_of_a_history_that_we_left_are_not_fed() {
+        let stranger = vec![file("x", b'z', 200, 400)];
+        let dir = Path::new("/data");
+        assert_eq!(chain(stranger, &log(400, 470), dir, &state()).len(), 1);
+        let beyond = vec![file("x", b'a', 200, 400)];
+        assert_eq!(chain(beyond, &log(400, 470), dir, &state()).len(), 1);
+        let none = LogState {
+            segment: None,
+            ..log(400, 470)
+        };
+        assert_eq!(retained(&chain(vec![], &none, dir, &state())), None);
+    }
+}
