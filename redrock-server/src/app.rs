@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
 use redrock_daemon::signals;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -211,9 +212,30 @@ async fn serve(
     if let Some(path) = &config.network.unix_socket {
         tracing::info!("Ready to accept connections unix, {}", path.display());
     }
+    let ticker = tokio::spawn(tick(server.clone(), stop.clone()));
     // Dropping the acceptor closes the workers' queues, and with that the workers end.
     acceptor.run(stop).await;
+    ticker.abort();
     join(workers).await
+}
+
+/// Periodic work, and SHUTDOWN.
+async fn tick(server: Arc<Server>, stop: CancellationToken) {
+    server.tick();
+    let startup = crate::memory::stats::allocated();
+    server.stats.memory_startup.store(startup, Ordering::Relaxed);
+    let mut ticker = tokio::time::interval(Duration::from_millis(100));
+    let mut shutdown = server.state.shutdown.subscribe();
+    loop {
+        tokio::select! {
+            _ = ticker.tick() => server.tick(),
+            _ = shutdown.wait_for(Option::is_some) => {
+                tracing::info!("User requested shutdown...");
+                stop.cancel();
+                return;
+            }
+        }
+    }
 }
 
 type Workers = Vec<JoinHandle<std::io::Result<()>>>;

@@ -1,56 +1,29 @@
 //! What all parts of the running server share.
 
 use crate::command::error::{CommandError, CommandResult};
+use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
 use crate::config::{Config, Hooks};
 use crate::keyspace::Keyspace;
 use crate::keyspace::tiering::governor::MemoryGate;
+use crate::latency::LatencyMonitor;
 use crate::log::EffectLog;
-use crate::net::client::{Client, ClientShared};
+use crate::monitor::Monitors;
+use crate::net::client::{Client, ClientShared, ReplyMode};
 use crate::net::worker::WorkerMailbox;
 use crate::notify::{Class, Notifier};
+use crate::slowlog::SlowLog;
 use crate::start::progress::LoadingState;
+use crate::state::ServiceState;
+use crate::stats::Stats;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Counters that INFO shows; see Redis's INFO for their meaning.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// `total_connections_received`
-    pub connections: AtomicU64,
-    /// `total_commands_processed`
-    pub commands: AtomicU64,
-    /// `rejected_connections`
-    pub rejected: AtomicU64,
-    /// `total_net_input_bytes`
-    pub input_bytes: AtomicU64,
-    /// `total_net_output_bytes`
-    pub output_bytes: AtomicU64,
-    /// `total_error_replies`
-    pub errors: AtomicU64,
-}
-
-impl Stats {
-    /// Counts an error reply.
-    pub fn error(&self, _error: &CommandError) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Sets all to zero (CONFIG RESETSTAT).
-    pub fn reset(&self) {
-        let Self { connections, commands, rejected, input_bytes, output_bytes, errors } = self;
-        for counter in [connections, commands, rejected, input_bytes, output_bytes, errors] {
-            counter.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts received bytes.
-    pub fn input(&self, bytes: usize) {
-        self.input_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-}
+/// What a client may leave unread of messages that are no replies; Redis's hard limit for
+/// replicas, to which MONITOR clients belong.
+const PUSH_BYTES_MAX: u64 = 256 << 20;
 
 const LOADING_TEXT: &str = "LOADING Redis is loading the dataset in memory";
 
@@ -63,6 +36,14 @@ pub struct Server {
     pub started_ms: i64,
     /// Statistics.
     pub stats: Stats,
+    /// What the other services say of themselves.
+    pub state: ServiceState,
+    /// Slow commands.
+    pub slow_log: SlowLog,
+    /// Latency spikes.
+    pub latency: LatencyMonitor,
+    /// Clients in MONITOR.
+    pub monitors: Monitors,
     /// The data.
     pub keyspace: Mutex<Keyspace>,
     /// The effect log.
@@ -92,7 +73,11 @@ impl Server {
         Self {
             run_id,
             started_ms: crate::clock::unix_ms(),
-            stats: Stats::default(),
+            stats: Stats::new(workers),
+            state: ServiceState::default(),
+            slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            monitors: Monitors::default(),
             keyspace: Mutex::new(keyspace),
             log: EffectLog::default(),
             readers: crate::keyspace::tiering::reader::Readers::default(),
@@ -164,6 +149,9 @@ impl Server {
     /// Removes a client that is gone from every table.
     pub fn forget_client(&self, shared: &Arc<ClientShared>, client: Option<Box<Client>>) {
         self.clients.write().remove(&shared.id);
+        if shared.monitor.load(Ordering::Relaxed) {
+            self.monitors.remove(shared.id);
+        }
         if let Some(client) = client {
             let mut keyspace = self.keyspace.lock();
             for (db, key) in &client.watched {
@@ -182,9 +170,58 @@ impl Server {
     /// Gives a blocked client back to its connection together with the reply it waited for.
     pub fn return_client(&self, client: Box<Client>, reply: Vec<u8>) {
         let shared = client.shared.clone();
-        shared.outbox.lock().extend_from_slice(&reply);
+        shared.blocked.store(false, Ordering::Relaxed);
+        client.publish();
+        if client.reply_mode == ReplyMode::On {
+            shared.outbox.lock().extend_from_slice(&reply);
+        }
         *shared.returned.lock() = Some(client);
         self.poke(&shared);
+    }
+
+    /// Sends a client something that is no reply to its own command: complete RESP elements. A
+    /// client that does not take them fast enough is closed.
+    pub fn push(&self, shared: &ClientShared, resp: &[u8]) {
+        let mut outbox = shared.outbox.lock();
+        let waiting = outbox.len() as u64 + shared.out_bytes.load(Ordering::Relaxed);
+        if waiting > PUSH_BYTES_MAX {
+            outbox.clear();
+            shared.kill.store(true, Ordering::Relaxed);
+        } else {
+            outbox.extend_from_slice(resp);
+        }
+        drop(outbox);
+        self.poke(shared);
+    }
+
+    /// Closes a client now: it runs no further command and leaves all tables at once. A blocked
+    /// one is taken out of `keyspace`'s table, which the caller holds.
+    pub fn kill_client(&self, shared: &Arc<ClientShared>, keyspace: &mut Keyspace) {
+        shared.kill.store(true, Ordering::Relaxed);
+        self.clients.write().remove(&shared.id);
+        if let Some((Some(client), _)) = keyspace.blocked.remove(shared.id) {
+            self.return_client(client, Vec::new());
+        }
+        self.poke(shared);
+    }
+
+    /// Ends a blocked client's wait with the reply of a timeout, or with an error. False if the
+    /// client does not wait.
+    pub fn unblock_client(&self, id: u64, keyspace: &mut Keyspace, error: Option<&str>) -> bool {
+        let Some((Some(client), request)) = keyspace.blocked.remove(id) else { return false };
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, client.resp3);
+        match error {
+            Some(text) => reply.error(text.as_bytes()),
+            None => (request.on_timeout)(&mut reply),
+        }
+        self.return_client(client, out);
+        true
+    }
+
+    /// Periodic work, every 100 ms.
+    pub fn tick(&self) {
+        self.stats.tick(crate::clock::unix_us());
     }
 
     /// Makes a client's worker look at it.

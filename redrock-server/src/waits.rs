@@ -46,7 +46,7 @@ impl Server {
         budget: &mut WaitBudget,
     ) -> Result<Pins, CommandError> {
         match wait {
-            Wait::Nothing => {}
+            Wait::Nothing | Wait::Unpaused => {}
             Wait::Load(keys) => {
                 budget.loads += 1;
                 if budget.loads > LOADS_MAX {

@@ -45,6 +45,16 @@ impl BlockedTable {
         self.clients.is_empty()
     }
 
+    /// Number of keys that someone waits for (`total_blocking_keys`).
+    pub fn key_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Number of clients that wait with a deadline (`clients_in_timeout_table`).
+    pub fn timeout_count(&self) -> usize {
+        self.clients.values().filter(|w| w.request.deadline_ms.is_some()).count()
+    }
+
     /// Whether anyone waits for a key.
     pub fn waits_for(&self, db: usize, key: &[u8]) -> bool {
         !self.queues.is_empty() && self.queues.contains_key(&(db, key.to_vec()))

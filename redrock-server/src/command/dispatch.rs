@@ -8,15 +8,18 @@ use super::args::Args;
 use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
-use super::table::{Spec, flag};
+use super::table::{Group, Spec, flag};
 use super::{Context, registry};
-use crate::config::Config;
+use crate::config::{Allowed, Config};
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
-use crate::net::client::{Client, OwnedCommand};
+use crate::monitor;
+use crate::net::client::{Client, OwnedCommand, ReplyMode};
 use crate::server::Server;
+use crate::state::PauseMode;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub enum Wait {
     Memory,
     /// A snapshot's buffer of old values is full, or a large value is being copied.
     Snapshot,
+    /// The end of CLIENT PAUSE.
+    Unpaused,
 }
 
 /// A reply that is made outside the locks while its client waits: complete RESP.
@@ -84,14 +89,48 @@ pub fn execute(
     argv: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Outcome {
+    let start = out.len();
+    let outcome = execute_one(server, scratch, slot, argv, out);
+    let Some(client) = slot.as_deref_mut() else { return outcome };
+    if matches!(outcome, Outcome::Done) {
+        match client.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => out.truncate(start),
+            ReplyMode::SkipNext => client.reply_mode = ReplyMode::Skip,
+            ReplyMode::Skip => {
+                out.truncate(start);
+                client.reply_mode = ReplyMode::On;
+            }
+        }
+    }
+    client.publish();
+    outcome
+}
+
+fn execute_one(
+    server: &Server,
+    scratch: &mut Scratch,
+    slot: &mut Option<Box<Client>>,
+    argv: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Outcome {
     let args = Args::new(argv);
     let config = scratch.config(server).clone();
     let Some(client) = slot.as_deref_mut() else { return Outcome::Done };
-    let spec = match registry::resolve(&args)
-        .and_then(|spec| check(server, &config, client, spec, &args).map(|()| spec))
-    {
+    let resolved = registry::resolve(&args);
+    if let Ok(spec) = &resolved {
+        client.shared.last_command.store(spec.index + 1, Ordering::Relaxed);
+    }
+    let spec = match resolved.and_then(|spec| match check(server, &config, client, spec, &args) {
+        Ok(()) => Ok(spec),
+        Err(error) => {
+            server.stats.refused(spec);
+            Err(error)
+        }
+    }) {
         Ok(spec) => spec,
         Err(error) => {
+            client.shared.last_seen_ms.store(crate::clock::unix_ms(), Ordering::Relaxed);
             if let Some(transaction) = &mut client.transaction {
                 transaction.failed = true;
             }
@@ -100,6 +139,9 @@ pub fn execute(
             return Outcome::Done;
         }
     };
+    if server.state.pause.is_set() && is_paused(server, client, spec) {
+        return Outcome::Retry(Wait::Unpaused);
+    }
     if let Some(transaction) = &mut client.transaction
         && !matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
     {
@@ -131,14 +173,16 @@ fn run_locked(
     keyspace: &mut Keyspace,
 ) -> Outcome {
     let Some(client) = slot.as_deref_mut() else { return Outcome::Done };
-    let now_ms = crate::clock::unix_ms();
+    let now_us = crate::clock::unix_us();
+    let now_ms = now_us / 1000;
+    client.shared.last_seen_ms.store(now_ms, Ordering::Relaxed);
     let start = out.len();
     let mut wait = None;
     {
         let db = Db::new(keyspace, server, &mut scratch.effect, client.db, now_ms);
         let reply = Reply::new(out, client.resp3);
         let mut ctx = Context { server, config, db, client, reply };
-        if let Err(error) = call(&mut ctx, spec, args) {
+        if let Err(error) = call_at(&mut ctx, spec, args, now_us) {
             match error {
                 CommandError::Cold(key) => wait = Some(Wait::Load(vec![(ctx.client.db, key)])),
                 CommandError::Busy => wait = Some(Wait::Snapshot),
@@ -166,6 +210,8 @@ fn run_locked(
     };
     let deadline_ms = request.deadline_ms;
     if let Some(client) = slot.take() {
+        client.shared.blocked.store(true, Ordering::Relaxed);
+        client.publish();
         keyspace.blocked.park(client, OwnedCommand::new(args.all()), request);
     }
     Outcome::Parked { deadline_ms }
@@ -174,12 +220,82 @@ fn run_locked(
 /// Runs one command in a context; collects its effects. EXEC and scripts call it for each
 /// command of theirs. The error, if any, is the caller's to write.
 pub fn call(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) -> super::CommandResult {
+    call_at(ctx, spec, args, crate::clock::unix_us())
+}
+
+/// [`call`] by a caller that has just read the clock.
+fn call_at(
+    ctx: &mut Context<'_>,
+    spec: &'static Spec,
+    args: &Args<'_>,
+    start_us: i64,
+) -> super::CommandResult {
     let dirty_before = ctx.db.effect.dirty;
     ctx.db.touch = !ctx.client.no_touch;
     let result = (spec.handler)(ctx, args);
     let db = ctx.db.index();
     ctx.db.effect.finish_command(db, args.all(), dirty_before);
+    // A command that blocks, or that must be run again, is counted when it has run for good.
+    let again = matches!(result, Err(CommandError::Cold(_) | CommandError::Busy));
+    if ctx.client.block.is_none() && !again {
+        let duration_us = crate::clock::unix_us().saturating_sub(start_us).max(0) as u64;
+        account(ctx, spec, args, duration_us, result.is_err());
+    }
     result
+}
+
+/// Counts a command that ran; slow log, latency monitor, MONITOR.
+fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, failed: bool) {
+    let server = ctx.server;
+    let options = &ctx.config.observation;
+    server.stats.executed(spec, usec, failed, options.latency_tracking);
+    if options.latency_ms_min > 0 && usec >= 1000 {
+        let event = if spec.has(flag::FAST) { "fast-command" } else { "command" };
+        server.latency.record(event, usec / 1000, options.latency_ms_min);
+    }
+    let slow = u64::try_from(options.slow_us_min).is_ok_and(|min| usec >= min);
+    if slow && !spec.has(flag::SKIP_SLOWLOG) {
+        let shown = monitor::redacted(spec, args.all());
+        let client = (&*ctx.client.shared.addr, &*ctx.client.name);
+        server.slow_log.push(&shown, usec, client, options.slow_entries_max);
+    }
+    if !server.monitors.is_empty() && !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
+        let shown = monitor::redacted(spec, args.all());
+        server.monitors.feed(server, ctx.client, ctx.db.index(), &shown);
+    }
+    if spec.group == Group::Connection {
+        ctx.client.publish_identity();
+    }
+}
+
+/// Whether CLIENT PAUSE holds a command back.
+fn is_paused(server: &Server, client: &Client, spec: &'static Spec) -> bool {
+    const MAY_WRITE: u32 = flag::WRITE | flag::MAY_REPLICATE;
+    match server.state.pause.mode(crate::clock::unix_ms()) {
+        PauseMode::None => false,
+        PauseMode::All => true,
+        PauseMode::Write => {
+            spec.has(MAY_WRITE)
+                || spec.name == "exec"
+                    && client.transaction.as_ref().is_some_and(|transaction| {
+                        transaction.commands.iter().any(|command| {
+                            registry::resolve(&Args::new(&command.argv()))
+                                .is_ok_and(|spec| spec.has(MAY_WRITE))
+                        })
+                    })
+        }
+    }
+}
+
+/// Whether this client may run a protected command (`enable-debug-command`). Modules don't exist
+/// here, so MODULE is never allowed.
+fn is_allowed(config: &Config, client: &Client, spec: &'static Spec) -> bool {
+    spec.name == "debug"
+        && match config.security.debug_command {
+            Allowed::No => false,
+            Allowed::Yes => true,
+            Allowed::Local => client.is_local(),
+        }
 }
 
 /// What a command may allocate, roughly: its arguments and an entry.
@@ -190,7 +306,7 @@ fn memory_charge(argv: &[&[u8]]) -> u64 {
 /// All that can refuse a command before it runs.
 fn check(
     server: &Server,
-    _config: &Config,
+    config: &Config,
     client: &Client,
     spec: &'static Spec,
     args: &Args<'_>,
@@ -200,6 +316,15 @@ fn check(
     }
     if !client.authenticated && !spec.has(flag::NO_AUTH) {
         return Err(CommandError::fixed("NOAUTH Authentication required."));
+    }
+    if spec.has(flag::PROTECTED) && !is_allowed(config, client, spec) {
+        let name = spec.name.split('|').next().unwrap_or_default();
+        return Err(CommandError::text(format!(
+            "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", \
+             you can run it from a local connection, otherwise you need to set this option in the \
+             configuration file, and then restart the server.",
+            name.to_ascii_uppercase()
+        )));
     }
     if client.transaction.is_some() && spec.has(flag::NO_MULTI) {
         return Err(CommandError::fixed("ERR Command not allowed inside a transaction"));

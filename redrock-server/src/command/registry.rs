@@ -23,16 +23,61 @@ pub const FAMILIES: &[&[Spec]] = &[
 /// Longest command name that is looked up; longer ones are unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-fn by_name() -> &'static HashMap<&'static str, &'static Spec> {
-    static MAP: OnceLock<HashMap<&'static str, &'static Spec>> = OnceLock::new();
-    MAP.get_or_init(|| {
-        FAMILIES.iter().flat_map(|family| family.iter()).map(|spec| (spec.name, spec)).collect()
+/// The one copy of all records that is used, each with its number.
+struct Table {
+    commands: Vec<&'static Spec>,
+    /// Commands and subcommands by number.
+    numbered: Vec<&'static Spec>,
+    by_name: HashMap<&'static str, &'static Spec>,
+}
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut numbered = Vec::new();
+        let commands: Vec<_> =
+            FAMILIES.iter().flat_map(|f| f.iter()).map(|s| number(*s, &mut numbered)).collect();
+        let by_name = commands.iter().map(|spec| (spec.name, *spec)).collect();
+        Table { commands, numbered, by_name }
     })
+}
+
+/// Numbers a record and its subcommands. Leaks them: the table lives as long as the process.
+fn number(mut spec: Spec, numbered: &mut Vec<&'static Spec>) -> &'static Spec {
+    let mut subcommands: Vec<Spec> = spec.subcommands.to_vec();
+    let first = numbered.len();
+    spec.index = first as u16;
+    for (i, sub) in subcommands.iter_mut().enumerate() {
+        sub.index = (first + 1 + i) as u16;
+    }
+    spec.subcommands = Box::leak(subcommands.into_boxed_slice());
+    let spec: &'static Spec = Box::leak(Box::new(spec));
+    numbered.push(spec);
+    numbered.extend(spec.subcommands.iter());
+    spec
 }
 
 /// All top-level commands.
 pub fn all() -> impl Iterator<Item = &'static Spec> {
-    FAMILIES.iter().flat_map(|family| family.iter())
+    table().commands.iter().copied()
+}
+
+/// All commands and subcommands in the order of [`Spec::index`].
+pub fn numbered() -> &'static [&'static Spec] {
+    &table().numbered
+}
+
+/// The record of a command or, written `container|name`, of a subcommand, in any case.
+pub fn find_full(name: &[u8]) -> Option<&'static Spec> {
+    let Some(bar) = memchr::memchr(b'|', name) else { return find(name) };
+    let (container, sub) = (name.get(..bar)?, name.get(bar + 1..)?);
+    subcommand(find(container)?, sub)
+}
+
+fn subcommand(spec: &'static Spec, wanted: &[u8]) -> Option<&'static Spec> {
+    spec.subcommands.iter().find(|sub| {
+        sub.name.split_once('|').is_some_and(|(_, s)| wanted.eq_ignore_ascii_case(s.as_bytes()))
+    })
 }
 
 /// The record of a top-level command by the name that clients use, in any case.
@@ -51,7 +96,7 @@ pub fn find_original(name: &[u8]) -> Option<&'static Spec> {
     let slot = lower.get_mut(..name.len())?;
     slot.copy_from_slice(name);
     slot.make_ascii_lowercase();
-    by_name().get(std::str::from_utf8(slot).ok()?).copied()
+    table().by_name.get(std::str::from_utf8(slot).ok()?).copied()
 }
 
 /// The record that runs for these arguments: a container's subcommand where there is one.
@@ -62,10 +107,7 @@ pub fn resolve(args: &Args<'_>) -> Result<&'static Spec, CommandError> {
         return Ok(spec);
     }
     let wanted = args.at(1);
-    let found = spec.subcommands.iter().find(|sub| {
-        sub.name.split_once('|').is_some_and(|(_, s)| wanted.eq_ignore_ascii_case(s.as_bytes()))
-    });
-    found.ok_or_else(|| {
+    subcommand(spec, wanted).ok_or_else(|| {
         let shown: Vec<u8> = wanted.iter().copied().take(128).collect();
         CommandError::Bytes(
             [

@@ -186,8 +186,10 @@ impl KeySpec {
 }
 
 /// One command's facts.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Spec {
+    /// Number among all commands and subcommands, given by the registry; statistics use it.
+    pub index: u16,
     /// Lower-case name; a subcommand's is `container|name`.
     pub name: &'static str,
     /// Number of arguments, the name included; negative: at least.
@@ -216,6 +218,7 @@ impl Spec {
     /// A record with the common defaults, to be completed with struct update syntax.
     pub const fn new(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Self {
         Self {
+            index: 0,
             name,
             arity,
             flags,

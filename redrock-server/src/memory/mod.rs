@@ -1,15 +1,16 @@
 //! What the process uses.
 
 pub mod oom_score;
+pub mod stats;
 
-use tikv_jemalloc_ctl::{epoch, stats};
+use tikv_jemalloc_ctl::{epoch, stats as allocator};
 
 /// Bytes handed out by the allocator, and bytes resident of this process.
 pub fn measure() -> (u64, u64) {
     // A failing mallctl means that statistics are compiled out: then only RSS is known.
     let _ = epoch::advance();
     let resident = resident_bytes();
-    let allocated = stats::allocated::read().map_or(resident, |n| n as u64);
+    let allocated = allocator::allocated::read().map_or(resident, |n| n as u64);
     (allocated, resident)
 }
 
@@ -22,10 +23,7 @@ pub fn resident_bytes() -> u64 {
 
 /// Gives unused pages of all arenas back to the system.
 pub fn purge() {
-    const ALL_ARENAS_PURGE: &[u8] = b"arena.4096.purge\0";
-    // SAFETY: `arena.<MALLCTL_ARENAS_ALL>.purge` takes neither input nor output.
-    let done = unsafe { tikv_jemalloc_ctl::raw::write::<()>(ALL_ARENAS_PURGE, ()) };
-    if let Err(error) = done {
-        tracing::debug!(%error, "allocator purge failed");
+    if !stats::purge() {
+        tracing::debug!("allocator purge failed");
     }
 }

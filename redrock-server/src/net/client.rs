@@ -4,7 +4,7 @@ use crate::keyspace::watch::DirtyFlag;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::command::reply::Reply;
 
@@ -25,6 +25,74 @@ pub struct ClientShared {
     pub kill: AtomicBool,
     /// Bytes waiting in the owner's output buffer, for `CLIENT LIST` and limits.
     pub out_bytes: AtomicU64,
+    /// Peer address, `ip:port` or a socket path with `:0`.
+    pub addr: String,
+    /// Local address.
+    pub laddr: String,
+    /// The socket's file descriptor.
+    pub fd: i32,
+    /// When the client connected, unix ms.
+    pub created_ms: i64,
+    /// When it last said something, unix ms.
+    pub last_seen_ms: AtomicI64,
+    /// Its last command: [`crate::command::table::Spec::index`] plus 1, or 0.
+    pub last_command: AtomicU16,
+    /// Bits of [`state_flag`], written by the owner.
+    pub flags: AtomicU32,
+    /// It waits in the table of blocked clients.
+    pub blocked: AtomicBool,
+    /// It said MONITOR.
+    pub monitor: AtomicBool,
+    /// Selected database.
+    pub db: AtomicU32,
+    /// Protocol version.
+    pub resp: AtomicU8,
+    /// Subscribed channels, patterns, shard channels.
+    pub subscriptions: [AtomicU32; 3],
+    /// Commands queued in MULTI plus 1, or 0 outside.
+    pub queued: AtomicU32,
+    /// Bytes of the commands queued in MULTI.
+    pub queued_bytes: AtomicU64,
+    /// Bytes received and not executed.
+    pub query_bytes: AtomicU64,
+    /// Bytes of the running or last command's arguments.
+    pub argument_bytes: AtomicU64,
+    /// What is known about who it is.
+    pub identity: Mutex<Identity>,
+}
+
+impl ClientShared {
+    /// Memory of the client, bytes: its structures and what is buffered.
+    pub fn memory_bytes(&self) -> usize {
+        let buffered = [&self.out_bytes, &self.query_bytes, &self.argument_bytes, &self.queued_bytes]
+            .map(|bytes| bytes.load(Ordering::Relaxed) as usize);
+        size_of::<Self>() + size_of::<Client>() + buffered.iter().sum::<usize>()
+    }
+}
+
+/// Flags of a client that CLIENT LIST shows and only its owner changes.
+pub mod state_flag {
+    /// A watched key changed.
+    pub const DIRTY: u32 = 1 << 0;
+    /// It is closed once its replies are sent.
+    pub const CLOSING: u32 = 1 << 1;
+    /// `CLIENT NO-EVICT`
+    pub const NO_EVICT: u32 = 1 << 2;
+    /// `CLIENT NO-TOUCH`
+    pub const NO_TOUCH: u32 = 1 << 3;
+    /// Connected through a Unix socket.
+    pub const UNIX: u32 = 1 << 4;
+}
+
+/// A client's names, copied from its session when connection commands change them.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// Name of CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// `lib-name` and `lib-ver` of CLIENT SETINFO.
+    pub lib: (Vec<u8>, Vec<u8>),
+    /// The authenticated user.
+    pub user: String,
 }
 
 /// A queued or suspended command's own copy of its arguments.
@@ -185,9 +253,58 @@ impl Client {
         }
     }
 
+    /// Whether the peer is on this machine: loopback or a Unix socket.
+    pub fn is_local(&self) -> bool {
+        match self.addr.parse::<std::net::SocketAddr>() {
+            Ok(addr) => addr.ip().to_canonical().is_loopback(),
+            Err(_) => true,
+        }
+    }
+
     /// The client's id.
     pub fn id(&self) -> u64 {
         self.shared.id
+    }
+
+    /// Copies what CLIENT LIST shows to where other threads see it. Cheap: plain stores.
+    pub fn publish(&self) {
+        let shared = &*self.shared;
+        let mut flags = 0;
+        for (on, flag) in [
+            (self.watch_dirty.load(Ordering::Relaxed), state_flag::DIRTY),
+            (self.close_after_reply, state_flag::CLOSING),
+            (self.no_evict, state_flag::NO_EVICT),
+            (self.no_touch, state_flag::NO_TOUCH),
+            (self.is_unix(), state_flag::UNIX),
+        ] {
+            flags |= if on { flag } else { 0 };
+        }
+        shared.flags.store(flags, Ordering::Relaxed);
+        shared.db.store(self.db as u32, Ordering::Relaxed);
+        shared.resp.store(if self.resp3 { 3 } else { 2 }, Ordering::Relaxed);
+        let counts = [self.channels.len(), self.patterns.len(), self.shard_channels.len()];
+        for (slot, count) in shared.subscriptions.iter().zip(counts) {
+            slot.store(count as u32, Ordering::Relaxed);
+        }
+        let queued = self.transaction.as_ref().map_or(0, |t| t.commands.len() as u32 + 1);
+        let before = shared.queued.swap(queued, Ordering::Relaxed);
+        if before != queued {
+            let bytes = self.transaction.as_ref().map_or(0, |transaction| {
+                transaction.commands.iter().map(OwnedCommand::memory_bytes).sum::<usize>()
+            });
+            shared.queued_bytes.store(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies the names to where other threads see them.
+    pub fn publish_identity(&self) {
+        *self.shared.identity.lock() =
+            Identity { name: self.name.clone(), lib: self.lib.clone(), user: self.user.clone() };
+    }
+
+    /// Whether it came through a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.shared.addr.ends_with(":0")
     }
 
     /// Number of subscriptions, as SUBSCRIBE counts them.

@@ -9,6 +9,8 @@ use crate::waits::WaitBudget;
 use crate::command::reply::Reply;
 use crate::clock;
 use crate::log::FlushPoint;
+use crate::server::Server;
+use crate::state::PauseMode;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -69,7 +71,7 @@ impl Connection {
 
     /// Sends what may go at this point of the log. False if something stays that only a later
     /// durable point frees.
-    pub fn send(&self, point: FlushPoint) -> bool {
+    pub fn send(&self, server: &Server, point: FlushPoint) -> bool {
         self.take_outbox();
         let mut out = self.out.borrow_mut();
         let sendable = match point {
@@ -96,7 +98,10 @@ impl Connection {
         let mut sent = 0;
         while sent < sendable && !self.broken.get() {
             match self.writer.try_write(&out[sent..sendable]) {
-                Ok(n) => sent += n,
+                Ok(n) => {
+                    sent += n;
+                    server.stats.output(n);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.congested.set(true);
                     self.wake.notify_one();
@@ -335,6 +340,7 @@ impl Session {
     fn process(&mut self, data: &[u8]) -> Pause {
         let (pause, consumed) = self.steps(data);
         self.buffered.extend_from_slice(data.get(consumed..).unwrap_or_default());
+        self.connection.shared.query_bytes.store(self.buffered.len() as u64, Ordering::Relaxed);
         pause
     }
 
@@ -343,6 +349,7 @@ impl Session {
     fn process_buffered(&mut self, mut data: Vec<u8>) -> Pause {
         let (pause, consumed) = self.steps(&data);
         data.drain(..consumed);
+        self.connection.shared.query_bytes.store(data.len() as u64, Ordering::Relaxed);
         if data.is_empty() {
             data = Vec::new();
         }
@@ -386,6 +393,13 @@ impl Session {
         };
         let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
         self.parser.arguments(rest, &mut argv);
+        if self.killed() {
+            return Some(Pause::Close);
+        }
+        let shared = &self.connection.shared;
+        shared.query_bytes.store(rest.len() as u64, Ordering::Relaxed);
+        let argument_bytes: usize = argv.iter().map(|arg| arg.len()).sum();
+        shared.argument_bytes.store(argument_bytes as u64, Ordering::Relaxed);
         let mut out = self.connection.out.borrow_mut();
         let before = out.len();
         let server = &self.worker.server;
@@ -453,6 +467,7 @@ impl Session {
                 drop(out);
                 self.worker.schedule(&self.connection, 0);
             }
+            self.connection.shared.blocked.store(false, Ordering::Relaxed);
             *self.connection.shared.returned.lock() = Some(client);
         }
     }
@@ -478,6 +493,9 @@ impl Session {
         let argv = command.argv();
         let mut waits = WaitBudget::default();
         loop {
+            if matches!(wait, Wait::Unpaused) && !self.wait_unpaused().await {
+                return false;
+            }
             // Pins what was loaded until the command has run.
             let guard = self.worker.server.clone().wait_for(wait, &mut waits).await;
             let outcome = match guard {
@@ -498,6 +516,39 @@ impl Session {
                 Outcome::Retry(again) => wait = again,
             }
         }
+    }
+
+    /// Waits for the end of CLIENT PAUSE. False if the connection ended first.
+    async fn wait_unpaused(&mut self) -> bool {
+        let server = self.worker.server.clone();
+        let pause = &server.state.pause;
+        let shared = self.connection.shared.clone();
+        pause.waiting.fetch_add(1, Ordering::Relaxed);
+        shared.blocked.store(true, Ordering::Relaxed);
+        let open = loop {
+            // Registered before the check, so that an end in between is not missed.
+            let mut lifted = std::pin::pin!(pause.lifted.notified());
+            lifted.as_mut().enable();
+            let now_ms = clock::unix_ms();
+            if pause.mode(now_ms) == PauseMode::None {
+                break true;
+            }
+            let left_ms = pause.end_ms().saturating_sub(now_ms).max(1) as u64;
+            let connection = self.connection.clone();
+            tokio::select! {
+                () = lifted => {}
+                () = sleep_ms(Some(left_ms)) => {}
+                () = connection.wake.notified() => if self.killed() {
+                    break false;
+                },
+                open = self.read_ahead() => if !open {
+                    break false;
+                },
+            }
+        };
+        pause.waiting.fetch_sub(1, Ordering::Relaxed);
+        shared.blocked.store(false, Ordering::Relaxed);
+        open
     }
 
     /// Waits for a reply that something else makes.

@@ -7,6 +7,7 @@ use super::stream::{ReadHalf, WriteHalf};
 use super::worker::{Worker, WorkerMailbox};
 use crate::clock;
 use crate::server::Server;
+use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -49,6 +50,7 @@ pub fn run_worker(
     mailbox: Arc<WorkerMailbox>,
     mut sockets: mpsc::Receiver<Accepted>,
 ) -> std::io::Result<()> {
+    crate::stats::own_shard(index);
     let worker = Worker::new(server, index);
     PARKED.with(|slot| *slot.borrow_mut() = Some(worker.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -85,6 +87,10 @@ thread_local! {
 
 fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()> {
     let Accepted { socket, ticket } = accepted;
+    let fd = match &socket {
+        Socket::Tcp(stream) => stream.as_raw_fd(),
+        Socket::Unix(stream) => stream.as_raw_fd(),
+    };
     let (reader, writer, addr, laddr) = match socket {
         Socket::Tcp(stream) => {
             stream.set_nonblocking(true)?;
@@ -103,12 +109,20 @@ fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()>
             (ReadHalf::Unix(r), WriteHalf::Unix(w), format!("{path}:0"), format!("{path}:0"))
         }
     };
+    let now_ms = clock::unix_ms();
     let shared = Arc::new(ClientShared {
         id: worker.server.next_client_id(),
         worker: worker.index,
+        addr: addr.clone(),
+        laddr: laddr.clone(),
+        fd,
+        created_ms: now_ms,
+        last_seen_ms: now_ms.into(),
         ..ClientShared::default()
     });
-    let mut client = Box::new(Client::new(shared, addr, laddr, clock::unix_ms()));
+    let mut client = Box::new(Client::new(shared, addr, laddr, now_ms));
+    client.publish();
+    client.publish_identity();
     client.authenticated = !worker.server.password_needed();
     worker.server.admit_client(&client);
     let session = Session::new(worker.clone(), client, reader, writer);

@@ -98,7 +98,7 @@ impl Worker {
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         let mut held = Vec::new();
         for connection in pending {
-            if connection.send(point) {
+            if connection.send(&self.server, point) {
                 connection.scheduled.set(false);
             } else {
                 held.push(connection);

@@ -1,8 +1,46 @@
-//! Commands of the admin family.
+//! Commands of the admin family: the server, its clients and its statistics.
 
+mod client;
 pub mod config;
+mod introspection;
+mod latency;
+mod service;
+mod slowlog;
 
 use super::table::Spec;
+use super::{Args, CommandError, CommandResult, Context};
 
 /// This family's records.
-pub const COMMANDS: &[Spec] = &[config::CONFIG];
+pub const COMMANDS: &[Spec] = &[
+    client::CLIENT,
+    config::CONFIG,
+    introspection::INFO,
+    introspection::LOLWUT,
+    introspection::MONITOR,
+    introspection::TIME,
+    latency::LATENCY,
+    service::LASTSAVE,
+    service::ROLE,
+    service::SHUTDOWN,
+    slowlog::SLOWLOG,
+];
+
+/// Writes a container's help: its head line, `lines`, and those of HELP itself.
+fn help(ctx: &mut Context<'_>, name: &str, lines: &[&str]) -> CommandResult {
+    ctx.reply.array(lines.len() + 3);
+    ctx.reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for line in lines {
+        ctx.reply.simple(line);
+    }
+    ctx.reply.simple("HELP");
+    ctx.reply.simple("    Prints this help.");
+    Ok(())
+}
+
+/// The error for a subcommand that exists in no such form.
+fn unknown_form(name: &str, args: &Args<'_>) -> CommandError {
+    let shown = args.at(1).get(..128).unwrap_or(args.at(1));
+    let rest = format!("'. Try {name} HELP.");
+    let start: &[u8] = b"ERR unknown subcommand or wrong number of arguments for '";
+    CommandError::Bytes([start, shown, rest.as_bytes()].concat())
+}

@@ -1,0 +1,116 @@
+//! What the allocator and the kernel say that this process uses, in bytes.
+//!
+//! The allocator's figures are those of its newest epoch; [`refresh`] starts one. It takes a few
+//! microseconds, so it is called by the 100 ms tick and by the commands that show the figures.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use tikv_jemalloc_ctl::{epoch, stats};
+
+unsafe extern "C" {
+    /// jemalloc's control interface, for what has neither input nor output.
+    fn mallctl(
+        name: *const c_char,
+        old: *mut c_void,
+        old_len: *mut usize,
+        new: *mut c_void,
+        new_len: usize,
+    ) -> c_int;
+    /// jemalloc's report.
+    fn malloc_stats_print(
+        write: extern "C" fn(*mut c_void, *const c_char),
+        out: *mut c_void,
+        options: *const c_char,
+    );
+}
+
+/// Makes the allocator's figures current.
+pub fn refresh() {
+    // Failure means that the allocator was built without statistics: the figures stay zero.
+    let _ = epoch::advance();
+}
+
+/// Bytes that were asked for and not freed (`used_memory`).
+pub fn allocated() -> usize {
+    stats::allocated::read().unwrap_or(0)
+}
+
+/// Bytes in pages that hold allocations.
+pub fn active() -> usize {
+    stats::active::read().unwrap_or(0)
+}
+
+/// Bytes of physical memory that the allocator holds.
+pub fn resident() -> usize {
+    stats::resident::read().unwrap_or(0)
+}
+
+/// Physical memory of the whole process (`used_memory_rss`).
+pub fn process_resident() -> usize {
+    let field = |text: &str, name: &str| -> Option<usize> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    field(&status, "VmRSS:").unwrap_or(0) * 1024
+}
+
+/// Physical memory of the machine.
+pub fn system_total() -> usize {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = info.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .split_ascii_whitespace()
+            .next()?
+            .parse::<usize>()
+            .ok()
+    });
+    total.unwrap_or(0) * 1024
+}
+
+/// Gives unused pages back to the kernel; false if the allocator refuses.
+pub fn purge() -> bool {
+    // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
+    let name = c"arena.4096.purge";
+    // SAFETY: a terminated name of an operation that neither reads nor writes anything.
+    unsafe {
+        mallctl(
+            name.as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        ) == 0
+    }
+}
+
+/// The allocator's own report (MEMORY MALLOC-STATS).
+pub fn report() -> Vec<u8> {
+    extern "C" fn append(out: *mut c_void, text: *const c_char) {
+        // SAFETY: `out` is the vector below, `text` a terminated string of the allocator.
+        unsafe { (*out.cast::<Vec<u8>>()).extend_from_slice(CStr::from_ptr(text).to_bytes()) };
+    }
+    let mut out: Vec<u8> = Vec::new();
+    // SAFETY: the callback is called before this returns, with the pointer given.
+    unsafe {
+        malloc_stats_print(
+            append,
+            std::ptr::from_mut(&mut out).cast(),
+            std::ptr::null(),
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_are_there_and_in_order() {
+        refresh();
+        assert!(process_resident() > 1 << 20);
+        assert!(system_total() > process_resident());
+        assert!(purge());
+        assert!(report().starts_with(b"___ Begin jemalloc statistics"));
+    }
+}

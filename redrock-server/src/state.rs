@@ -1,0 +1,402 @@
+//! The state of the server's services, as INFO, ROLE, LASTSAVE and WAIT show it.
+//!
+//! Each part of the server writes what it owns and nobody else does; commands only read. Figures
+//! that change often are atomics, groups that must agree with each other are small structs behind
+//! a mutex that is never held across anything slow.
+
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::{Notify, watch};
+
+/// See the module.
+#[derive(Debug)]
+pub struct ServiceState {
+    /// Snapshots.
+    pub snapshot: Mutex<SnapshotState>,
+    /// `rdb_changes_since_last_save` counts from this value of the keyspace's change counter.
+    pub changes_at_save: AtomicU64,
+    /// Changes since the start (`server.dirty`, never set back).
+    pub changes: AtomicU64,
+    /// The append-only log.
+    pub append_only: Mutex<AppendOnlyState>,
+    /// Replication.
+    pub replication: Mutex<ReplicationState>,
+    /// Companion daemons.
+    pub companions: Mutex<Vec<Companion>>,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// SHUTDOWN.
+    pub shutdown: Shutdown,
+    /// DEBUG SET-ACTIVE-EXPIRE: expired keys are looked for in the background.
+    pub active_expire: AtomicBool,
+    /// DEBUG PAUSE-CRON: periodic jobs rest.
+    pub cron_paused: AtomicBool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE and loads don't look at checksums.
+    pub skip_checksums: AtomicBool,
+}
+
+impl Default for ServiceState {
+    fn default() -> Self {
+        Self {
+            snapshot: Mutex::default(),
+            changes_at_save: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            append_only: Mutex::default(),
+            replication: Mutex::default(),
+            companions: Mutex::default(),
+            pause: Pause::default(),
+            shutdown: Shutdown::default(),
+            active_expire: AtomicBool::new(true),
+            cron_paused: AtomicBool::new(false),
+            skip_checksums: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Snapshots (`rdb_*`).
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotState {
+    /// When the save under way started, unix seconds.
+    pub running_since_s: Option<i64>,
+    /// Keys written by it.
+    pub keys_done: u64,
+    /// Keys it has to write.
+    pub keys_total: u64,
+    /// The last good save, unix seconds; the server's start before the first.
+    pub last_save_s: i64,
+    /// Whether the last save succeeded.
+    pub last_ok: bool,
+    /// How long it took, seconds.
+    pub last_duration_s: Option<i64>,
+    /// Good saves.
+    pub saves: u64,
+}
+
+impl Default for SnapshotState {
+    fn default() -> Self {
+        Self {
+            running_since_s: None,
+            keys_done: 0,
+            keys_total: 0,
+            last_save_s: crate::clock::unix_ms() / 1000,
+            last_ok: true,
+            last_duration_s: None,
+            saves: 0,
+        }
+    }
+}
+
+/// The append-only log (`aof_*`).
+#[derive(Debug, Clone, Copy)]
+pub struct AppendOnlyState {
+    /// Whether it is on.
+    pub enabled: bool,
+    /// When the rewrite under way started, unix seconds.
+    pub rewrite_since_s: Option<i64>,
+    /// A rewrite waits for a save to end.
+    pub rewrite_scheduled: bool,
+    /// How long the last rewrite took, seconds.
+    pub last_rewrite_s: Option<i64>,
+    /// Whether it succeeded.
+    pub last_rewrite_ok: bool,
+    /// Good rewrites.
+    pub rewrites: u64,
+    /// Failures since the last good one.
+    pub consecutive_failures: u64,
+    /// Whether the last write and sync succeeded.
+    pub last_write_ok: bool,
+    /// Bytes of all files.
+    pub current_bytes: u64,
+    /// Bytes when the last rewrite ended.
+    pub base_bytes: u64,
+}
+
+impl Default for AppendOnlyState {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            rewrite_since_s: None,
+            rewrite_scheduled: false,
+            last_rewrite_s: None,
+            last_rewrite_ok: true,
+            rewrites: 0,
+            consecutive_failures: 0,
+            last_write_ok: true,
+            current_bytes: 0,
+            base_bytes: 0,
+        }
+    }
+}
+
+/// How the link to our master stands; the words are ROLE's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkState {
+    /// About to connect.
+    #[default]
+    Connect,
+    /// Connecting.
+    Connecting,
+    /// Talking before the transfer.
+    Handshake,
+    /// Receiving a full synchronization.
+    Sync,
+    /// Following the stream.
+    Connected,
+}
+
+impl LinkState {
+    /// ROLE's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Connecting => "connecting",
+            Self::Handshake => "handshake",
+            Self::Sync => "sync",
+            Self::Connected => "connected",
+        }
+    }
+}
+
+/// Our master, if we are a replica.
+#[derive(Debug, Clone, Default)]
+pub struct MasterLink {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The link.
+    pub state: LinkState,
+    /// Something came last, unix seconds.
+    pub last_io_s: Option<i64>,
+    /// The link went down, unix seconds.
+    pub down_since_s: Option<i64>,
+    /// Bytes of the transfer under way: total (0: unknown) and received.
+    pub transfer_bytes: (u64, u64),
+    /// Stream offset that was received.
+    pub read_offset: u64,
+    /// Stream offset that was applied; `None` before the first transfer.
+    pub applied_offset: Option<u64>,
+}
+
+/// One of our replicas.
+#[derive(Debug, Clone, Default)]
+pub struct AttachedReplica {
+    /// Its address, as announced.
+    pub ip: String,
+    /// Its port, as announced.
+    pub port: u16,
+    /// `wait_bgsave`, `send_bulk` or `online`
+    pub state: &'static str,
+    /// What it acknowledged.
+    pub offset: u64,
+    /// When it did, unix seconds.
+    pub acknowledged_s: i64,
+}
+
+/// Replication (`role`, `master_*`, `repl_*`).
+#[derive(Debug, Clone)]
+pub struct ReplicationState {
+    /// Our master; `None`: we are one.
+    pub master: Option<MasterLink>,
+    /// Our replicas.
+    pub replicas: Vec<AttachedReplica>,
+    /// Replication id, 40 hex digits.
+    pub replid: String,
+    /// The id before, or 40 zeros.
+    pub replid2: String,
+    /// Up to where `replid2` is valid, −1: nowhere.
+    pub second_offset: i64,
+    /// FAILOVER's state.
+    pub failover: &'static str,
+    /// Whether there is a backlog.
+    pub backlog_active: bool,
+    /// Its size limit, bytes.
+    pub backlog_bytes_max: u64,
+    /// First stream offset in it.
+    pub backlog_first: u64,
+    /// Bytes in it.
+    pub backlog_bytes: u64,
+    /// `sync_full`, `sync_partial_ok`, `sync_partial_err`
+    pub syncs: [u64; 3],
+    /// `total_net_repl_input_bytes` and `total_net_repl_output_bytes`
+    pub net_bytes: [u64; 2],
+}
+
+/// A new replication id: 40 random hex digits.
+pub fn new_replication_id() -> String {
+    let digit = |_| char::from(b"0123456789abcdef"[rand::random_range(0..16usize)]);
+    (0..40).map(digit).collect()
+}
+
+impl Default for ReplicationState {
+    fn default() -> Self {
+        Self {
+            master: None,
+            replicas: Vec::new(),
+            replid: new_replication_id(),
+            replid2: "0".repeat(40),
+            second_offset: -1,
+            failover: "no-failover",
+            backlog_active: false,
+            backlog_bytes_max: 1 << 20,
+            backlog_first: 0,
+            backlog_bytes: 0,
+            syncs: [0; 3],
+            net_bytes: [0; 2],
+        }
+    }
+}
+
+/// A companion daemon.
+#[derive(Debug, Clone, Default)]
+pub struct Companion {
+    /// `persist` or `replica`
+    pub name: &'static str,
+    /// `up`, `starting`, `down`
+    pub state: &'static str,
+    /// Its process, if we started it.
+    pub pid: Option<u32>,
+    /// Times it was started.
+    pub starts: u64,
+    /// When it was last heard of, unix seconds.
+    pub last_seen_s: Option<i64>,
+    /// Its physical memory, bytes.
+    pub resident_bytes: u64,
+}
+
+/// What CLIENT PAUSE holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PauseMode {
+    /// Nothing.
+    None = 0,
+    /// Commands that may write or replicate.
+    Write = 1,
+    /// All commands.
+    All = 2,
+}
+
+/// CLIENT PAUSE. The hot path reads one atomic while nothing is paused.
+#[derive(Debug, Default)]
+pub struct Pause {
+    mode: AtomicU8,
+    end_ms: AtomicI64,
+    /// Clients that wait for the end; they count as blocked.
+    pub waiting: AtomicUsize,
+    /// Wakes them when the pause is lifted early.
+    pub lifted: Notify,
+}
+
+impl Pause {
+    /// Starts or prolongs a pause until `end_ms` (unix ms); it never becomes weaker or shorter.
+    pub fn start(&self, end_ms: i64, mode: PauseMode) {
+        let mode = if self.mode(crate::clock::unix_ms()) > mode {
+            PauseMode::All
+        } else {
+            mode
+        };
+        self.end_ms.fetch_max(end_ms, Ordering::Relaxed);
+        self.mode.store(mode as u8, Ordering::Release);
+    }
+
+    /// Ends it.
+    pub fn lift(&self) {
+        self.mode.store(PauseMode::None as u8, Ordering::Release);
+        self.end_ms.store(0, Ordering::Relaxed);
+        self.lifted.notify_waiters();
+    }
+
+    /// Whether a pause was started and not lifted; it may be over.
+    pub fn is_set(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) != PauseMode::None as u8
+    }
+
+    /// What is paused at a time.
+    pub fn mode(&self, now_ms: i64) -> PauseMode {
+        let mode = match self.mode.load(Ordering::Acquire) {
+            0 => return PauseMode::None,
+            1 => PauseMode::Write,
+            _ => PauseMode::All,
+        };
+        if now_ms < self.end_ms.load(Ordering::Relaxed) {
+            return mode;
+        }
+        PauseMode::None
+    }
+
+    /// When it ends, unix ms.
+    pub fn end_ms(&self) -> i64 {
+        self.end_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// How SHUTDOWN was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShutdownRequest {
+    /// `SAVE`: even without save points.
+    pub save: bool,
+    /// `NOSAVE`
+    pub nosave: bool,
+    /// `NOW`: don't wait for replicas.
+    pub now: bool,
+    /// `FORCE`: go even if the save fails.
+    pub force: bool,
+}
+
+/// SHUTDOWN: commands ask, the application awaits.
+#[derive(Debug)]
+pub struct Shutdown {
+    request: watch::Sender<Option<ShutdownRequest>>,
+    /// Clients that wait for the end.
+    pub waiting: Mutex<Vec<u64>>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            request: watch::Sender::new(None),
+            waiting: Mutex::default(),
+        }
+    }
+}
+
+impl Shutdown {
+    /// Asks for a shutdown.
+    pub fn request(&self, kind: ShutdownRequest) {
+        self.request.send_replace(Some(kind));
+    }
+
+    /// Takes the wish back; false if there was none.
+    pub fn abort(&self) -> bool {
+        self.request.send_replace(None).is_some()
+    }
+
+    /// The wish in force, and its changes.
+    pub fn subscribe(&self) -> watch::Receiver<Option<ShutdownRequest>> {
+        self.request.subscribe()
+    }
+
+    /// Whether a shutdown is under way.
+    pub fn is_requested(&self) -> bool {
+        self.request.borrow().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_never_becomes_weaker_or_shorter_and_ends_by_itself() {
+        let pause = Pause::default();
+        let now = crate::clock::unix_ms();
+        pause.start(now + 60_000, PauseMode::All);
+        pause.start(now + 1_000, PauseMode::Write);
+        assert_eq!(pause.mode(now + 30_000), PauseMode::All);
+        assert_eq!(pause.mode(now + 60_000), PauseMode::None);
+        pause.lift();
+        pause.start(now + 60_000, PauseMode::Write);
+        assert_eq!(pause.mode(now), PauseMode::Write);
+        pause.lift();
+        assert_eq!(pause.mode(now), PauseMode::None);
+    }
+}

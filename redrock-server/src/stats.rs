@@ -1,0 +1,372 @@
+//! Statistics of the running server: what INFO, LATENCY HISTOGRAM and CONFIG RESETSTAT see.
+//!
+//! The hot path only adds to counters of the calling thread's own [`Shard`]: each worker owns one
+//! and is its only writer, so an addition is a load and a store without a bus lock. Shard 0 is
+//! shared by all other threads and uses atomic additions. Readers add the shards up.
+
+mod histogram;
+mod sampler;
+
+pub use histogram::{Histogram, HistogramSnapshot};
+pub use sampler::{Metric, Sampler};
+
+use crate::command::error::CommandError;
+use crate::command::registry;
+use crate::command::table::Spec;
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Error codes that are counted one by one; more of them come only from odd scripts.
+const ERROR_CODES_MAX: usize = 128;
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Makes the calling thread the only writer of worker `index`'s shard.
+pub fn own_shard(index: usize) {
+    SHARD.set(index + 1);
+}
+
+/// What is counted for each command.
+#[derive(Debug, Default)]
+struct CommandCounters {
+    calls: AtomicU64,
+    usec: AtomicU64,
+    rejected: AtomicU64,
+    failed: AtomicU64,
+    histogram: OnceLock<Box<Histogram>>,
+}
+
+/// One command's figures, all shards together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CommandStats {
+    /// Executions.
+    pub calls: u64,
+    /// Microseconds in them.
+    pub usec: u64,
+    /// Refusals before execution.
+    pub rejected: u64,
+    /// Executions that answered an error.
+    pub failed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    commands: AtomicU64,
+    input_bytes: AtomicU64,
+    output_bytes: AtomicU64,
+    reads: AtomicU64,
+    writes: AtomicU64,
+    by_command: Box<[CommandCounters]>,
+}
+
+/// See the module. Field names with a quoted text are INFO's.
+#[derive(Debug)]
+pub struct Stats {
+    shards: Box<[Shard]>,
+    /// `total_connections_received`
+    pub connections: AtomicU64,
+    /// `rejected_connections`
+    pub rejected: AtomicU64,
+    /// `total_error_replies`
+    pub errors: AtomicU64,
+    /// `expired_time_cap_reached_count`
+    pub expire_time_caps: AtomicU64,
+    /// `expire_cycle_cpu_milliseconds`, in microseconds here
+    pub expire_usec: AtomicU64,
+    /// `acl_access_denied_auth`
+    pub denied_auth: AtomicU64,
+    /// `used_memory_peak`, bytes
+    pub memory_peak: AtomicUsize,
+    /// `used_memory_startup`, bytes
+    pub memory_startup: AtomicUsize,
+    /// Rates of the last 1.6 s.
+    pub sampler: Mutex<Sampler>,
+    error_codes: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Stats {
+    /// Zeros, for a server with so many workers.
+    pub fn new(workers: usize) -> Self {
+        let commands = registry::numbered().len();
+        let shard = || Shard {
+            by_command: (0..commands).map(|_| CommandCounters::default()).collect(),
+            ..Shard::default()
+        };
+        Self {
+            shards: (0..=workers).map(|_| shard()).collect(),
+            connections: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            expire_time_caps: AtomicU64::new(0),
+            expire_usec: AtomicU64::new(0),
+            denied_auth: AtomicU64::new(0),
+            memory_peak: AtomicUsize::new(0),
+            memory_startup: AtomicUsize::new(0),
+            sampler: Mutex::default(),
+            error_codes: Mutex::default(),
+        }
+    }
+
+    /// The calling thread's shard, and whether the thread is its only writer.
+    fn shard(&self) -> (Option<&Shard>, bool) {
+        match SHARD.get() {
+            own if own > 0 && own < self.shards.len() => (self.shards.get(own), true),
+            _ => (self.shards.first(), false),
+        }
+    }
+
+    /// Counts an executed command. `track`: `latency-tracking` is on.
+    pub fn executed(&self, spec: &Spec, usec: u64, failed: bool, track: bool) {
+        let (Some(shard), own) = self.shard() else {
+            return;
+        };
+        add(&shard.commands, 1, own);
+        let Some(counters) = shard.by_command.get(usize::from(spec.index)) else {
+            return;
+        };
+        add(&counters.calls, 1, own);
+        add(&counters.usec, usec, own);
+        if failed {
+            add(&counters.failed, 1, own);
+        }
+        if track {
+            let histogram = counters.histogram.get_or_init(Box::default);
+            add(histogram.slot(usec.saturating_mul(1000)), 1, own);
+        }
+    }
+
+    /// Counts a command that was refused before it ran.
+    pub fn refused(&self, spec: &Spec) {
+        let (Some(shard), own) = self.shard() else {
+            return;
+        };
+        if let Some(counters) = shard.by_command.get(usize::from(spec.index)) {
+            add(&counters.rejected, 1, own);
+        }
+    }
+
+    /// Counts an error reply under its code.
+    pub fn error(&self, error: &CommandError) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let text = error.resp();
+        let code = match memchr::memchr(b' ', &text) {
+            Some(end) => text.get(..end).unwrap_or_default(),
+            None => b"ERR",
+        };
+        let code = String::from_utf8_lossy(code);
+        let mut codes = self.error_codes.lock();
+        if let Some(count) = codes.get_mut(&*code) {
+            *count += 1;
+        } else if codes.len() < ERROR_CODES_MAX {
+            codes.insert(code.into_owned(), 1);
+        }
+    }
+
+    /// Counts received bytes.
+    pub fn input(&self, bytes: usize) {
+        let (Some(shard), own) = self.shard() else {
+            return;
+        };
+        add(&shard.input_bytes, bytes as u64, own);
+        add(&shard.reads, 1, own);
+    }
+
+    /// Counts sent bytes.
+    pub fn output(&self, bytes: usize) {
+        let (Some(shard), own) = self.shard() else {
+            return;
+        };
+        add(&shard.output_bytes, bytes as u64, own);
+        add(&shard.writes, 1, own);
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| counter(shard).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// `total_commands_processed`
+    pub fn commands(&self) -> u64 {
+        self.sum(|shard| &shard.commands)
+    }
+
+    /// `total_net_input_bytes`, without replication
+    pub fn input_bytes(&self) -> u64 {
+        self.sum(|shard| &shard.input_bytes)
+    }
+
+    /// `total_net_output_bytes`, without replication
+    pub fn output_bytes(&self) -> u64 {
+        self.sum(|shard| &shard.output_bytes)
+    }
+
+    /// `total_reads_processed`
+    pub fn reads(&self) -> u64 {
+        self.sum(|shard| &shard.reads)
+    }
+
+    /// `total_writes_processed`
+    pub fn writes(&self) -> u64 {
+        self.sum(|shard| &shard.writes)
+    }
+
+    /// One command's figures.
+    pub fn command(&self, spec: &Spec) -> CommandStats {
+        let mut sum = CommandStats::default();
+        for shard in &self.shards {
+            let Some(counters) = shard.by_command.get(usize::from(spec.index)) else {
+                continue;
+            };
+            sum.calls += counters.calls.load(Ordering::Relaxed);
+            sum.usec += counters.usec.load(Ordering::Relaxed);
+            sum.rejected += counters.rejected.load(Ordering::Relaxed);
+            sum.failed += counters.failed.load(Ordering::Relaxed);
+        }
+        sum
+    }
+
+    /// One command's latencies; `None` if none was recorded.
+    pub fn histogram(&self, spec: &Spec) -> Option<HistogramSnapshot> {
+        let mut sum = HistogramSnapshot::default();
+        for shard in &self.shards {
+            let counters = shard.by_command.get(usize::from(spec.index));
+            if let Some(histogram) = counters.and_then(|c| c.histogram.get()) {
+                sum.add(histogram);
+            }
+        }
+        (sum.total() > 0).then_some(sum)
+    }
+
+    /// Error codes with their counts, by code.
+    pub fn error_codes(&self) -> Vec<(String, u64)> {
+        self.error_codes
+            .lock()
+            .iter()
+            .map(|(code, count)| (code.clone(), *count))
+            .collect()
+    }
+
+    /// Samples rates and the memory peak; called every 100 ms.
+    pub fn tick(&self, now_us: i64) {
+        crate::memory::stats::refresh();
+        let allocated = crate::memory::stats::allocated();
+        self.memory_peak.fetch_max(allocated, Ordering::Relaxed);
+        let values = [self.commands(), self.input_bytes(), self.output_bytes()];
+        self.sampler.lock().sample(now_us, values);
+    }
+
+    /// Sets all to zero (CONFIG RESETSTAT).
+    pub fn reset(&self) {
+        let zero = |counter: &AtomicU64| counter.store(0, Ordering::Relaxed);
+        for shard in &self.shards {
+            let Shard {
+                commands,
+                input_bytes,
+                output_bytes,
+                reads,
+                writes,
+                by_command,
+            } = shard;
+            [commands, input_bytes, output_bytes, reads, writes]
+                .into_iter()
+                .for_each(zero);
+            for counters in by_command {
+                let CommandCounters {
+                    calls,
+                    usec,
+                    rejected,
+                    failed,
+                    histogram,
+                } = counters;
+                [calls, usec, rejected, failed].into_iter().for_each(zero);
+                if let Some(histogram) = histogram.get() {
+                    histogram.reset();
+                }
+            }
+        }
+        let Self {
+            connections,
+            rejected,
+            errors,
+            expire_time_caps,
+            expire_usec,
+            ..
+        } = self;
+        [
+            connections,
+            rejected,
+            errors,
+            expire_time_caps,
+            expire_usec,
+            &self.denied_auth,
+        ]
+        .into_iter()
+        .for_each(zero);
+        self.memory_peak
+            .store(crate::memory::stats::allocated(), Ordering::Relaxed);
+        *self.sampler.lock() = Sampler::default();
+        self.error_codes.lock().clear();
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64, own: bool) {
+    if own {
+        counter.store(
+            counter.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    } else {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_add_up_and_reset_clears_everything() {
+        let stats = Stats::new(2);
+        let spec = registry::find(b"get").expect("GET is a command");
+        std::thread::scope(|scope| {
+            for worker in 0..2 {
+                let stats = &stats;
+                scope.spawn(move || {
+                    own_shard(worker);
+                    for _ in 0..1000 {
+                        stats.executed(spec, 3, worker == 1, true);
+                    }
+                });
+            }
+        });
+        stats.refused(spec);
+        stats.error(&CommandError::WrongType);
+        stats.error(&CommandError::fixed("NOCODE"));
+        let sum = stats.command(spec);
+        assert_eq!(
+            sum,
+            CommandStats {
+                calls: 2000,
+                usec: 6000,
+                rejected: 1,
+                failed: 1000
+            }
+        );
+        assert_eq!(stats.commands(), 2000);
+        assert_eq!(stats.histogram(spec).map(|h| h.total()), Some(2000));
+        assert_eq!(
+            stats.error_codes(),
+            [("ERR".into(), 1), ("WRONGTYPE".into(), 1)]
+        );
+        stats.reset();
+        assert_eq!(stats.command(spec), CommandStats::default());
+        assert!(stats.histogram(spec).is_none() && stats.error_codes().is_empty());
+    }
+}
