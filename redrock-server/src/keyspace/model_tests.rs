@@ -7,13 +7,14 @@ use super::cold::ColdStore;
 use super::cold::key::TierKey;
 use super::cold::options::ColdBudget;
 use super::db::{Db, Expiry};
-use super::position::Positioner;
+use super::position::{POSITION_END, Positioner};
 use super::snapshot::CutDatabase;
 use super::snapshot::ring::{Item, Ring};
 use super::snapshot::walk::Walk;
 use super::tiering::Tiering;
 use super::tiering::fifo::{TierOp, TierQueue};
 use super::tiering::loader::Join;
+use super::tiering::scan::ScanRequest;
 use super::{ExpireMode, Keyspace};
 use crate::command::CommandError;
 use crate::command::effect::Effect;
@@ -159,7 +160,8 @@ impl World {
             28..36 => self.append(index, key),
             36..44 => self.remove(index, key),
             44..50 => self.expire(index, key),
-            50..60 => self.check(index, &key),
+            50..58 => self.check(index, &key),
+            58..60 => self.scan(index),
             60..72 => self.spill(index, &key),
             72..82 => self.drop(index, &key),
             82..90 => self.apply(),
@@ -320,6 +322,32 @@ impl World {
         } else {
             self.taking = Some(taking);
         }
+    }
+
+    /// A scan in small steps, with the tier's writer and spills at work between them, meets every
+    /// key that stays, with its type and expiry.
+    fn scan(&mut self, index: usize) {
+        let (mut from, mut seen) = (0, BTreeMap::new());
+        while from < POSITION_END {
+            let request =
+                ScanRequest { index, from, count: 3, with_records: true, now_ms: NOW };
+            let instant = self.keyspace.begin_scan(&self.store, &request).expect("a database");
+            let (keys, next) = instant.finish(&request).expect("scan");
+            assert!(next > from);
+            for key in keys {
+                let value = decode(&key.record.expect("a record was asked for"));
+                assert!(seen.insert(key.key, (value, key.expire)).is_none(), "met twice");
+            }
+            from = next;
+            let key = self.key();
+            match self.random.random_range(0..4) {
+                0 => self.spill(index, &key),
+                1 => self.drop(index, &key),
+                2 => self.apply(),
+                _ => {}
+            }
+        }
+        assert_eq!(seen, self.model[index]);
     }
 
     /// Everything agrees with the model once the queue is empty.

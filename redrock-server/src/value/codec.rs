@@ -2,7 +2,7 @@
 
 use super::list::List;
 use super::stream::Stream;
-use super::{Limits, Object, ValueRef};
+use super::{Limits, Object, ObjectType, ValueRef};
 use crate::keyspace::hot::entry::{INLINE_BYTES_MAX, NewValue};
 use redrock_rdb::number::parse_i64;
 use redrock_rdb::object::{self, ObjectError, encode as rdb, types};
@@ -61,6 +61,24 @@ pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
         }
     };
     out[type_at] = type_byte;
+}
+
+/// The type of a record's value.
+pub fn object_type(record: &[u8]) -> ObjectType {
+    match record.first().copied().unwrap_or(types::STRING) {
+        types::LIST | types::LIST_ZIPLIST | types::LIST_QUICKLIST | types::LIST_QUICKLIST_2 => {
+            ObjectType::List
+        }
+        types::SET | types::SET_INTSET | types::SET_LISTPACK => ObjectType::Set,
+        types::ZSET | types::ZSET_2 | types::ZSET_ZIPLIST | types::ZSET_LISTPACK => {
+            ObjectType::ZSet
+        }
+        types::STRING => ObjectType::String,
+        types::STREAM_LISTPACKS | types::STREAM_LISTPACKS_2 | types::STREAM_LISTPACKS_3 => {
+            ObjectType::Stream
+        }
+        _ => ObjectType::Hash,
+    }
 }
 
 /// Reads a record that [`encode`] wrote.

@@ -5,6 +5,9 @@
 
 pub mod key;
 pub mod options;
+mod scan;
+
+pub use scan::{ColdSnapshot, ScannedRecord};
 
 use key::{PREFIX_BYTES, TierKey, expire_index_key, position_prefix, split};
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
@@ -182,6 +185,13 @@ impl ColdStore {
             out.push(Some(ColdValue { record: record.to_vec(), expire }));
         }
         Ok(out)
+    }
+
+    /// The expiry of a key, without its value.
+    pub fn expire_of(&self, key: &TierKey) -> Result<Option<i64>, ColdError> {
+        let found = self.db.get_pinned_cf(&self.family(EXPIRES)?, key.as_bytes());
+        let found = found.map_err(storage("read the tier"))?;
+        Ok(found.and_then(|bytes| Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
     }
 
     /// Applies one batch without a write-ahead log.

@@ -28,6 +28,24 @@ impl Load {
     pub fn mark_stale(&mut self) {
         self.stale = true;
     }
+
+    /// A read of the expiry alone.
+    pub(super) fn for_expiry() -> Self {
+        Self { stale: false, waiters: Vec::new() }
+    }
+
+    /// Whether what was read is out of date.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Makes commands that joined this read look again.
+    pub(super) fn wake(self) {
+        for waiter in self.waiters {
+            // A waiter that is gone has closed its connection.
+            let _ = waiter.send(Ok(()));
+        }
+    }
 }
 
 /// Whether a read has to be started.

@@ -12,11 +12,13 @@
 //! | none, tombstone pending | | nothing |
 //! | none | | whatever it says |
 
+pub mod cold_expiry;
 pub mod fifo;
 pub mod governor;
 pub mod loader;
 pub mod policy;
 pub mod reader;
+pub mod scan;
 pub mod start;
 pub mod sweep;
 

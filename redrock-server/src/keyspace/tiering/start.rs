@@ -1,7 +1,7 @@
 //! Turns tiering on at start: opens the tier and starts its threads.
 
 use super::fifo::{self, TierQueue};
-use super::{Tiering, governor, reader};
+use super::{Tiering, cold_expiry, governor, reader};
 use crate::config::budget::Budget;
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::options::ColdBudget;
@@ -40,6 +40,7 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
     for index in 0..READER_THREADS {
         reader::spawn(server.clone(), store.clone(), index).context("start a tier reader")?;
     }
+    cold_expiry::spawn(server.clone(), store.clone()).context("start cold expiry")?;
     governor::spawn(server.clone()).context("start the governor")?;
     tracing::info!(
         maxmemory_bytes = memory.bytes_max,
