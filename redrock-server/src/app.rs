@@ -205,6 +205,7 @@ async fn serve(
         bail!("Configured to not listen anywhere, exiting.");
     }
     tiering::start::start(server)?;
+    crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
     let _pid_file = PidFile::write(&config);
     if config.port != 0 {
         tracing::info!("Ready to accept connections tcp, port {}", config.port);

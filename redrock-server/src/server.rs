@@ -54,6 +54,10 @@ pub struct Server {
     pub loading: LoadingState,
     /// Memory: the bound and what is used of it.
     pub memory: MemoryGate,
+    /// Frees what commands removed.
+    pub reclaimer: crate::keyspace::reclaim::Reclaimer,
+    /// Active expiry: its switch and its counters.
+    pub expiry: crate::keyspace::expire::ActiveExpiry,
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
     stopping: AtomicBool,
@@ -83,6 +87,8 @@ impl Server {
             readers: crate::keyspace::tiering::reader::Readers::default(),
             loading: LoadingState::default(),
             memory: MemoryGate::default(),
+            reclaimer: Default::default(),
+            expiry: Default::default(),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),
             config_hooks: RwLock::default(),

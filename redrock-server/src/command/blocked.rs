@@ -60,6 +60,23 @@ impl BlockedTable {
         !self.queues.is_empty() && self.queues.contains_key(&(db, key.to_vec()))
     }
 
+    /// All keys that clients wait for, with their databases.
+    pub fn keys(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.queues.keys().map(|(db, key)| (*db, key.as_slice()))
+    }
+
+    /// Calls `visit` with the commands of the clients that wait for a key, first come first.
+    pub fn commands_for(&self, db: usize, key: &[u8], mut visit: impl FnMut(&OwnedCommand)) {
+        if self.queues.is_empty() {
+            return;
+        }
+        for id in self.queues.get(&(db, key.to_vec())).into_iter().flatten() {
+            if let Some(waiting) = self.clients.get(id) {
+                visit(&waiting.command);
+            }
+        }
+    }
+
     /// Parks a client.
     pub fn park(&mut self, client: Box<Client>, command: OwnedCommand, request: BlockRequest) {
         let (id, db) = (client.id(), client.db);
@@ -132,7 +149,7 @@ fn serve_one(
         dispatch::call(&mut ctx, spec, &args)
     });
     match result {
-        Err(CommandError::Cold(_)) => {
+        Err(CommandError::Cold(..)) => {
             // It needs a value from disk (BLMOVE onto a cold key): its connection loads that and
             // runs the command again.
             out.clear();

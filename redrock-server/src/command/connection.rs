@@ -70,17 +70,11 @@ fn select(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         let text = "ERR value is out of range, value must between -2147483648 and 2147483647";
         return Err(CommandError::fixed(text));
     }
-    match usize::try_from(index)
-        .ok()
-        .filter(|index| *index < ctx.config.databases)
-    {
-        Some(index) => {
-            ctx.client.db = index;
-            ctx.reply.ok();
-            Ok(())
-        }
-        None => Err(CommandError::fixed("ERR DB index is out of range")),
+    if !usize::try_from(index).is_ok_and(|index| ctx.select(index)) {
+        return Err(CommandError::fixed("ERR DB index is out of range"));
     }
+    ctx.reply.ok();
+    Ok(())
 }
 
 fn quit(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
@@ -246,7 +240,6 @@ fn reset(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     }
     client.watch_dirty = DirtyFlag::default();
     ctx.server.drop_subscriptions(client);
-    client.db = 0;
     client.resp3 = false;
     client.name.clear();
     client.user = "default".into();
@@ -254,6 +247,7 @@ fn reset(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
     client.no_evict = false;
+    ctx.select(0);
     ctx.reply.set_resp3(false);
     ctx.reply.simple("RESET");
     Ok(())

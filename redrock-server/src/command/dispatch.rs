@@ -159,7 +159,13 @@ fn execute_one(
     {
         return Outcome::Retry(Wait::Snapshot);
     }
-    run_locked(server, &config, scratch, slot, spec, &args, out, &mut keyspace)
+    let outcome = run_locked(server, &config, scratch, slot, spec, &args, out, &mut keyspace);
+    let garbage = keyspace.garbage.take();
+    drop(keyspace);
+    if !garbage.is_empty() {
+        server.reclaimer.dispose(garbage);
+    }
+    outcome
 }
 
 fn run_locked(
@@ -184,7 +190,7 @@ fn run_locked(
         let mut ctx = Context { server, config, db, client, reply };
         if let Err(error) = call_at(&mut ctx, spec, args, now_us) {
             match error {
-                CommandError::Cold(key) => wait = Some(Wait::Load(vec![(ctx.client.db, key)])),
+                CommandError::Cold(db, key) => wait = Some(Wait::Load(vec![(db, key)])),
                 CommandError::Busy => wait = Some(Wait::Snapshot),
                 other => {
                     server.stats.error(&other);
@@ -236,7 +242,7 @@ fn call_at(
     let db = ctx.db.index();
     ctx.db.effect.finish_command(db, args.all(), dirty_before);
     // A command that blocks, or that must be run again, is counted when it has run for good.
-    let again = matches!(result, Err(CommandError::Cold(_) | CommandError::Busy));
+    let again = matches!(result, Err(CommandError::Cold(..) | CommandError::Busy));
     if ctx.client.block.is_none() && !again {
         let duration_us = crate::clock::unix_us().saturating_sub(start_us).max(0) as u64;
         account(ctx, spec, args, duration_us, result.is_err());

@@ -26,8 +26,9 @@ pub enum CommandError {
     Bytes(Vec<u8>),
     /// The command read a key whose value is on disk and was not made resident beforehand.
     /// Never reaches a client: the dispatcher loads the key and runs the command again, which
-    /// is why a command must read all it needs before its first change.
-    Cold(Vec<u8>),
+    /// is why a command must read all it needs before its first change. The database's
+    /// number and the key.
+    Cold(usize, Vec<u8>),
     /// The command would change a large value that a snapshot is still reading. Never reaches a
     /// client either: the command runs again when the snapshot has read on.
     Busy,
@@ -58,7 +59,7 @@ impl CommandError {
             Self::NotFloat => "ERR value is not a valid float",
             Self::OutOfRange => "ERR index out of range",
             Self::NoSuchKey => "ERR no such key",
-            Self::Cold(_) => "TRYAGAIN the value is being read from disk",
+            Self::Cold(..) => "TRYAGAIN the value is being read from disk",
             Self::Busy => "TRYAGAIN the value is being saved",
             Self::Arity(name) => {
                 return Cow::Owned(

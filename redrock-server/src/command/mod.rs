@@ -57,6 +57,16 @@ impl Context<'_> {
         self.db.now_ms()
     }
 
+    /// Selects another database for the client and for the rest of the command (SELECT inside an
+    /// EXEC); false if there is none of that number.
+    pub fn select(&mut self, index: usize) -> bool {
+        let selected = self.db.select(index);
+        if selected {
+            self.client.db = index;
+        }
+        selected
+    }
+
     /// A key was changed: wakes WATCHers, invalidates client-side caches, publishes the keyspace
     /// event, and counts one change (`server.dirty++`).
     pub fn changed(&mut self, key: &[u8], class: Class, event: &'static str) {

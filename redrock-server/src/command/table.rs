@@ -117,6 +117,8 @@ pub enum Needs {
     Value,
     /// Only whether the key exists, its type and expiry (`SET`, `DEL`, `EXPIRE`, `TTL`).
     Presence,
+    /// The first key's value, of the others presence (`RENAME`, `COPY`).
+    FirstValue,
 }
 
 /// Where the keys are among the arguments, as in Redis's key specifications.
@@ -248,6 +250,12 @@ impl Spec {
     /// The command needs no value in memory, only presence, type and expiry.
     pub const fn presence(mut self) -> Self {
         self.needs = Needs::Presence;
+        self
+    }
+
+    /// The command needs the value of its first key only.
+    pub const fn first_value(mut self) -> Self {
+        self.needs = Needs::FirstValue;
         self
     }
 

@@ -113,9 +113,9 @@ pub struct Presence {
 
 /// One selected database. See the module.
 pub struct Db<'a> {
-    keyspace: &'a mut Keyspace,
-    notifier: &'a dyn Notifier,
-    index: usize,
+    pub(super) keyspace: &'a mut Keyspace,
+    pub(super) notifier: &'a dyn Notifier,
+    pub(super) index: usize,
     now_ms: i64,
     /// False for `CLIENT NO-TOUCH` and for OBJECT, DEBUG and the like.
     pub touch: bool,
@@ -166,7 +166,7 @@ impl<'a> Db<'a> {
         self.keyspace
     }
 
-    fn database(&self) -> &Database {
+    pub(super) fn database(&self) -> &Database {
         &self.keyspace.databases[self.index]
     }
 
@@ -174,7 +174,7 @@ impl<'a> Db<'a> {
         &mut self.keyspace.databases[self.index]
     }
 
-    fn hash(&self, key: &[u8]) -> KeyHash {
+    pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
         self.keyspace.positioner.hash(key)
     }
 
@@ -192,7 +192,7 @@ impl<'a> Db<'a> {
 
     /// Finds an entry, deleting it first if it has expired and this server may. A key that may
     /// be in the tier and has no entry is [`CommandError::Cold`].
-    fn entry(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+    pub(super) fn entry(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
         let database = &self.keyspace.databases[self.index];
         let Some(entry) = database.table.find(hash, key) else {
             if !self.keyspace.may_be_cold(self.index, hash, key) {
@@ -228,14 +228,16 @@ impl<'a> Db<'a> {
     /// waiting is not possible any more.
     fn cold(&mut self, key: &[u8]) -> CommandResult {
         if !self.blocking_reads {
-            return Err(CommandError::Cold(key.to_vec()));
+            return Err(CommandError::Cold(self.index, key.to_vec()));
         }
         let read = self.keyspace.load_blocking(self.index, key);
         read.map_err(|error| CommandError::text(format!("ERR {error}")))
     }
 
     fn expire_now(&mut self, hash: KeyHash, key: &[u8]) {
-        self.remove_entry(hash, key);
+        if let Some(entry) = self.remove_entry(hash, key) {
+            self.keyspace.garbage.add(entry);
+        }
         self.keyspace.stats.expired += 1;
         self.effect.before(self.index, &[b"DEL", key]);
         self.signal(key);
@@ -254,7 +256,7 @@ impl<'a> Db<'a> {
         due
     }
 
-    fn touch_entry(entry: &mut Entry, access: &super::access::AccessPolicy) {
+    pub(super) fn touch_entry(entry: &mut Entry, access: &super::access::AccessPolicy) {
         let touched = access.touched(entry.access());
         entry.set_access(touched);
         // The first touch is that of the command that waited for the load; the second promotes.
@@ -286,7 +288,7 @@ impl<'a> Db<'a> {
     }
 
     /// Makes sure that an existing entry has its value.
-    fn resident(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult {
+    pub(super) fn resident(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult {
         let stub = self.database().table.find(hash, key).is_some_and(Entry::is_stub);
         if stub { self.cold(key) } else { Ok(()) }
     }
@@ -404,7 +406,7 @@ impl<'a> Db<'a> {
         Ok(self.keyspace.databases[self.index].table.find_mut(hash, key))
     }
 
-    fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
+    pub(super) fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
         entry.set_dirty(true);
         entry.set_epoch(self.keyspace.epoch);
         entry.set_access(self.keyspace.access.initial());
@@ -420,9 +422,10 @@ impl<'a> Db<'a> {
     }
 
     /// Gives a key a new value of any type. Existing expiry as `expiry` says.
-    fn put(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry) -> CommandResult {
+    pub(super) fn put(&mut self, key: &[u8], value: NewValue<'_>, expiry: Expiry) -> CommandResult {
         let hash = self.hash(key);
         let access = self.keyspace.access;
+        let mut replaced = None;
         let now_expire = match self.entry_for_change(hash, key)? {
             None => {
                 let expire = if let Expiry::At(ms) = expiry { Some(ms) } else { None };
@@ -443,12 +446,15 @@ impl<'a> Db<'a> {
                 } else {
                     let mut fresh = Entry::new(key, value, after);
                     fresh.inherit(entry);
-                    *entry = fresh;
+                    replaced = Some(std::mem::replace(entry, fresh));
                 }
                 Self::touch_entry(entry, &access);
                 (before, after)
             }
         };
+        if let Some(old) = replaced {
+            self.keyspace.garbage.add(old);
+        }
         self.expire_changed(hash, now_expire.0, now_expire.1);
         Ok(())
     }
@@ -610,7 +616,7 @@ impl<'a> Db<'a> {
         empty
     }
 
-    fn remove_entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+    pub(super) fn remove_entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
         self.keyspace.before_change(self.index, hash, key);
         let database = &mut self.keyspace.databases[self.index];
         let entry = database.table.remove(hash, key)?;
@@ -625,7 +631,10 @@ impl<'a> Db<'a> {
         if self.entry(hash, key)?.is_none() {
             return Ok(false);
         }
-        Ok(self.remove_entry(hash, key).is_some())
+        let removed = self.remove_entry(hash, key);
+        let existed = removed.is_some();
+        removed.into_iter().for_each(|entry| self.keyspace.garbage.add(entry));
+        Ok(existed)
     }
 
     /// Takes a value out of the keyspace with its expiry (RENAME, MOVE, GETDEL).
@@ -694,7 +703,10 @@ impl<'a> Db<'a> {
 
     /// Wakes WATCHers and invalidates client-side caches of a key.
     pub fn signal(&mut self, key: &[u8]) {
-        self.keyspace.watched.changed(self.index, key);
+        if !self.keyspace.watched.is_empty() {
+            let exists = self.database().table.find(self.hash(key), key).is_some();
+            self.keyspace.watched.changed(self.index, key, exists);
+        }
         self.notifier.invalidate(key);
     }
 

@@ -10,11 +10,15 @@
 pub mod access;
 pub mod cold;
 pub mod db;
+pub mod expire;
 pub mod hot;
 pub mod locks;
 #[cfg(test)]
 mod model_tests;
+pub mod moves;
 pub mod position;
+pub mod reclaim;
+pub mod scan;
 pub mod snapshot;
 pub mod tiering;
 pub mod watch;
@@ -59,6 +63,8 @@ pub struct Keyspace {
     pub watched: watch::WatchTable,
     /// Counters that INFO shows.
     pub stats: KeyspaceStats,
+    /// What was removed and is to be freed once the lock is released.
+    pub garbage: reclaim::Garbage,
     /// Clients that wait for keys.
     pub blocked: crate::command::blocked::BlockedTable,
     /// Databases and keys that became ready for blocked clients in the running command.
@@ -106,6 +112,7 @@ impl Keyspace {
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
             stats: KeyspaceStats::default(),
+            garbage: reclaim::Garbage::default(),
             blocked: crate::command::blocked::BlockedTable::default(),
             ready: Vec::new(),
             expire_mode: ExpireMode::Delete,
@@ -122,21 +129,31 @@ impl Keyspace {
         self.databases.get(index)
     }
 
-    /// Replaces a database's content by an empty generation; returns the old content, which the
-    /// caller frees without the lock.
-    pub fn flush(&mut self, index: usize) -> Option<Database> {
+    /// Replaces a database's content by an empty generation; the number of keys that are gone.
+    /// The old content is freed after the lock is released, in the `background` or by the thread
+    /// that held the lock. WATCHers of keys that were there are told.
+    pub fn flush(&mut self, index: usize, background: bool) -> u64 {
+        if index >= self.databases.len() {
+            return 0;
+        }
+        let watched = std::mem::take(&mut self.watched);
+        watched.changed_database(index, |key, expired| !expired && self.may_exist(index, key));
+        self.watched = watched;
         let fresh = Database::new(self.next_generation, self.positioner);
-        let slot = self.databases.get_mut(index)?;
         self.next_generation += 1;
-        let old = std::mem::replace(slot, fresh);
-        self.discard(old)
+        let old = std::mem::replace(&mut self.databases[index], fresh);
+        let keys = old.keys;
+        if let Some(old) = self.discard(old) {
+            self.garbage.add_database(old, background);
+        }
+        keys
     }
 
     /// A database's content is no longer anybody's: its tier records go, and what is in memory
     /// goes too unless a snapshot still needs it.
     pub(super) fn discard(&mut self, old: Database) -> Option<Database> {
-        if let Some(tiering) = &self.tiering {
-            tiering.queue.push(tiering::fifo::TierOp::DropGeneration(old.generation));
+        if let Some(tiering) = &mut self.tiering {
+            tiering.drop_generation(old.generation);
         }
         match &mut self.snapshot {
             Some(snapshot) => snapshot.retire(old),
@@ -144,10 +161,39 @@ impl Keyspace {
         }
     }
 
-    /// Exchanges two databases' contents.
+    /// Exchanges two databases' contents. Clients stay where they are: WATCHers of keys that are
+    /// on either side are told, and blocked clients look at what is there now.
     pub fn swap(&mut self, a: usize, b: usize) {
-        if a < self.databases.len() && b < self.databases.len() {
-            self.databases.swap(a, b);
+        if a == b || a >= self.databases.len() || b >= self.databases.len() {
+            return;
         }
+        let watched = std::mem::take(&mut self.watched);
+        for (index, other) in [(a, b), (b, a)] {
+            watched.changed_database(index, |key, expired| {
+                self.may_exist(other, key) || (!expired && self.may_exist(index, key))
+            });
+        }
+        self.watched = watched;
+        self.databases.swap(a, b);
+        let waited: Vec<(usize, Vec<u8>)> = self
+            .blocked
+            .keys()
+            .filter(|(db, _)| *db == a || *db == b)
+            .map(|(db, key)| (db, key.to_vec()))
+            .collect();
+        for (db, key) in waited {
+            if self.may_exist(db, &key) {
+                self.ready.push((db, key));
+            }
+        }
+    }
+
+    /// Whether a key is in a database, as far as memory tells: errs towards true for keys that
+    /// only the tier knows.
+    fn may_exist(&self, index: usize, key: &[u8]) -> bool {
+        let hash = self.positioner.hash(key);
+        self.databases.get(index).is_some_and(|database| {
+            database.table.find(hash, key).is_some() || self.may_be_cold(index, hash, key)
+        })
     }
 }

@@ -127,7 +127,7 @@ impl World {
             let mut db = Db::new(&mut self.keyspace, &Silent, &mut effect, index, NOW);
             match command(&mut db) {
                 Ok(value) => return value,
-                Err(CommandError::Cold(key)) => self.load_now(index, &key),
+                Err(CommandError::Cold(_, key)) => self.load_now(index, &key),
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -272,7 +272,8 @@ impl World {
     }
 
     fn flush(&mut self, index: usize) {
-        drop(self.keyspace.flush(index));
+        self.keyspace.flush(index, false);
+        drop(self.keyspace.garbage.take());
         self.model[index].clear();
     }
 

@@ -172,6 +172,20 @@ impl Object {
 }
 
 impl ValueRef<'_> {
+    /// The encoding that OBJECT ENCODING answers, but for short strings: whether they are `embstr`
+    /// depends on where they live.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "int",
+            Self::Str(_) => "raw",
+            Self::List(list) => list.encoding(),
+            Self::Set(set) => set.encoding(),
+            Self::ZSet(zset) => zset.encoding(),
+            Self::Hash(hash) => hash.encoding(),
+            Self::Stream(_) => "stream",
+        }
+    }
+
     /// The type.
     pub fn object_type(&self) -> ObjectType {
         match self {

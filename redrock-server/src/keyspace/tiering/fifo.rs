@@ -183,6 +183,20 @@ impl TierQueue {
     }
 }
 
+impl super::Tiering {
+    /// A database's content is gone: its records are deleted behind what is queued for them.
+    pub(in crate::keyspace) fn drop_generation(&mut self, generation: u32) {
+        self.pending.retain(|key, _| key.generation() != generation);
+        self.absent.retain(|key| key.generation() != generation);
+        for (key, load) in &mut self.loads {
+            if key.generation() == generation {
+                load.mark_stale();
+            }
+        }
+        self.queue.push(TierOp::DropGeneration(generation));
+    }
+}
+
 /// What the applier tells the keyspace after a batch: the operations that are now in the tier.
 pub type Applied = Vec<(TierKey, u64)>;
 

@@ -1,0 +1,63 @@
+//! DBSIZE, FLUSHDB, FLUSHALL and SWAPDB: whole databases.
+
+use super::{NO_DATABASE, small_int};
+use crate::command::{Args, CommandError, CommandResult, Context};
+
+/// `DBSIZE`
+pub(super) fn dbsize(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    ctx.reply.int(ctx.db.len() as i64);
+    Ok(())
+}
+
+/// Whether the content is freed in the background: unless SYNC is said, which answers when the
+/// memory is free. Nobody waits for the lock in either case.
+fn background(args: &Args<'_>) -> CommandResult<bool> {
+    match args.len() {
+        1 => Ok(true),
+        2 if args.is(1, "async") => Ok(true),
+        2 if args.is(1, "sync") => Ok(false),
+        _ => Err(CommandError::Syntax),
+    }
+}
+
+/// Empties some databases. It is propagated even if they were empty already.
+fn flush(ctx: &mut Context<'_>, args: &Args<'_>, indexes: std::ops::Range<usize>) -> CommandResult {
+    let background = background(args)?;
+    for index in indexes {
+        let keys = ctx.db.keyspace().flush(index, background);
+        ctx.db.effect.dirty += keys;
+    }
+    ctx.propagate(args.all());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `FLUSHDB [ASYNC|SYNC]`
+pub(super) fn flushdb(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let index = ctx.db.index();
+    flush(ctx, args, index..index + 1)
+}
+
+/// `FLUSHALL [ASYNC|SYNC]`
+pub(super) fn flushall(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let count = ctx.db.keyspace().database_count();
+    flush(ctx, args, 0..count)
+}
+
+/// `SWAPDB index1 index2`
+pub(super) fn swapdb(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let index = |at, message| small_int(args, at).map_err(|_| CommandError::fixed(message));
+    let a = index(1, "ERR invalid first DB index")?;
+    let b = index(2, "ERR invalid second DB index")?;
+    let count = ctx.db.keyspace().database_count();
+    let (Ok(a), Ok(b)) = (usize::try_from(a), usize::try_from(b)) else {
+        return Err(NO_DATABASE);
+    };
+    if a >= count || b >= count {
+        return Err(NO_DATABASE);
+    }
+    ctx.db.keyspace().swap(a, b);
+    ctx.db.effect.dirty += 1;
+    ctx.reply.ok();
+    Ok(())
+}

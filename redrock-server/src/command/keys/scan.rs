@@ -1,0 +1,86 @@
+//! SCAN, KEYS and RANDOMKEY.
+
+use crate::command::hash::scan::{Allowed, ScanOptions, parse_cursor, reply_items};
+use crate::command::{Args, CommandResult, Context};
+use crate::keyspace::ExpireMode;
+use crate::keyspace::position::POSITION_END;
+use crate::value::glob;
+use redrock_rdb::listpack::LpValue;
+
+/// Expired keys that RANDOMKEY comes across before it answers one all the same.
+const RANDOM_TRIES_MAX: usize = 100;
+
+/// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
+pub(super) fn scan(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let cursor = parse_cursor(args.at(1))?;
+    let allowed = Allowed {
+        with_type: true,
+        ..Allowed::default()
+    };
+    let options = ScanOptions::parse(args, 2, allowed)?;
+    let db = ctx.db.index();
+    let step = ctx.db.keyspace().scan_step(db, cursor, options.count);
+    let mut keys = Vec::with_capacity(step.keys.len());
+    for key in step.keys {
+        if !options.matches(LpValue::Str(&key)) {
+            continue;
+        }
+        let Some(found) = ctx.db.presence(&key)? else {
+            continue;
+        };
+        let name = found.object_type.name().as_bytes();
+        if options
+            .type_name
+            .is_none_or(|wanted| wanted.eq_ignore_ascii_case(name))
+        {
+            keys.push(key);
+        }
+    }
+    let items: Vec<LpValue<'_>> = keys.iter().map(|key| LpValue::Str(key)).collect();
+    let next = if step.next >= POSITION_END {
+        0
+    } else {
+        step.next
+    };
+    reply_items(&mut ctx.reply, next, &items);
+    Ok(())
+}
+
+/// `KEYS pattern`
+pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let pattern = args.at(1);
+    let (db, now_ms) = (ctx.db.index(), ctx.now_ms());
+    let start = ctx.reply.deferred();
+    let mut count = 0;
+    let reply = &mut ctx.reply;
+    let keyspace = ctx.db.keyspace();
+    let hides = keyspace.expire_mode != ExpireMode::Ignore;
+    keyspace.for_each_entry(db, |entry| {
+        let expired = hides && entry.expire().is_some_and(|ms| ms <= now_ms);
+        if !expired && (pattern == b"*" || glob::matches(pattern, entry.key(), false)) {
+            reply.bulk(entry.key());
+            count += 1;
+        }
+    });
+    ctx.reply.finish_array(start, count);
+    Ok(())
+}
+
+/// `RANDOMKEY`
+pub(super) fn randomkey(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    let db = ctx.db.index();
+    let mut tries = 0;
+    let chosen = loop {
+        let Some(key) = ctx.db.keyspace().random_hot_key(db).map(<[u8]>::to_vec) else {
+            break None;
+        };
+        tries += 1;
+        // On a replica, where nothing expires, all keys may be past their time.
+        let deletes = ctx.db.keyspace().expire_mode == ExpireMode::Delete;
+        if ctx.db.exists(&key)? || (!deletes && tries >= RANDOM_TRIES_MAX) {
+            break Some(key);
+        }
+    };
+    ctx.reply.opt_bulk(chosen.as_deref());
+    Ok(())
+}
