@@ -265,8 +265,12 @@ impl Session {
             }
         };
         let mut client = self.source.server.log();
-        if let Err(error) = client.segments_listed(request).await {
-            tracing::debug!(%error, "could not tell the server which log files exist");
+        match tokio::time::timeout(SERVER_WAIT, client.segments_listed(request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "could not tell the server which log files exist");
+            }
+            Err(_) => tracing::debug!("the server took no notice of the log files that exist"),
         }
     }
 }

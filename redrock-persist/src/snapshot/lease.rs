@@ -11,6 +11,8 @@ use crate::progress::ActionProgress;
 
 /// What each renewal asks for; the server drops the checkpoint of a dead persister after it.
 const LEASE_MS: u64 = 30_000;
+/// For the server's answer to a renewal.
+const REPORT_WAIT: Duration = Duration::from_secs(5);
 const RENEW_MIN: Duration = Duration::from_millis(200);
 const RENEW_MAX: Duration = Duration::from_secs(1);
 
@@ -96,7 +98,12 @@ async fn renew(
             bytes_copied,
             lease_ms: LEASE_MS,
         };
-        match client.report(request).await.map_err(RpcError::from) {
+        let answer = tokio::time::timeout(REPORT_WAIT, client.report(request)).await;
+        let answer = match answer {
+            Ok(answer) => answer.map_err(RpcError::from),
+            Err(_) => Err(RpcError::timeout("the server is silent")),
+        };
+        match answer {
             Ok(_) => {
                 lease = Duration::from_millis(LEASE_MS);
                 renewed = tokio::time::Instant::now();
