@@ -162,6 +162,7 @@ fn worker_count(configured: usize) -> usize {
 
 fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
     let mut hooks = server.config_hooks.write();
+    server.set_handle();
     let log = log.clone();
     hooks.add(&["loglevel"], move |_, new| {
         log.set_level(level(new.observation.log_level))

@@ -60,6 +60,7 @@ pub struct Server {
     pub expiry: crate::keyspace::expire::ActiveExpiry,
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
+    me: std::sync::OnceLock<std::sync::Weak<Self>>,
     stopping: AtomicBool,
     /// What happens when options change.
     pub config_hooks: RwLock<Hooks>,
@@ -89,6 +90,7 @@ impl Server {
             memory: MemoryGate::default(),
             reclaimer: Default::default(),
             expiry: Default::default(),
+            me: std::sync::OnceLock::new(),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),
             config_hooks: RwLock::default(),
@@ -114,6 +116,17 @@ impl Server {
     pub fn set_config(&self, config: Config) {
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes [`Server::handle`] work; called once, right after the server was made.
+    pub fn set_handle(self: &Arc<Self>) {
+        let _ = self.me.set(Arc::downgrade(self));
+    }
+
+    /// A handle for work that outlives the command that starts it.
+    pub fn handle(&self) -> Result<Arc<Self>, CommandError> {
+        let handle = self.me.get().and_then(std::sync::Weak::upgrade);
+        handle.ok_or(CommandError::fixed("ERR the server is shutting down"))
     }
 
     /// Whether the server is on its way down.

@@ -1,5 +1,6 @@
 //! Commands of the keys family: what works on keys of any type, and on whole databases.
 
+mod cold_scan;
 mod delete;
 mod dump;
 mod expire;

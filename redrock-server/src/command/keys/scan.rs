@@ -1,5 +1,6 @@
 //! SCAN, KEYS and RANDOMKEY.
 
+use super::cold_scan;
 use crate::command::hash::scan::{Allowed, ScanOptions, parse_cursor, reply_items};
 use crate::command::{Args, CommandResult, Context};
 use crate::keyspace::ExpireMode;
@@ -19,6 +20,9 @@ pub(super) fn scan(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     };
     let options = ScanOptions::parse(args, 2, allowed)?;
     let db = ctx.db.index();
+    if ctx.db.keyspace().has_keys_on_disk_only(db) {
+        return cold_scan::scan_keys(ctx, cursor, &options);
+    }
     let step = ctx.db.keyspace().scan_step(db, cursor, options.count);
     let mut keys = Vec::with_capacity(step.keys.len());
     for key in step.keys {
@@ -50,6 +54,9 @@ pub(super) fn scan(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let pattern = args.at(1);
     let (db, now_ms) = (ctx.db.index(), ctx.now_ms());
+    if ctx.db.keyspace().has_keys_on_disk_only(db) {
+        return cold_scan::keys(ctx, pattern);
+    }
     let start = ctx.reply.deferred();
     let mut count = 0;
     let reply = &mut ctx.reply;
@@ -69,6 +76,9 @@ pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 /// `RANDOMKEY`
 pub(super) fn randomkey(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     let db = ctx.db.index();
+    if ctx.db.keyspace().has_keys_on_disk_only(db) {
+        return cold_scan::random_key(ctx);
+    }
     let mut tries = 0;
     let chosen = loop {
         let Some(key) = ctx.db.keyspace().random_hot_key(db).map(<[u8]>::to_vec) else {
