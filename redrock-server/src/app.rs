@@ -10,6 +10,8 @@ use crate::net::acceptor::Acceptor;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
 use crate::net::open_files;
 use crate::server::Server;
+use crate::start::directory::DataDirectory;
+use crate::start::recover;
 use anyhow::{Context as _, bail};
 use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
 use redrock_daemon::signals;
@@ -52,9 +54,13 @@ fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
         .build()?;
     let server = build(config);
     add_hooks(&server, &log);
-    let stop = CancellationToken::new();
+    let stop = server.fate.token();
     let result = runtime.block_on(serve(&server, log, stop));
     server.stop();
+    let result = result.and_then(|()| match server.fate.failure() {
+        Some(reason) => Err(anyhow::anyhow!(reason)),
+        None => Ok(()),
+    });
     if result.is_ok() {
         tracing::warn!("RedRock is now ready to exit, bye bye...");
     }
@@ -181,6 +187,13 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
             "Failed to set current oom_score_adj. Check server logs.".to_owned()
         })
     });
+    let synced = Arc::downgrade(server);
+    hooks.add(&["appendfsync"], move |_, new| {
+        if let Some(server) = synced.upgrade() {
+            server.log.set_policy(crate::start::fsync_policy(new));
+        }
+        Ok(())
+    });
     hooks.add(&["maxclients"], |_, new| {
         open_files::make_room(new.network.clients_max).map_err(|possible| {
             format!(
@@ -197,9 +210,11 @@ async fn serve(
     log: LogHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    signals::install(stop.clone(), Some(log)).context("install signal handlers")?;
-    let (queues, workers) = start_workers(server)?;
     let config = server.config();
+    let data = DataDirectory::open(&config, &server.run_id)?;
+    signals::install(stop.clone(), Some(log)).context("install signal handlers")?;
+    server.loading.begin(0);
+    let (queues, workers) = start_workers(server)?;
     let acceptor = Acceptor::open(server.clone(), queues)
         .with_context(|| format!("Failed listening on port {} (tcp), aborting.", config.port))?;
     if !acceptor.is_listening() {
@@ -207,18 +222,55 @@ async fn serve(
     }
     tiering::start::start(server)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
+    let sync_thread = crate::log::sync::spawn(server.clone()).context("start the log's thread")?;
     let _pid_file = PidFile::write(&config);
+    let recovery = start_recovery(server, data)?;
+    let ticker = tokio::spawn(tick(server.clone(), stop.clone()));
+    // Dropping the acceptor closes the workers' queues, and with that the workers end.
+    acceptor.run(stop).await;
+    ticker.abort();
+    let joined = join(workers).await;
+    let recovered = tokio::task::spawn_blocking(move || recovery.join()).await;
+    let data = match recovered.context("recovery")? {
+        Ok(result) => result?,
+        Err(_) => bail!("the recovery panicked"),
+    };
+    server.log.stop_syncing();
+    if sync_thread.join().is_err() {
+        bail!("the log's thread panicked");
+    }
+    server.log.close().map_err(|error| anyhow::anyhow!("finish the append only file: {error}"))?;
+    // Only now may another server have the directory.
+    drop(data);
+    joined
+}
+
+/// Loads the data on a thread of its own, while clients are told to wait.
+fn start_recovery(
+    server: &Arc<Server>,
+    data: DataDirectory,
+) -> anyhow::Result<JoinHandle<anyhow::Result<DataDirectory>>> {
+    let server = server.clone();
+    let work = move || {
+        let watch = server.fate.watch("recovery");
+        let result = recover(&server, &data);
+        match &result {
+            Ok(()) => ready(&server.config()),
+            Err(error) => server.fate.fail(format!("{error:#}")),
+        }
+        watch.done();
+        result.map(|()| data)
+    };
+    std::thread::Builder::new().name("recovery".into()).spawn(work).context("start the recovery")
+}
+
+fn ready(config: &Config) {
     if config.port != 0 {
         tracing::info!("Ready to accept connections tcp, port {}", config.port);
     }
     if let Some(path) = &config.network.unix_socket {
         tracing::info!("Ready to accept connections unix, {}", path.display());
     }
-    let ticker = tokio::spawn(tick(server.clone(), stop.clone()));
-    // Dropping the acceptor closes the workers' queues, and with that the workers end.
-    acceptor.run(stop).await;
-    ticker.abort();
-    join(workers).await
 }
 
 /// Periodic work, and SHUTDOWN.
@@ -254,7 +306,10 @@ fn start_workers(server: &Arc<Server>) -> anyhow::Result<(Vec<mpsc::Sender<Accep
         let server = server.clone();
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
-            .spawn(move || run_worker(server, index, mailbox, receiver))
+            .spawn(move || {
+                let _watch = server.fate.watch(format!("worker-{index}"));
+                run_worker(server.clone(), index, mailbox, receiver)
+            })
             .context("start worker")?;
         threads.push(thread);
     }

@@ -13,6 +13,7 @@ use crate::net::client::{Client, ClientShared, ReplyMode};
 use crate::net::worker::WorkerMailbox;
 use crate::notify::{Class, Notifier};
 use crate::slowlog::SlowLog;
+use crate::start::fate::Fate;
 use crate::start::progress::LoadingState;
 use crate::state::ServiceState;
 use crate::stats::Stats;
@@ -52,6 +53,10 @@ pub struct Server {
     pub readers: crate::keyspace::tiering::reader::Readers,
     /// The load under way, if any.
     pub loading: LoadingState,
+    /// How the server ends.
+    pub fate: Fate,
+    /// Source code of function libraries, as RDB files keep them.
+    pub functions: Mutex<Vec<Vec<u8>>>,
     /// Memory: the bound and what is used of it.
     pub memory: MemoryGate,
     /// Frees what commands removed.
@@ -87,6 +92,8 @@ impl Server {
             log: EffectLog::default(),
             readers: crate::keyspace::tiering::reader::Readers::default(),
             loading: LoadingState::default(),
+            fate: Fate::default(),
+            functions: Mutex::default(),
             memory: MemoryGate::default(),
             reclaimer: Default::default(),
             expiry: Default::default(),
@@ -147,6 +154,11 @@ impl Server {
     /// How to reach worker `index`.
     pub fn mailbox(&self, index: usize) -> Option<&Arc<WorkerMailbox>> {
         self.mailboxes.get(index)
+    }
+
+    /// How to reach all workers.
+    pub fn mailboxes(&self) -> &[Arc<WorkerMailbox>] {
+        &self.mailboxes
     }
 
     /// A new client id.

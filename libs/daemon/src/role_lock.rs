@@ -4,7 +4,8 @@
 //! as long as it lives; the kernel drops it however the process ends. The lock
 //! belongs to the open file (`F_OFD_SETLK`), so no other descriptor closed by
 //! chance releases it, and it can be probed without being taken: companions
-//! see so whether their server lives, from another container too.
+//! see so whether their server lives, from another container too. The file is
+//! never removed: a second process could otherwise lock one without a name.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,11 +22,20 @@ pub enum Role {
 }
 
 impl Role {
+    /// The last part of the daemon's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Persist => "persist",
+            Role::Replica => "replica",
+        }
+    }
+
     fn file_name(self) -> &'static str {
         match self {
-            Role::Server => ".redrock-server.lock",
-            Role::Persist => ".redrock-persist.lock",
-            Role::Replica => ".redrock-replica.lock",
+            Role::Server => "redrock-server.lock",
+            Role::Persist => "redrock-persist.lock",
+            Role::Replica => "redrock-replica.lock",
         }
     }
 
@@ -39,8 +49,9 @@ impl Role {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error(
-        "{} is in use by another {role:?} process{}; stop it, or choose another directory",
+        "data directory {} is in use by another redrock-{}{}; stop it, or choose another directory",
         path.display(),
+        role.name(),
         pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Held {

@@ -16,7 +16,6 @@ mod checked_file;
 pub mod epoch;
 pub mod fs;
 pub mod history;
-pub mod lock;
 pub mod manifest;
 pub mod scan;
 pub mod segment;

@@ -109,7 +109,12 @@ impl SnapshotService {
             })));
         }
         drop(keyspace);
-        Ok(begin_frame(id, &point, &databases, used_memory_bytes))
+        if let Err(why) = server.log.finish_switch() {
+            ring.push(Item::Failed(why));
+        }
+        let functions = server.functions.lock().iter().map(|f| Bytes::copy_from_slice(f)).collect();
+        let frame = begin_frame(id, &point, &databases, used_memory_bytes);
+        Ok(Begin { functions, ..frame })
     }
 }
 

@@ -12,6 +12,7 @@ pub mod cold;
 pub mod db;
 pub mod expire;
 pub mod hot;
+pub mod load;
 pub mod locks;
 #[cfg(test)]
 mod model_tests;
@@ -49,7 +50,10 @@ impl Database {
 #[derive(Debug)]
 pub struct Keyspace {
     positioner: Positioner,
+    /// The live databases, and behind them the staged ones of a load; see [`load`].
     databases: Vec<Database>,
+    /// Number of live databases.
+    live: usize,
     next_generation: u32,
     /// Number of the newest snapshot cut; entries are stamped with it.
     epoch: u32,
@@ -105,6 +109,7 @@ impl Keyspace {
         Self {
             positioner,
             next_generation: databases.len() as u32,
+            live: databases.len(),
             databases,
             epoch: 1,
             tiering: None,
@@ -121,19 +126,19 @@ impl Keyspace {
 
     /// Number of databases.
     pub fn database_count(&self) -> usize {
-        self.databases.len()
+        self.live
     }
 
     /// A database by number.
     pub fn database(&self, index: usize) -> Option<&Database> {
-        self.databases.get(index)
+        self.databases.get(..self.live)?.get(index)
     }
 
     /// Replaces a database's content by an empty generation; the number of keys that are gone.
     /// The old content is freed after the lock is released, in the `background` or by the thread
     /// that held the lock. WATCHers of keys that were there are told.
     pub fn flush(&mut self, index: usize, background: bool) -> u64 {
-        if index >= self.databases.len() {
+        if index >= self.live {
             return 0;
         }
         let watched = std::mem::take(&mut self.watched);
@@ -164,7 +169,7 @@ impl Keyspace {
     /// Exchanges two databases' contents. Clients stay where they are: WATCHers of keys that are
     /// on either side are told, and blocked clients look at what is there now.
     pub fn swap(&mut self, a: usize, b: usize) {
-        if a == b || a >= self.databases.len() || b >= self.databases.len() {
+        if a == b || a >= self.live || b >= self.live {
             return;
         }
         let watched = std::mem::take(&mut self.watched);

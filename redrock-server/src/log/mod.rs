@@ -14,10 +14,13 @@
 //! - bytes taken out of `pending` and not yet written stay in the writer's batch: a failed
 //!   write loses nothing, and the replies that depend on them wait.
 
+pub mod cut_point;
 pub mod health;
 pub mod rotation;
 pub mod state;
 pub mod sync;
+
+pub use cut_point::CutPoint;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +39,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 use sync::{FsyncPolicy, SyncSignal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Bytes past which a worker writes the log in the middle of a wake-up.
 pub const INLINE_FLUSH_BYTES: u64 = 64 << 10;
@@ -95,6 +98,8 @@ pub struct EffectLog {
     stream: Mutex<Stream>,
     watch: watch::Sender<LogState>,
     observer: OnceLock<Arc<dyn LogObserver>>,
+    /// The outcome of the switch that the last cut asked for.
+    switching: Mutex<Option<oneshot::Receiver<Result<(), String>>>>,
     signal: Mutex<SyncSignal>,
     signalled: Condvar,
     synced: Condvar,
@@ -170,6 +175,7 @@ impl EffectLog {
             stream: Mutex::default(),
             watch: watch::Sender::default(),
             observer: OnceLock::new(),
+            switching: Mutex::default(),
             signal: Mutex::default(),
             signalled: Condvar::new(),
             synced: Condvar::new(),
@@ -446,37 +452,5 @@ impl EffectLog {
         self.durable.fetch_max(offset, Ordering::AcqRel);
         self.advanced();
         Ok(())
-    }
-}
-
-/// Where the log stands at a cut.
-#[derive(Debug, Clone, Copy)]
-pub struct CutPoint {
-    /// Stream offset: all effects before it are in the snapshot, none after it.
-    pub offset: u64,
-    /// The history that the offset belongs to.
-    pub replid: redrock_proto::model::HexId,
-    /// Database selected there.
-    pub stream_db: Option<u32>,
-    /// Whether the log switched segments here.
-    pub rotated: bool,
-    /// Segment that the bytes after the cut go to; 0: no log is kept.
-    pub segment_seq: u64,
-}
-
-impl EffectLog {
-    /// Notes where the log stands, switching to an offered segment if asked. Called with all
-    /// shard locks held, between commands.
-    pub fn cut_point(&self, rotate: Option<u64>) -> Result<CutPoint, redrock_proto::error::RpcError> {
-        if rotate.is_some() {
-            return Err(redrock_proto::error::RpcError::not_found("no such segment was offered"));
-        }
-        Ok(CutPoint {
-            offset: self.appended.load(Ordering::Acquire),
-            replid: redrock_proto::model::HexId::from_bytes([0; 20]),
-            stream_db: None,
-            rotated: false,
-            segment_seq: 0,
-        })
     }
 }

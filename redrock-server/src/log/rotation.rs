@@ -77,6 +77,15 @@ impl EffectLog {
         Offered::Accepted
     }
 
+    /// As [`EffectLog::take_offer`], only if the offer has this number.
+    pub(super) fn take_offer_of(&self, sequence: u64) -> Option<SwitchTarget> {
+        let matches = {
+            let stream = self.stream.lock();
+            stream.offered.as_ref().is_some_and(|(offered, _)| *offered == sequence)
+        };
+        if matches { self.take_offer() } else { None }
+    }
+
     /// Takes the offered segment as a target for [`EffectLog::cut`].
     pub fn take_offer(&self) -> Option<SwitchTarget> {
         let mut stream = self.stream.lock();
@@ -123,16 +132,18 @@ impl EffectLog {
 
     /// Does a switch that nothing was appended behind or before.
     pub fn flush_switch(&self) {
-        let waiting = self.pending.lock().switch.is_some();
-        if waiting {
-            let mut writer = self.writer.lock();
-            if writer.batch.is_empty() && writer.switch.is_none() {
-                let mut pending = self.pending.lock();
+        let mut writer = self.writer.lock();
+        if writer.batch.is_empty() && writer.switch.is_none() {
+            let mut pending = self.pending.lock();
+            if pending.switch.is_some() {
                 std::mem::swap(&mut pending.bytes, &mut writer.batch);
                 writer.switch = pending.switch.take();
             }
+        }
+        if writer.switch.is_some() {
             self.write_batch(&mut writer);
         }
+        drop(writer);
         self.publish();
     }
 

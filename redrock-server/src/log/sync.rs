@@ -169,5 +169,8 @@ impl EffectLog {
 
 /// Starts the sync thread.
 pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("log-sync".into()).spawn(move || server.log.run_sync())
+    std::thread::Builder::new().name("log-sync".into()).spawn(move || {
+        let _watch = server.fate.watch("log-sync");
+        server.log.run_sync();
+    })
 }

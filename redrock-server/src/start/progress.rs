@@ -11,7 +11,11 @@ pub struct LoadingState {
     loaded_bytes: AtomicU64,
     keys: AtomicU64,
     expired: AtomicU64,
+    logged_ms: AtomicI64,
 }
+
+/// Pause between lines about progress.
+const LOG_INTERVAL_MS: i64 = 5000;
 
 /// What INFO shows of a load.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +39,9 @@ pub struct Progress {
 impl LoadingState {
     /// A load of this many bytes begins.
     pub fn begin(&self, total_bytes: u64) {
-        self.started_ms.store(crate::clock::unix_ms(), Ordering::Relaxed);
+        let now = crate::clock::unix_ms();
+        self.started_ms.store(now, Ordering::Relaxed);
+        self.logged_ms.store(now, Ordering::Relaxed);
         self.total_bytes.store(total_bytes, Ordering::Relaxed);
         self.loaded_bytes.store(0, Ordering::Relaxed);
         self.keys.store(0, Ordering::Relaxed);
@@ -66,6 +72,24 @@ impl LoadingState {
     /// A key of an RDB had expired.
     pub fn add_expired(&self) {
         self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets the bytes to load once they are known.
+    pub fn set_total(&self, total_bytes: u64) {
+        self.total_bytes.store(total_bytes, Ordering::Relaxed);
+    }
+
+    /// Says how far the load is, each few seconds.
+    pub fn log_progress(&self) {
+        let now = crate::clock::unix_ms();
+        if now - self.logged_ms.load(Ordering::Relaxed) < LOG_INTERVAL_MS {
+            return;
+        }
+        self.logged_ms.store(now, Ordering::Relaxed);
+        let Progress { percent, loaded_bytes, total_bytes, eta_seconds, .. } = self.progress();
+        tracing::info!(
+            "Loading: {percent:.1}% ({loaded_bytes} of {total_bytes} bytes), about {eta_seconds} s left"
+        );
     }
 
     /// How far the present or the last load is.

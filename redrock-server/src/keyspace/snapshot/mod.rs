@@ -124,6 +124,7 @@ impl Keyspace {
         let databases: Vec<CutDatabase> = self
             .databases
             .iter()
+            .take(self.live)
             .enumerate()
             .filter(|(_, database)| database.keys > 0)
             .map(|(index, database)| CutDatabase {

@@ -133,6 +133,10 @@ impl Keyspace {
             None => None,
         };
         let Some(value) = value else {
+            if table.find(hash, key).is_some_and(Entry::is_in_flight) {
+                // Loaded from a file straight to the tier: the put is still queued.
+                return Ok(());
+            }
             if stub_expire.is_some() {
                 return Err(format!(
                     "the value of key '{}' is missing from the tier",
@@ -166,14 +170,32 @@ impl Keyspace {
     /// Reads a key from the tier here and now, under the locks. For EXEC and scripts on keys that
     /// they did not declare; counted.
     pub fn load_blocking(&mut self, index: usize, key: &[u8]) -> LoadResult {
+        let result = self.read_blocking(index, key);
+        if let (Err(_), Some(tiering)) = (&result, &mut self.tiering) {
+            tiering.stats.failed_reads += 1;
+        }
+        result
+    }
+
+    fn read_blocking(&mut self, index: usize, key: &[u8]) -> LoadResult {
         let hash = self.positioner.hash(key);
         let tier_key = self.databases[index].tier_key(hash, key);
         let Some(tiering) = &mut self.tiering else { return Ok(()) };
         tiering.stats.blocking_reads += 1;
         let cold = tiering.cold.clone();
-        match cold.get(&tier_key) {
-            Ok(value) => self.install(&tier_key, value),
-            Err(error) => Err(error.to_string()),
+        loop {
+            let value = cold.get(&tier_key).map_err(|error| error.to_string())?;
+            let entry = self.databases[index].table.find(hash, key);
+            let queued = entry.is_some_and(|entry| entry.is_stub() && entry.is_in_flight());
+            if value.is_some() || !queued {
+                return self.install(&tier_key, value);
+            }
+            // The applier writes queued puts without any shard lock.
+            let failure = self.tiering.as_ref().and_then(|tiering| tiering.queue.failure());
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 }

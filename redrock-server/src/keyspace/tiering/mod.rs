@@ -76,6 +76,8 @@ pub struct TieringStats {
     pub waits: u64,
     /// Reads made under the locks (EXEC and scripts on undeclared keys).
     pub blocking_reads: u64,
+    /// Those of them that failed.
+    pub failed_reads: u64,
 }
 
 impl Tiering {
@@ -111,7 +113,19 @@ impl Tiering {
         self.queue.push(TierOp::Delete { key, expire, seq });
     }
 
-    fn note_present(&mut self, key: impl FnOnce() -> TierKey) {
+    /// Queues a record as it is; its entry is marked by the caller.
+    pub(super) fn put(&mut self, key: TierKey, record: Vec<u8>, expire: Option<i64>) {
+        let seq = self.register(&key);
+        self.stats.spilled += 1;
+        self.queue.push(TierOp::Put { key, record, expire, seq });
+    }
+
+    /// Whether values leave as soon as they can.
+    pub(super) fn under_pressure(&self) -> bool {
+        self.pressure.0
+    }
+
+    pub(super) fn note_present(&mut self, key: impl FnOnce() -> TierKey) {
         if !self.absent.is_empty() || !self.loads.is_empty() {
             let key = key();
             self.absent.remove(&key);

@@ -1,0 +1,70 @@
+//! A snapshot's cut, as the log sees it.
+
+use super::EffectLog;
+use redrock_proto::error::RpcError;
+use redrock_proto::model::HexId;
+
+/// Where the log stands at a cut.
+#[derive(Debug, Clone, Copy)]
+pub struct CutPoint {
+    /// Stream offset: all effects before it are in the snapshot, none after it.
+    pub offset: u64,
+    /// The history that the offset belongs to.
+    pub replid: HexId,
+    /// Database selected there.
+    pub stream_db: Option<u32>,
+    /// Whether the log switched segments here.
+    pub rotated: bool,
+    /// Segment that the bytes after the cut go to; 0: no log is kept.
+    pub segment_seq: u64,
+}
+
+impl EffectLog {
+    /// Notes where the log stands, switching to the offered segment of that number if asked.
+    /// Called with all shard locks held, between commands. After a switch
+    /// [`EffectLog::finish_switch`] must be called without them.
+    pub fn cut_point(&self, rotate: Option<u64>) -> Result<CutPoint, RpcError> {
+        let target = match rotate {
+            None => None,
+            Some(wanted) => match self.take_offer_of(wanted) {
+                None => return Err(RpcError::not_found("no such segment was offered")),
+                taken => taken,
+            },
+        };
+        let rotated = target.is_some();
+        let kept = self.state().segment.map_or(0, |segment| segment.sequence);
+        let segment_seq = target.as_ref().map_or(kept, |target| target.sequence);
+        let cut = self.cut(target);
+        *self.switching.lock() = cut.switched;
+        let digits = std::str::from_utf8(&cut.replid).unwrap_or_default();
+        Ok(CutPoint {
+            offset: cut.offset,
+            replid: HexId::parse(digits).unwrap_or(HexId::from_bytes([0; 20])),
+            stream_db: u32::try_from(cut.database).ok(),
+            rotated,
+            segment_seq,
+        })
+    }
+
+    /// Does the switch that the last [`EffectLog::cut_point`] asked for, if any. An error means
+    /// that the old segment goes on.
+    pub fn finish_switch(&self) -> Result<(), String> {
+        let Some(mut outcome) = self.switching.lock().take() else { return Ok(()) };
+        self.flush_switch();
+        // Another flusher may be at it: it answers once it is done.
+        loop {
+            match outcome.try_recv() {
+                Ok(result) => return result,
+                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                    if self.refuses_writes() {
+                        return Err("the log can't be written".into());
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => {
+                    return Err("the switch of log files was dropped".into());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Loading the append-only files: manifest, base, segments, and what to do about their tails.
+
+use super::directory::{DataDirectory, names};
+use super::rdb::{self, CountingReader, RdbOptions};
+use super::replay::Replayer;
+use crate::config::Config;
+use crate::server::Server;
+use anyhow::{Context as _, bail};
+use redrock_log::fs::{FsFile, OpenMode};
+use redrock_log::manifest::{self, FileEntry, FileKind, Manifest};
+use redrock_log::scan::{
+    Content, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
+    detect_content, truncate_tail,
+};
+use redrock_log::sidecar::{HexId, SidecarReader, Verification, has_stream_bytes};
+use redrock_log::writer::{SegmentStart, SegmentWriter};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How the last listed file ends.
+#[derive(Debug)]
+enum LastSegment {
+    /// A segment of ours.
+    Ours {
+        entry: FileEntry,
+        path: PathBuf,
+        verification: Box<Verification>,
+        end_offset: u64,
+        replid: HexId,
+    },
+    /// Listed and still empty: made for a switch that did not happen.
+    Empty { entry: FileEntry, path: PathBuf },
+    /// None, or one that Redis wrote.
+    Foreign,
+}
+
+/// What the files held.
+#[derive(Debug)]
+pub struct LoadedLog {
+    manifest: Manifest,
+    last: LastSegment,
+    /// Database selected at the end.
+    pub database: usize,
+    /// Stream offset of the end and the id of the last segment's first byte; `None` if the log
+    /// does not end in a segment of ours.
+    pub end: Option<(u64, HexId)>,
+}
+
+/// Loads what the manifest names. `None` if there is no log at all.
+pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option<LoadedLog>> {
+    let config = server.config();
+    let names = names(&config);
+    let directory = data.log_directory(&config);
+    let fs = data.fs.as_ref();
+    let found = manifest::load(fs, &directory, &names).context("AOF manifest")?;
+    let upgraded = manifest::upgrade_single_file(fs, &data.path, &directory, &names, found.as_ref())
+        .context("upgrade the single append only file")?;
+    if upgraded.is_some() {
+        let (file, directory) = (&names.file_name, directory.display());
+        tracing::info!("Successfully migrated an old-style AOF configuration ({file} moved into {directory})");
+    }
+    let Some(manifest) = upgraded.or(found) else { return Ok(None) };
+    let load = Load { server, data, config, directory };
+    load.run(manifest).map(Some)
+}
+
+struct Load<'a> {
+    server: &'a Arc<Server>,
+    data: &'a DataDirectory,
+    config: Arc<Config>,
+    directory: PathBuf,
+}
+
+impl Load<'_> {
+    fn run(&self, manifest: Manifest) -> anyhow::Result<LoadedLog> {
+        let entries: Vec<FileEntry> = manifest.files_to_load().cloned().collect();
+        let mut total = 0;
+        for entry in &entries {
+            let path = self.directory.join(&entry.name);
+            let metadata = self.data.fs.metadata(&path).with_context(|| {
+                format!("the AOF manifest names {}, which can't be read", path.display())
+            })?;
+            total += metadata.len;
+        }
+        self.server.loading.set_total(total);
+        let mut replayer = Replayer::new(self.server);
+        let mut last = LastSegment::Foreign;
+        let mut end: Option<(u64, HexId)> = None;
+        for (at, entry) in entries.iter().enumerate() {
+            let started = Instant::now();
+            let later = entries.get(at + 1..).unwrap_or_default();
+            last = self.file(&mut replayer, entry, later, end)?;
+            end = match &last {
+                LastSegment::Ours { end_offset, replid, .. } => Some((*end_offset, *replid)),
+                LastSegment::Empty { .. } => end,
+                LastSegment::Foreign => None,
+            };
+            let kind = if entry.kind == FileKind::Base { "base" } else { "incr" };
+            tracing::info!(
+                "DB loaded from {kind} file {}: {:.3} seconds",
+                entry.name,
+                started.elapsed().as_secs_f64()
+            );
+        }
+        tracing::info!(commands = replayer.commands(), "append only files replayed");
+        Ok(LoadedLog { manifest, last, database: replayer.database(), end })
+    }
+
+    /// Loads one file. `former_end` is where the one before ended, if it was ours.
+    fn file(
+        &self,
+        replayer: &mut Replayer<'_>,
+        entry: &FileEntry,
+        later: &[FileEntry],
+        former_end: Option<(u64, HexId)>,
+    ) -> anyhow::Result<LastSegment> {
+        let fs = self.data.fs.as_ref();
+        let path = self.directory.join(&entry.name);
+        let named = || format!("append only file {}", path.display());
+        let file = fs.open(&path, OpenMode::Read).with_context(named)?;
+        let sidecar = match entry.kind {
+            FileKind::Incr => SidecarReader::open(fs, &path)?,
+            _ => None,
+        };
+        if sidecar.is_none() && file.is_empty().with_context(named)? {
+            return Ok(match entry.kind {
+                FileKind::Incr => LastSegment::Empty { entry: entry.clone(), path },
+                _ => LastSegment::Foreign,
+            });
+        }
+        let verification = match &sidecar {
+            Some(sidecar) => Some(sidecar.verify(file.as_ref())?),
+            None => None,
+        };
+        if let (Some(sidecar), Some((end, _))) = (&sidecar, former_end) {
+            let start = sidecar.header().layout.start_offset;
+            if start != end {
+                bail!(
+                    "there is a gap in the log: {} starts at stream offset {start}, the file \
+                     before it ends at {end}; a file between them is missing from the manifest or \
+                     was cut. Restore it, or restore the directory from a backup or a replica",
+                    entry.name
+                );
+            }
+        }
+        replayer.begin_file();
+        let position = self.preamble(&file).with_context(named)?;
+        let kept =
+            self.commands(replayer, &file, &path, position, verification.as_ref(), entry, later)?;
+        Ok(match (sidecar, verification) {
+            (Some(sidecar), Some(verification)) => {
+                let header = sidecar.header();
+                LastSegment::Ours {
+                    end_offset: header.layout.offset_at(kept),
+                    replid: header.replid,
+                    entry: entry.clone(),
+                    path,
+                    verification: Box::new(verification),
+                }
+            }
+            _ => LastSegment::Foreign,
+        })
+    }
+
+    /// Loads an RDB at the head of a file; the position behind it.
+    fn preamble(&self, file: &Arc<dyn FsFile>) -> anyhow::Result<u64> {
+        if detect_content(file.as_ref())? != Content::Rdb {
+            return Ok(0);
+        }
+        tracing::info!("Reading RDB base file on AOF loading...");
+        let options = RdbOptions { allow_trailing: true, ..RdbOptions::default() };
+        let source = CountingReader::new(file.clone(), self.server);
+        let facts = rdb::load(self.server, source, options)?;
+        tracing::info!(keys = facts.keys, "RDB base loaded");
+        Ok(facts.end)
+    }
+
+    /// Replays the commands from `position` on; the length of what is kept of the file.
+    fn commands(
+        &self,
+        replayer: &mut Replayer<'_>,
+        file: &Arc<dyn FsFile>,
+        path: &Path,
+        position: u64,
+        verification: Option<&Verification>,
+        entry: &FileEntry,
+        later: &[FileEntry],
+    ) -> anyhow::Result<u64> {
+        // Damage that no crash explains is known before anything is replayed.
+        if let Some(damage) = verification.and_then(|checked| checked.durable_damage) {
+            bail!(
+                "append only file {} is damaged: bytes {} to {} were durable and differ from their \
+                 checksum or are missing. Restore the file from a backup or a replica; \
+                 `redrock-persist check` shows what can be saved",
+                path.display(),
+                damage.from,
+                damage.to
+            );
+        }
+        let mut scanner = SegmentScanner::new(file.as_ref(), position, ScanLimits::default())?;
+        let end = loop {
+            match scanner.next_step().with_context(|| format!("read {}", path.display()))? {
+                Step::Command(command) => replayer.command(&command).with_context(|| {
+                    format!(
+                        "replay {} at offset {} (command {})",
+                        path.display(),
+                        command.start,
+                        command.index
+                    )
+                })?,
+                Step::End(end) => break end,
+            }
+        };
+        let mut followed_by_data = false;
+        for next in later {
+            let next = self.directory.join(&next.name);
+            followed_by_data |= has_stream_bytes(self.data.fs.as_ref(), &next)?;
+        }
+        let context = TailContext {
+            file_name: &entry.name,
+            verification,
+            followed_by_data,
+            load_truncated: self.config.append_only.load_truncated,
+        };
+        match decide_tail(&end, context) {
+            TailDecision::Clean => Ok(end.file_bytes),
+            TailDecision::Refuse { position, command_index, reason, way_out } => bail!(
+                "{reason} (offset {position} of {}, command {command_index}). What to do: {way_out}",
+                path.display()
+            ),
+            TailDecision::TruncateAt { position, reason } => {
+                let seconds = crate::clock::unix_ms() as u64 / 1000;
+                let copy = truncate_tail(self.data.fs.as_ref(), path, position, seconds)?;
+                tracing::warn!(
+                    reason,
+                    position,
+                    copy = copy.map(|copy| copy.display().to_string()),
+                    "AOF {} truncated: the last bytes were not a whole command; loaded anyway \
+                     because aof-load-truncated is enabled",
+                    entry.name
+                );
+                Ok(position)
+            }
+        }
+    }
+}
+
+/// Where new effects go.
+#[derive(Debug)]
+pub struct Opened {
+    /// The writer.
+    pub segment: SegmentWriter,
+    /// Its number.
+    pub sequence: u64,
+    /// Database selected at its end.
+    pub database: usize,
+}
+
+/// Opens the segment that the log goes on in: the last one if it is ours, else a new one that the
+/// manifest is made to name (the first one of our log, the one case in which the server writes a
+/// manifest).
+pub fn open(
+    config: &Config,
+    data: &DataDirectory,
+    loaded: Option<LoadedLog>,
+    start: &SegmentStart,
+) -> anyhow::Result<Opened> {
+    let names = names(config);
+    let directory = data.log_directory(config);
+    let fs = data.fs.as_ref();
+    let now = crate::clock::unix_ms() as u64;
+    let database = loaded.as_ref().map_or(0, |loaded| loaded.database);
+    let manifest = match loaded {
+        Some(LoadedLog { last: LastSegment::Ours { entry, path, verification, .. }, .. }) => {
+            let segment = SegmentWriter::resume(fs, &path, &verification)?;
+            return Ok(Opened { segment, sequence: sequence(&entry), database });
+        }
+        Some(LoadedLog { last: LastSegment::Empty { entry, path }, .. }) => {
+            let segment = SegmentWriter::begin(fs, &path, start, now)?;
+            return Ok(Opened { segment, sequence: sequence(&entry), database });
+        }
+        Some(LoadedLog { manifest, .. }) => manifest,
+        None => Manifest::default(),
+    };
+    fs.create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
+    fs.sync_dir(&data.path).with_context(|| format!("sync {}", data.path.display()))?;
+    let mut number = manifest.next_incr_sequence(&names);
+    // What an earlier run began and did not come to list.
+    while fs.metadata(&directory.join(names.incr(number))).is_ok_and(|file| file.len > 0) {
+        number += 1;
+    }
+    let path = directory.join(names.incr(number));
+    let segment = SegmentWriter::begin(fs, &path, start, now)?;
+    let listed = manifest.with_incr(&names, number, Some(start.start_offset))?;
+    manifest::store(fs, &directory, &names, &listed).context("write the AOF manifest")?;
+    Ok(Opened { segment, sequence: number.unsigned_abs(), database })
+}
+
+fn sequence(entry: &FileEntry) -> u64 {
+    entry.sequence.unsigned_abs()
+}

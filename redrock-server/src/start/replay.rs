@@ -1,0 +1,202 @@
+//! Running the commands of a log again.
+//!
+//! Commands run as a client's would, but nothing is propagated, nobody is told, and nothing
+//! expires: a key past its time is there until the log deletes it, since later commands of the
+//! log were run while it was. A transaction runs when its EXEC has come, under one lock hold.
+
+use super::rdb::{CHECK_INTERVAL, check_stop, wait_for_room};
+use crate::command::effect::Effect;
+use crate::command::error::CommandError;
+use crate::command::reply::Reply;
+use crate::command::table::{Spec, flag};
+use crate::command::{Args, Context, dispatch, registry};
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::keyspace::db::Db;
+use crate::net::client::{Client, ClientShared, OwnedCommand};
+use crate::server::Server;
+use anyhow::{Context as _, bail};
+use redrock_log::scan::Command;
+use redrock_rdb::number::parse_i64;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Commands that failed are named up to this many times.
+const FAILURES_NAMED_MAX: u64 = 10;
+
+/// See the module.
+pub struct Replayer<'s> {
+    server: &'s Server,
+    config: Arc<Config>,
+    client: Box<Client>,
+    effect: Effect,
+    out: Vec<u8>,
+    /// Commands since an open MULTI.
+    transaction: Option<Vec<OwnedCommand>>,
+    commands: u64,
+    failures: u64,
+}
+
+impl<'s> Replayer<'s> {
+    /// A session of its own, with database 0 selected.
+    pub fn new(server: &'s Server) -> Self {
+        let mut client = Box::new(Client::new(
+            Arc::new(ClientShared::default()),
+            "log:0".into(),
+            "log:0".into(),
+            crate::clock::unix_ms(),
+        ));
+        client.authenticated = true;
+        client.deny_blocking = true;
+        client.no_touch = false;
+        Self {
+            server,
+            config: server.config(),
+            client,
+            effect: Effect::default(),
+            out: Vec::new(),
+            transaction: None,
+            commands: 0,
+            failures: 0,
+        }
+    }
+
+    /// The next file: Redis loads each with a fresh client.
+    pub fn begin_file(&mut self) {
+        self.client.db = 0;
+        self.transaction = None;
+    }
+
+    /// The selected database.
+    pub fn database(&self) -> usize {
+        self.client.db
+    }
+
+    /// Commands replayed so far.
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
+    /// Runs a command, or keeps it until EXEC.
+    pub fn command(&mut self, command: &Command<'_>) -> anyhow::Result<()> {
+        let argv: SmallVec<[&[u8]; 8]> = command.arguments().collect();
+        self.server.loading.add_bytes(command.end - command.start);
+        self.commands += 1;
+        if self.commands % CHECK_INTERVAL == 0 {
+            self.server.keyspace.lock().access.set_clock(crate::clock::unix_ms());
+            check_stop(self.server)?;
+        }
+        let name = argv.first().copied().unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"multi") {
+            self.transaction = Some(Vec::new());
+            return Ok(());
+        }
+        if name.eq_ignore_ascii_case(b"exec") {
+            return self.exec();
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.push(OwnedCommand::new(&argv));
+            return Ok(());
+        }
+        self.wait_for_memory(&argv)?;
+        let mut keyspace = self.server.keyspace.lock();
+        self.run(&mut keyspace, &argv)
+    }
+
+    fn exec(&mut self) -> anyhow::Result<()> {
+        let transaction = self.transaction.take().unwrap_or_default();
+        for command in &transaction {
+            self.wait_for_memory(&command.argv())?;
+        }
+        let mut keyspace = self.server.keyspace.lock();
+        for command in &transaction {
+            self.run(&mut keyspace, &command.argv())?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_memory(&self, argv: &[&[u8]]) -> anyhow::Result<()> {
+        let bytes: usize = argv.iter().map(|arg| arg.len() + 32).sum();
+        wait_for_room(self.server, bytes as u64).map(|_| ())
+    }
+
+    fn run(&mut self, keyspace: &mut Keyspace, argv: &[&[u8]]) -> anyhow::Result<()> {
+        let args = Args::new(argv);
+        let name = String::from_utf8_lossy(args.at(0)).into_owned();
+        if name.eq_ignore_ascii_case("select") {
+            return self.select(args.at(1));
+        }
+        let spec = match registry::resolve(&args) {
+            Ok(spec) if spec.arity_ok(args.len()) => spec,
+            Ok(_) => bail!("wrong number of arguments for the command '{name}'"),
+            Err(_) => bail!("Unknown command '{name}'"),
+        };
+        if !spec.has(flag::WRITE) {
+            // PING and REPLCONF GETACK keep a stream going, PUBLISH has no one to reach.
+            return Ok(());
+        }
+        let reads_failed = |keyspace: &Keyspace| {
+            keyspace.tiering.as_ref().map_or(0, |tiering| tiering.stats.failed_reads)
+        };
+        let before = reads_failed(keyspace);
+        if let Err(error) = self.call(keyspace, spec, &args) {
+            self.failed(&name, &error, reads_failed(keyspace) != before)?;
+        }
+        self.effect.clear();
+        self.out.clear();
+        keyspace.ready.clear();
+        Ok(())
+    }
+
+    fn select(&mut self, text: &[u8]) -> anyhow::Result<()> {
+        let count = self.config.databases;
+        let index = parse_i64(text).and_then(|db| usize::try_from(db).ok()).filter(|db| *db < count);
+        self.client.db = index.with_context(|| {
+            let text = String::from_utf8_lossy(text);
+            format!("SELECT {text}: the server is configured to handle {count} databases")
+        })?;
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        keyspace: &mut Keyspace,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) -> Result<(), CommandError> {
+        let now_ms = crate::clock::unix_ms();
+        let mut db = Db::new(keyspace, self.server, &mut self.effect, self.client.db, now_ms);
+        // Nothing else runs that could be held up.
+        db.blocking_reads = true;
+        let reply = Reply::new(&mut self.out, false);
+        let mut ctx = Context {
+            server: self.server,
+            config: &self.config,
+            db,
+            client: &mut self.client,
+            reply,
+        };
+        let result = dispatch::call(&mut ctx, spec, args);
+        self.client.block = None;
+        result
+    }
+
+    /// As Redis, a command that fails is passed over: it had failed, or had changed nothing, when
+    /// it was written. But a value that can't be read is no such failure.
+    fn failed(
+        &mut self,
+        name: &str,
+        error: &CommandError,
+        unreadable: bool,
+    ) -> anyhow::Result<()> {
+        let text = String::from_utf8_lossy(&error.resp()).into_owned();
+        if unreadable {
+            bail!("command '{name}': {text}");
+        }
+        self.failures += 1;
+        if self.failures <= FAILURES_NAMED_MAX {
+            tracing::warn!(command = name, error = text, "a command of the log failed");
+        }
+        Ok(())
+    }
+}
