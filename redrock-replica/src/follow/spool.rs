@@ -381,8 +381,8 @@ mod tests {
         }
     }
 
-    fn writer(dir: &Path, limit_bytes: u64) -> SpoolWriter {
-        clean(dir, &guard(dir)).unwrap();
+    fn writer(dir: &Path, guard: &EpochGuard, limit_bytes: u64) -> SpoolWriter {
+        clean(dir, guard).unwrap();
         SpoolWriter::create(dir, position(1000), limit_bytes).unwrap()
     }
 
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn readers_see_whole_commands_outside_transactions_only() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = writer(dir.path(), 1 << 30);
+        let mut spool = writer(dir.path(), &guard(dir.path()), 1 << 30);
         let shared = Arc::clone(spool.shared());
         let stream = [
             SET,
@@ -433,7 +433,7 @@ mod tests {
     fn files_are_bounded_and_vanish_once_applied() {
         let dir = tempfile::tempdir().unwrap();
         let guard = guard(dir.path());
-        let mut spool = writer(dir.path(), 4096 * FILES_MIN);
+        let mut spool = writer(dir.path(), &guard, 4096 * FILES_MIN);
         let shared = Arc::clone(spool.shared());
         let stream = SET.repeat(1000);
         for chunk in stream.chunks(777) {
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn a_resumed_link_goes_on_behind_the_last_whole_command() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = writer(dir.path(), 1 << 30);
+        let mut spool = writer(dir.path(), &guard(dir.path()), 1 << 30);
         spool.append(SET).unwrap();
         spool.append(&SET[..10]).unwrap();
         let asked = spool.position();

@@ -28,6 +28,7 @@ use crate::socket::PeerIo;
 
 /// Of a base, read at once.
 const BASE_BUFFER_BYTES: usize = 256 * 1024;
+const PIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const NEWLINE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the log may take to show what a new base says.
 const LOG_CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -95,14 +96,17 @@ async fn watch(master: &Master, replica: &Replica) -> anyhow::Error {
     }
 }
 
-/// Renews the pin of the segments that the replica still needs.
+/// Pins the segments that the replica still needs, from the moment that it is
+/// fed, and renews the pin.
 async fn keep_pinned(replica: &Replica, pin: &Pin) {
     loop {
-        tokio::time::sleep(RENEW_INTERVAL).await;
         let figures = replica.figures();
         // While a base is sent its own pin is renewed by the sender.
         if figures.state == ReplicaState::Online {
             pin.renew(None, figures.sent_offset).await;
+            tokio::time::sleep(RENEW_INTERVAL).await;
+        } else {
+            tokio::time::sleep(PIN_POLL_INTERVAL).await;
         }
     }
 }
@@ -272,7 +276,6 @@ impl Service<'_> {
         );
         let log = self.log().await?;
         let cursor = Cursor::open(&self.master.context, &log, base.offset).await?;
-        self.pin.renew(None, base.offset).await;
         self.feed(writer, cursor, log.replid).await
     }
 

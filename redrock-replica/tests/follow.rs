@@ -1,0 +1,262 @@
+//! Our master: a real Redis, whose snapshot and stream are spooled and applied.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::redis::{Redis, command, free_port};
+use common::server::{Fake, id};
+use common::{Agent, eventually};
+use redrock_proto::v1;
+
+fn fill(redis: &mut Redis, name: &str, count: usize) {
+    let mut bytes = vec![];
+    for number in 0..count {
+        let key = format!("{name}:{number}");
+        bytes.extend(command(&["SET", &key, &"v".repeat(100)]));
+        if number % 20 == 0 {
+            bytes.extend(command(&["MULTI"]));
+            bytes.extend(command(&["INCR", "counter"]));
+            bytes.extend(command(&["SADD", "members", &key]));
+            bytes.extend(command(&["EXEC"]));
+        }
+    }
+    redis.apply(&bytes);
+}
+
+fn follow(fake: &Fake, port: u16) -> v1::FollowRequest {
+    *fake.master.lock().unwrap() = Some(("127.0.0.1".to_owned(), port.into()));
+    v1::FollowRequest {
+        run: fake.run.to_wire(),
+        host: "127.0.0.1".into(),
+        port: port.into(),
+        listening_port: 7777,
+        ..v1::FollowRequest::default()
+    }
+}
+
+async fn connected(fake: &Fake) {
+    eventually("the link is up", || {
+        fake.link.borrow().status == v1::LinkStatus::Connected as i32
+    })
+    .await;
+}
+
+/// Waits until all that the master has is applied, then loads what the server
+/// was given into another Redis: both hold the same.
+async fn same_data(fake: &Fake, master: &mut Redis) {
+    eventually("all is applied", || {
+        fake.loaded.borrow().applied.to_string() == master.info("master_repl_offset")
+    })
+    .await;
+    let loaded = fake.loaded.borrow().clone();
+    let mut copy = Redis::start_with(&[], loaded.snapshots.last().map(|path| path.as_path()));
+    copy.apply(&loaded.stream);
+    assert_eq!(copy.digest(), master.digest());
+}
+
+async fn follows_a_master(diskless: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let mut master = Redis::start(&["--repl-diskless-sync", diskless]);
+    fill(&mut master, "before", 20_000);
+    let mut agent = Agent::start(&fake).await;
+    let request = follow(&fake, master.port);
+    agent.client.follow(request.clone()).await.unwrap();
+    connected(&fake).await;
+    fill(&mut master, "stream", 2000);
+    same_data(&fake, &mut master).await;
+    assert!(master.info("slave0").contains("port=7777"));
+    // Following the same one again changes nothing.
+    agent.client.follow(request).await.unwrap();
+
+    // GETACK is answered at once: WAIT does not wait for the next second.
+    master.call("SET waited 1");
+    let began = Instant::now();
+    assert_eq!(master.call("WAIT 1 5000"), "1");
+    assert!(began.elapsed() < Duration::from_millis(900), "{began:?}");
+
+    // The link breaks: it goes on where it was.
+    fill(&mut master, "more", 500);
+    master.call("CLIENT KILL TYPE replica");
+    fill(&mut master, "while down", 500);
+    same_data(&fake, &mut master).await;
+    assert_eq!(master.info("sync_full"), "1");
+    assert_eq!(master.info("sync_partial_ok"), "1");
+
+    // So it does after the agent's death: a new one asks the server.
+    agent.kill();
+    fill(&mut master, "without an agent", 500);
+    let mut agent = Agent::start(&fake).await;
+    same_data(&fake, &mut master).await;
+    assert_eq!(master.info("sync_full"), "1");
+    assert_eq!(master.info("sync_partial_ok"), "2");
+
+    let run = fake.run.to_wire();
+    agent.client.unfollow(v1::UnfollowRequest { run }).await.unwrap();
+    eventually("the link is gone", || {
+        fake.link.borrow().status == v1::LinkStatus::None as i32
+    })
+    .await;
+    let left = std::fs::read_dir(dir.path().join("spool")).unwrap().count();
+    assert_eq!(left, 0, "the spool is empty");
+    eventually("the master sees nobody", || {
+        master.info("connected_slaves") == "0"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diskless_master_is_followed_and_resumed() {
+    follows_a_master("yes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_sends_a_length_is_followed_and_resumed() {
+    follows_a_master("no").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_snapshot_loads_the_stream_is_spooled_and_the_master_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    // A real replica would be cut off: its backlog in the master is tiny.
+    let mut master = Redis::start(&[
+        "--client-output-buffer-limit",
+        "replica 4mb 4mb 0",
+        "--repl-timeout",
+        "3",
+    ]);
+    fill(&mut master, "before", 1000);
+    let mut agent = Agent::start(&fake).await;
+    fake.stalled.send_replace(true);
+    agent.client.follow(follow(&fake, master.port)).await.unwrap();
+    eventually("the snapshot is whole", || {
+        !master.info("slave0").is_empty() && master.info("slave0").contains("state=online")
+    })
+    .await;
+    for round in 0..5 {
+        fill(&mut master, &format!("round {round}"), 10_000);
+    }
+    // Longer than the timeout: the acknowledgements keep the link.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let status = agent.status(&fake).await;
+    assert_eq!(status.link, v1::LinkStatus::Sync as i32);
+    assert!(status.spool_bytes > 5 << 20, "{}", status.spool_bytes);
+    fake.stalled.send_replace(false);
+    connected(&fake).await;
+    same_data(&fake, &mut master).await;
+    assert_eq!(master.info("sync_full"), "1");
+    eventually("what is applied is removed", || {
+        let files = std::fs::read_dir(dir.path().join("spool")).unwrap();
+        files.flatten().all(|file| {
+            let name = file.file_name().into_string().unwrap();
+            name.starts_with("stream-")
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_spools_limit_reading_stops_and_goes_on_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake: Arc<Fake> = Fake::start(dir.path());
+    fake.settings.send_replace(vec![(
+        "repl-spool-disk-size".to_owned(),
+        "1mb".to_owned(),
+    )]);
+    let mut master = Redis::start(&[]);
+    fill(&mut master, "before", 10);
+    let mut agent = Agent::start(&fake).await;
+    agent.client.follow(follow(&fake, master.port)).await.unwrap();
+    connected(&fake).await;
+    fake.stalled.send_replace(true);
+    for round in 0..10 {
+        fill(&mut master, &format!("round {round}"), 10_000);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let status = agent.status(&fake).await;
+    let limit = (1 << 20) + (512 << 10);
+    assert!(
+        (1 << 20..limit).contains(&status.spool_bytes),
+        "{} bytes are spooled",
+        status.spool_bytes
+    );
+    fake.stalled.send_replace(false);
+    same_data(&fake, &mut master).await;
+    assert_eq!(master.info("sync_full"), "1");
+    // One command larger than the whole spool passes as well.
+    master.apply(&command(&["SET", "large", &"x".repeat(3 << 20)]));
+    same_data(&fake, &mut master).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_or_an_absent_master_leaves_all_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let mut agent = Agent::start(&fake).await;
+    let nobody = follow(&fake, free_port());
+    agent.client.follow(nobody).await.unwrap();
+    let told = |fake: &Fake, text: &str| {
+        let link = fake.link.borrow();
+        link.status == v1::LinkStatus::Connect as i32 && link.last_error.contains(text)
+    };
+    eventually("a refused connection is told", || told(&fake, "connect")).await;
+
+    let mut master = Redis::start(&["--requirepass", "secret"]);
+    assert_eq!(master.call("AUTH secret"), "OK");
+    let mut request = follow(&fake, master.port);
+    request.password = "wrong".into();
+    agent.client.follow(request.clone()).await.unwrap();
+    eventually("a wrong password is told", || told(&fake, "credentials")).await;
+    assert!(fake.loaded.borrow().snapshots.is_empty());
+    assert_eq!(fake.loaded.borrow().begins, 0);
+    assert!(!agent.log_text().contains("secret"));
+
+    // The right one, and a history that the master doesn't know: full sync.
+    request.password = "secret".into();
+    request.user = "default".into();
+    request.replid = id('f');
+    request.offset = 77;
+    agent.client.follow(request).await.unwrap();
+    connected(&fake).await;
+    eventually("all is applied", || {
+        fake.loaded.borrow().applied.to_string() == master.info("master_repl_offset")
+    })
+    .await;
+    assert_eq!(fake.loaded.borrow().snapshots.len(), 1);
+    assert_eq!(fake.loaded.borrow().replid, master.info("master_replid"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_sibling_continues_our_stream_under_its_new_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let mut first = Redis::start(&[]);
+    fill(&mut first, "before", 100);
+    let mut sibling = Redis::start(&[]);
+    sibling.call(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+    let mut agent = Agent::start(&fake).await;
+    agent.client.follow(follow(&fake, first.port)).await.unwrap();
+    connected(&fake).await;
+    fill(&mut first, "stream", 100);
+    same_data(&fake, &mut first).await;
+    let digest = first.digest();
+    eventually("the sibling has all", || sibling.digest() == digest).await;
+    assert_eq!(first.call("WAIT 2 5000"), "2");
+    let replid = fake.loaded.borrow().replid.clone();
+    drop(first);
+    sibling.call("REPLICAOF NO ONE");
+    fill(&mut sibling, "as master", 100);
+    let mut request = follow(&fake, sibling.port);
+    request.replid = replid.clone();
+    request.offset = fake.loaded.borrow().applied;
+    agent.client.follow(request).await.unwrap();
+    same_data(&fake, &mut sibling).await;
+    assert_eq!(sibling.info("sync_full"), "0");
+    let now = fake.loaded.borrow().replid.clone();
+    assert_eq!(now, sibling.info("master_replid"));
+    assert_ne!(now, replid);
+    assert_eq!(fake.loaded.borrow().snapshots.len(), 1);
+}
