@@ -2,6 +2,7 @@
 
 use crate::command::dispatch::Wait;
 use crate::command::error::CommandError;
+use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::tiering::loader::Join;
 use crate::server::Server;
 use std::sync::Arc;
@@ -24,15 +25,22 @@ pub struct WaitBudget {
 #[derive(Debug)]
 pub struct Pins {
     server: Arc<Server>,
-    keys: Vec<(usize, Vec<u8>)>,
+    keys: Vec<TierKey>,
+}
+
+impl Pins {
+    /// Whether nothing is pinned.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
 }
 
 impl Drop for Pins {
     fn drop(&mut self) {
         if !self.keys.is_empty() {
             let mut keyspace = self.server.keyspace.lock();
-            for (db, key) in &self.keys {
-                keyspace.unpin(*db, key);
+            for key in &self.keys {
+                keyspace.unpin_tier(key);
             }
         }
     }
@@ -77,9 +85,11 @@ impl Server {
         keys: Vec<(usize, Vec<u8>)>,
     ) -> Result<Pins, CommandError> {
         let mut waiting = Vec::new();
+        let mut pinned = Vec::with_capacity(keys.len());
         {
             let mut keyspace = self.keyspace.lock();
             for (db, key) in &keys {
+                pinned.push(keyspace.tier_key(*db, key));
                 if let Join::Wait { done, start } = keyspace.join_load(*db, key) {
                     if let Some(tier_key) = start {
                         self.readers.request(tier_key);
@@ -89,7 +99,7 @@ impl Server {
             }
         }
         // Made before the first await: a connection that goes away meanwhile unpins.
-        let pins = Pins { server: self, keys };
+        let pins = Pins { server: self, keys: pinned };
         for done in waiting {
             match done.await {
                 Ok(Ok(())) => {}

@@ -9,7 +9,7 @@ use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Group, Spec, flag};
-use super::{Context, registry};
+use super::{Context, registry, residency, transaction};
 use crate::config::{Allowed, Config};
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
@@ -118,6 +118,7 @@ fn execute_one(
     let config = scratch.config(server).clone();
     let Some(client) = slot.as_deref_mut() else { return Outcome::Done };
     let resolved = registry::resolve(&args);
+    let is_exec = resolved.as_ref().is_ok_and(|spec| spec.name == "exec");
     if let Ok(spec) = &resolved {
         client.shared.last_command.store(spec.index + 1, Ordering::Relaxed);
     }
@@ -131,6 +132,7 @@ fn execute_one(
         Ok(spec) => spec,
         Err(error) => {
             client.shared.last_seen_ms.store(crate::clock::unix_ms(), Ordering::Relaxed);
+            let error = if is_exec { abort_exec(server, client, error) } else { error };
             if let Some(transaction) = &mut client.transaction {
                 transaction.failed = true;
             }
@@ -145,19 +147,33 @@ fn execute_one(
     if let Some(transaction) = &mut client.transaction
         && !matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
     {
-        transaction.commands.push(OwnedCommand::new(argv));
+        // What will not run anyway takes no memory.
+        if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
+            transaction.push(spec, argv);
+        }
+        if transaction.bytes > config.network.query_buffer_bytes_max {
+            tracing::warn!(client = client.shared.id, "transaction beyond client-query-buffer-limit");
+            client.close_after_reply = true;
+        }
         Reply::new(out, client.resp3).simple("QUEUED");
         return Outcome::Done;
     }
-    if spec.has(flag::DENYOOM) && !server.memory.admit(memory_charge(argv)) {
+    let queued = client.transaction.as_ref().filter(|_| is_exec);
+    let flags = spec.flags | queued.map_or(0, |transaction| transaction.flags);
+    let charge = memory_charge(argv) + queued.map_or(0, |transaction| transaction.bytes as u64);
+    if flags & flag::DENYOOM != 0 && !server.memory.admit(charge) {
         return Outcome::Retry(Wait::Memory);
     }
     let mut keyspace = server.keyspace.lock();
-    if spec.has(flag::WRITE)
+    if flags & flag::WRITE != 0
         && let Some(snapshot) = &keyspace.snapshot
         && !snapshot.has_room()
     {
         return Outcome::Retry(Wait::Snapshot);
+    }
+    let missing = residency::missing(&keyspace, client, spec, &args);
+    if !missing.is_empty() {
+        return Outcome::Retry(Wait::Load(missing));
     }
     let outcome = run_locked(server, &config, scratch, slot, spec, &args, out, &mut keyspace);
     let garbage = keyspace.garbage.take();
@@ -248,6 +264,30 @@ fn call_at(
         account(ctx, spec, args, duration_us, result.is_err());
     }
     result
+}
+
+/// What EXEC answers when it is refused before it runs: the transaction is over.
+fn abort_exec(server: &Server, client: &mut Client, error: CommandError) -> CommandError {
+    if client.transaction.is_none() {
+        return error;
+    }
+    transaction::discard(client, &mut server.keyspace.lock());
+    let text = error.resp();
+    let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
+    CommandError::Bytes([b"EXECABORT Transaction discarded because of: ", reason].concat())
+}
+
+/// What a command answers that can't have what it waited for.
+pub fn gave_up(
+    server: &Server,
+    client: &mut Client,
+    argv: &[&[u8]],
+    error: CommandError,
+) -> CommandError {
+    let is_exec = registry::resolve(&Args::new(argv)).is_ok_and(|spec| spec.name == "exec");
+    let error = if is_exec { abort_exec(server, client, error) } else { error };
+    server.stats.error(&error);
+    error
 }
 
 /// Counts a command that ran; slow log, latency monitor, MONITOR.
@@ -347,6 +387,11 @@ fn check(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
             spec.name
         )));
+    }
+    if spec.name == "exec"
+        && let Some(transaction) = &client.transaction
+    {
+        transaction.specs.iter().try_for_each(|spec| server.gate(spec))?;
     }
     server.gate(spec)
 }

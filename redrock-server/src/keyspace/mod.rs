@@ -88,6 +88,17 @@ pub enum ExpireMode {
     Ignore,
 }
 
+/// How much of a key is in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residency {
+    /// All there is to know: its value, or that it does not exist.
+    Resident,
+    /// That it exists, its type and expiry; the value is in the tier.
+    Stub,
+    /// Nothing; the tier must be asked.
+    Unknown,
+}
+
 /// Counters for INFO.
 #[derive(Debug, Default, Clone)]
 pub struct KeyspaceStats {
@@ -190,6 +201,22 @@ impl Keyspace {
             if self.may_exist(db, &key) {
                 self.ready.push((db, key));
             }
+        }
+    }
+
+    /// How much of a key is in memory. What has expired needs nothing from disk.
+    pub fn residency(&self, index: usize, key: &[u8], now_ms: i64) -> Residency {
+        let hash = self.positioner.hash(key);
+        let Some(database) = self.databases.get(index) else { return Residency::Resident };
+        match database.table.find(hash, key) {
+            Some(entry) if !entry.is_stub() => Residency::Resident,
+            Some(stub) => {
+                let expired = self.expire_mode != ExpireMode::Ignore
+                    && stub.expire().is_some_and(|ms| ms <= now_ms);
+                if expired { Residency::Resident } else { Residency::Stub }
+            }
+            None if self.may_be_cold(index, hash, key) => Residency::Unknown,
+            None => Residency::Resident,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::command::reply::Reply;
+use crate::command::table::Spec;
 
 /// The part of a client that other threads may reach: pushes, kills, unblocking.
 #[derive(Debug, Default)]
@@ -140,8 +141,25 @@ impl OwnedCommand {
 pub struct Transaction {
     /// Queued commands.
     pub commands: Vec<OwnedCommand>,
+    /// Their records, in the same order.
+    pub specs: Vec<&'static Spec>,
+    /// All their flags.
+    pub flags: u32,
+    /// Bytes that they hold; bounded by `client-query-buffer-limit`.
+    pub bytes: usize,
     /// A command failed to queue: EXEC answers `-EXECABORT`.
     pub failed: bool,
+}
+
+impl Transaction {
+    /// Queues a command.
+    pub fn push(&mut self, spec: &'static Spec, argv: &[&[u8]]) {
+        let command = OwnedCommand::new(argv);
+        self.flags |= spec.flags;
+        self.bytes += command.memory_bytes();
+        self.commands.push(command);
+        self.specs.push(spec);
+    }
 }
 
 /// A command waits for one of some keys.

@@ -6,6 +6,7 @@ use super::stream::{ReadHalf, WriteHalf};
 use super::worker::Worker;
 use crate::command::dispatch::{self, Deferred, Outcome, Wait};
 use crate::waits::WaitBudget;
+use crate::command::CommandError;
 use crate::command::reply::Reply;
 use crate::clock;
 use crate::log::FlushPoint;
@@ -488,20 +489,24 @@ impl Session {
         }
     }
 
-    /// Waits for what the command needs, then runs it again.
+    /// Waits for what the command needs, then runs it again. What was loaded stays pinned until
+    /// the command has run, also when it finds that it needs more.
     async fn wait_and_rerun(&mut self, mut wait: Wait, command: OwnedCommand) -> bool {
         let argv = command.argv();
         let mut waits = WaitBudget::default();
+        let mut pins = Vec::new();
         loop {
             if matches!(wait, Wait::Unpaused) && !self.wait_unpaused().await {
                 return false;
             }
-            // Pins what was loaded until the command has run.
-            let guard = self.worker.server.clone().wait_for(wait, &mut waits).await;
-            let outcome = match guard {
-                Ok(_pins) => self.execute(&argv),
+            let waited = self.worker.server.clone().wait_for(wait, &mut waits).await;
+            let outcome = match waited {
+                Ok(more) => {
+                    pins.extend((!more.is_empty()).then_some(more));
+                    self.execute(&argv)
+                }
                 Err(error) => {
-                    self.reply_with(|reply| reply.error(&error.resp()));
+                    self.give_up(&argv, error);
                     Outcome::Done
                 }
             };
@@ -510,9 +515,13 @@ impl Session {
                     return self.client.as_ref().is_some_and(|c| !c.close_after_reply);
                 }
                 Outcome::Parked { deadline_ms } => {
+                    drop(pins);
                     return Box::pin(self.wait_blocked(deadline_ms)).await;
                 }
-                Outcome::Deferred(deferred) => return self.await_deferred(deferred).await,
+                Outcome::Deferred(deferred) => {
+                    drop(pins);
+                    return self.await_deferred(deferred).await;
+                }
                 Outcome::Retry(again) => wait = again,
             }
         }
@@ -549,6 +558,13 @@ impl Session {
         pause.waiting.fetch_sub(1, Ordering::Relaxed);
         shared.blocked.store(false, Ordering::Relaxed);
         open
+    }
+
+    /// Answers a command that can't have what it waited for.
+    fn give_up(&mut self, argv: &[&[u8]], error: CommandError) {
+        let Some(client) = self.client.as_deref_mut() else { return };
+        let error = dispatch::gave_up(&self.worker.server, client, argv, error);
+        self.reply_with(|reply| reply.error(&error.resp()));
     }
 
     /// Waits for a reply that something else makes.

@@ -1,6 +1,151 @@
-//! Commands of the transaction family.
+//! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
+//!
+//! Commands between MULTI and EXEC are queued by the dispatcher. EXEC runs them under its one
+//! lock hold; their effects leave as one transaction. The dispatcher has made all their keys
+//! resident before; what they did not declare is read under the lock, because a transaction that
+//! has changed something can't be run again.
 
-use super::table::Spec;
+#[cfg(test)]
+mod tests;
+
+use super::table::{Group, Handler, KeySpec, Spec, acl, flag};
+use super::{Args, CommandError, CommandResult, Context, dispatch};
+use crate::keyspace::Keyspace;
+use crate::net::client::{Client, Transaction};
+use std::sync::atomic::Ordering;
+
+const OPEN: u32 = flag::NOSCRIPT | flag::LOADING | flag::STALE;
+const LIGHT: u32 = OPEN | flag::FAST | flag::ALLOW_BUSY;
+
+const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
+    Spec::new(name, arity, flags, handler).group(Group::Transactions).acl(acl::TRANSACTION)
+}
 
 /// This family's records.
-pub const COMMANDS: &[Spec] = &[];
+pub const COMMANDS: &[Spec] = &[
+    spec("discard", 1, LIGHT, discard_command).doc("2.0.0", "Discards a transaction."),
+    spec("exec", 1, OPEN | flag::SKIP_SLOWLOG, exec)
+        .doc("1.2.0", "Executes all commands in a transaction."),
+    spec("multi", 1, LIGHT, multi).doc("1.2.0", "Starts a transaction."),
+    spec("unwatch", 1, LIGHT, unwatch)
+        .doc("2.2.0", "Forgets about watched keys of a transaction."),
+    spec("watch", -2, LIGHT, watch)
+        .keys(KeySpec::ALL)
+        .presence()
+        .doc("2.2.0", "Monitors changes to keys to determine the execution of a transaction."),
+];
+
+/// Ends a client's transaction and its watches.
+pub fn discard(client: &mut Client, keyspace: &mut Keyspace) {
+    client.transaction = None;
+    forget_watches(client, keyspace);
+}
+
+fn forget_watches(client: &mut Client, keyspace: &mut Keyspace) {
+    for (db, key) in client.watched.drain(..) {
+        keyspace.watched.unwatch(db, &key, client.shared.id);
+    }
+    client.watch_dirty.store(false, Ordering::Relaxed);
+}
+
+/// `MULTI`
+fn multi(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    if ctx.client.transaction.is_some() {
+        return Err(CommandError::fixed("ERR MULTI calls can not be nested"));
+    }
+    ctx.client.transaction = Some(Transaction::default());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DISCARD`
+fn discard_command(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    if ctx.client.transaction.is_none() {
+        return Err(CommandError::fixed("ERR DISCARD without MULTI"));
+    }
+    discard(ctx.client, ctx.db.keyspace());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `WATCH key [key ...]`
+fn watch(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    if ctx.client.transaction.is_some() {
+        return Err(CommandError::fixed("ERR WATCH inside MULTI is not allowed"));
+    }
+    // One key that changed is enough: no more need be watched.
+    if !ctx.client.watch_dirty.load(Ordering::Relaxed) {
+        let db = ctx.db.index();
+        for key in args.from(1) {
+            let expired = ctx.db.has_expired(key);
+            let (client, keyspace) = (&mut *ctx.client, ctx.db.keyspace());
+            let id = client.shared.id;
+            if keyspace.watched.watch(db, key, id, &client.watch_dirty, expired) {
+                client.watched.push((db, key.to_vec()));
+            }
+        }
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `UNWATCH`
+fn unwatch(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    forget_watches(ctx.client, ctx.db.keyspace());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// Whether a watched key has expired since it is watched.
+fn watched_expired(ctx: &mut Context<'_>) -> bool {
+    let id = ctx.client.shared.id;
+    ctx.client.watched.iter().any(|(index, key)| {
+        let db = ctx.db.other(*index);
+        db.has_expired(key) && !ctx.db.keyspace().watched.had_expired(*index, key, id)
+    })
+}
+
+/// `EXEC`
+fn exec(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    let expired = watched_expired(ctx);
+    let Some(transaction) = ctx.client.transaction.take() else {
+        return Err(CommandError::fixed("ERR EXEC without MULTI"));
+    };
+    let changed = expired || ctx.client.watch_dirty.load(Ordering::Relaxed);
+    forget_watches(ctx.client, ctx.db.keyspace());
+    if transaction.failed {
+        return Err(CommandError::fixed(
+            "EXECABORT Transaction discarded because of previous errors.",
+        ));
+    }
+    if changed {
+        ctx.reply.null_array();
+        return Ok(());
+    }
+    let denied = std::mem::replace(&mut ctx.client.deny_blocking, true);
+    let blocking = std::mem::replace(&mut ctx.db.blocking_reads, true);
+    ctx.reply.array(transaction.commands.len());
+    for (command, spec) in transaction.commands.iter().zip(&transaction.specs) {
+        run_queued(ctx, spec, &Args::new(&command.argv()));
+    }
+    ctx.client.deny_blocking = denied;
+    ctx.db.blocking_reads = blocking;
+    // The queued commands have been propagated each by itself.
+    ctx.propagate_nothing();
+    Ok(())
+}
+
+/// One command of a transaction; its error is its reply.
+fn run_queued(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
+    let start = ctx.reply.len();
+    let mut result = dispatch::call(ctx, spec, args);
+    if ctx.client.deferred.take().is_some() {
+        // Its reply would come after that of EXEC.
+        ctx.reply.truncate(start);
+        result = Err(CommandError::fixed("ERR Command not allowed inside a transaction"));
+    }
+    if let Err(error) = result {
+        ctx.server.stats.error(&error);
+        ctx.reply.error(&error.resp());
+    }
+}

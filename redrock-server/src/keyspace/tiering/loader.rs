@@ -93,16 +93,32 @@ impl Keyspace {
 
     /// Ends one pin.
     pub fn unpin(&mut self, index: usize, key: &[u8]) {
-        let hash = self.positioner.hash(key);
-        let tier_key = self.databases[index].tier_key(hash, key);
+        let tier_key = self.tier_key(index, key);
+        self.unpin_tier(&tier_key);
+    }
+
+    /// [`Keyspace::unpin`] by the name that the key had when it was pinned: a flush or a swap
+    /// since then has given the database's number to another content.
+    pub fn unpin_tier(&mut self, tier_key: &TierKey) {
         if let Some(tiering) = &mut self.tiering
-            && let Some(count) = tiering.pins.get_mut(&tier_key)
+            && let Some(count) = tiering.pins.get_mut(tier_key)
         {
             *count -= 1;
             if *count == 0 {
-                tiering.pins.remove(&tier_key);
+                tiering.pins.remove(tier_key);
             }
         }
+    }
+
+    /// The tier's name of a key.
+    pub fn tier_key(&self, index: usize, key: &[u8]) -> TierKey {
+        self.databases[index].tier_key(self.positioner.hash(key), key)
+    }
+
+    /// Keys that are pinned, for tests.
+    #[cfg(test)]
+    pub fn pinned(&self) -> usize {
+        self.tiering.as_ref().map_or(0, |tiering| tiering.pins.len())
     }
 
     /// A read is done: puts its value into memory and wakes who waits.
