@@ -157,7 +157,9 @@ async fn without_a_base_the_replica_is_told_to_come_later() {
     let _agent = Agent::start(&fake).await;
     let front = Front::start(&fake).await;
     let mut peer = TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
-    peer.write_all(&command(&["PSYNC", "?", "-1"])).await.unwrap();
+    peer.write_all(&command(&["PSYNC", "?", "-1"]))
+        .await
+        .unwrap();
     let mut answer = String::new();
     peer.read_to_string(&mut answer).await.unwrap();
     let line = answer.trim_start_matches('\n');
@@ -195,4 +197,63 @@ async fn a_slow_replica_costs_disk_and_is_dropped_at_the_bound() {
     let grown = after.peak_rss_bytes.saturating_sub(before.rss_bytes);
     assert!(grown < 8 << 20, "40 MB of lag took {grown} bytes of memory");
     eventually("it is listed no longer", || fake.acks.borrow().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_sync_gets_newlines_the_file_and_the_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let mut oracle = server_with_data(&fake, 500);
+    write(&fake, &mut oracle, "more", 10).await;
+    let base = std::fs::read(dir.path().join("appendonlydir/appendonly.aof.1.base.rdb")).unwrap();
+    let _agent = Agent::start(&fake).await;
+    let front = Front::start(&fake).await;
+    let mut peer = TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
+    peer.write_all(&command(&["SYNC"])).await.unwrap();
+    let mut wanted = b"\n".to_vec();
+    wanted.extend(format!("${}\r\n", base.len()).into_bytes());
+    wanted.extend(base);
+    wanted.extend(writes("more", 10));
+    let mut answer = vec![0; wanted.len()];
+    peer.read_exact(&mut answer).await.unwrap();
+    assert!(answer == wanted, "{} bytes differ", answer.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_makes_the_replica_our_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let mut oracle = server_with_data(&fake, 1000);
+    let mut agent = Agent::start(&fake).await;
+    let front = Front::start(&fake).await;
+    let mut replica = Redis::start(&[]);
+    replica.call(&format!("REPLICAOF 127.0.0.1 {}", front.port));
+    same_data("the base arrives", &mut oracle, &mut replica).await;
+    write(&fake, &mut oracle, "last", 100).await;
+    let request = v1::FailoverRequest {
+        run: fake.run.to_wire(),
+        timeout_ms: 20_000,
+        ..v1::FailoverRequest::default()
+    };
+    let mut steps = agent.client.failover(request).await.unwrap().into_inner();
+    let mut last = v1::Progress::default();
+    while let Some(step) = steps.message().await.unwrap() {
+        last = step;
+    }
+    assert_eq!(last.phase, v1::Phase::Done as i32);
+    assert_eq!(replica.info("role"), "master");
+    assert_eq!(replica.digest(), oracle.digest());
+    replica.call("SET after failover");
+    let mut caught_up = || {
+        let applied = fake.loaded.borrow().applied;
+        applied > 1000 && applied.to_string() == replica.info("master_repl_offset")
+    };
+    eventually("we follow it", &mut caught_up).await;
+    assert_eq!(replica.info("sync_full"), "0");
+    let stream = fake.loaded.borrow().stream.clone();
+    let text = String::from_utf8_lossy(&stream);
+    assert!(text.contains("failover"), "{text:?}");
+    let status = agent.status(&fake).await;
+    assert_eq!(status.link, v1::LinkStatus::Connected as i32);
+    assert_eq!(status.replicas, 0);
 }

@@ -16,7 +16,7 @@ mod session;
 pub(crate) mod spool;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use redrock_proto::model::{HexId, LinkStatus, Role};
@@ -33,6 +33,7 @@ use session::Session;
 /// Redis tries again each second.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+const SETTINGS_TIME_MAX: Duration = Duration::from_secs(2);
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A master to follow.
@@ -69,7 +70,14 @@ pub(crate) enum FirstAsk {
 pub(crate) struct Follower {
     context: Arc<Context>,
     link: watch::Sender<Link>,
-    running: Mutex<Option<Running>>,
+    wanted: Mutex<Wanted>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    /// The server has told us whom to follow, or that we shall follow nobody.
+    is_told: bool,
+    running: Option<Running>,
 }
 
 #[derive(Debug)]
@@ -85,7 +93,7 @@ impl Follower {
         Follower {
             context,
             link,
-            running: Mutex::new(None),
+            wanted: Mutex::default(),
         }
     }
 
@@ -96,19 +104,25 @@ impl Follower {
     /// Follows `target` from now on. `failover` asks it at the first attempt
     /// to become our master.
     pub(crate) async fn follow(&self, target: Target, first: FirstAsk, failover: bool) {
-        let mut running = self.running.lock().await;
-        if let Some(present) = &*running
+        let mut wanted = self.wanted.lock().await;
+        wanted.is_told = true;
+        if let Some(present) = &wanted.running
             && present.target == target
             && !failover
             && !present.task.is_finished()
         {
             return;
         }
-        stop(running.take()).await;
+        stop(wanted.running.take()).await;
+        wanted.running = Some(self.start(target, first, failover));
+    }
+
+    fn start(&self, target: Target, first: FirstAsk, failover: bool) -> Running {
         tracing::info!(master = ?target, "following a master");
         self.link
             .send_replace(Link::wanted(&target.host, target.port));
-        let token = self.context.tasks.token().child_token();
+        let tasks = &self.context.tasks;
+        let token = tasks.token().child_token();
         let work = Work {
             context: Arc::clone(&self.context),
             target: target.clone(),
@@ -117,18 +131,19 @@ impl Follower {
             first: Some(first),
             failover,
         };
-        let task = self.context.tasks.spawn("follow", work.run(token.clone()));
-        *running = Some(Running {
+        let task = tasks.spawn("follow", work.run(token.clone()));
+        Running {
             target,
             stop: token,
             task,
-        });
+        }
     }
 
     /// Follows nobody from now on.
     pub(crate) async fn unfollow(&self) {
-        let mut running = self.running.lock().await;
-        if let Some(present) = running.take() {
+        let mut wanted = self.wanted.lock().await;
+        wanted.is_told = true;
+        if let Some(present) = wanted.running.take() {
             tracing::info!(master = ?present.target, "the master is no longer followed");
             stop(Some(present)).await;
         }
@@ -136,7 +151,7 @@ impl Follower {
     }
 
     /// Goes on following after a start of the agent alone, if the server is a
-    /// replica and nobody has told us otherwise yet.
+    /// replica and has not told us anything itself.
     pub(crate) async fn take_up(&self) {
         let stop = self.context.tasks.token();
         let state = loop {
@@ -150,9 +165,14 @@ impl Follower {
             }
         };
         let port = u16::try_from(state.master_port).unwrap_or(0);
-        let is_told = self.running.lock().await.is_some();
-        if is_told || state.role != Role::Replica || state.master_host.is_empty() || port == 0 {
+        if state.role != Role::Replica || state.master_host.is_empty() || port == 0 {
             return;
+        }
+        // The password comes with the settings.
+        let mut settings = self.context.settings.clone();
+        let known = tokio::time::timeout(SETTINGS_TIME_MAX, settings.changed()).await;
+        if known.is_err() {
+            tracing::debug!("no settings yet, following with the defaults");
         }
         let settings = self.context.settings();
         let target = Target {
@@ -163,7 +183,10 @@ impl Follower {
             listening_port: settings.listening_port(),
             announced_ip: settings.replica_announce_ip,
         };
-        self.follow(target, FirstAsk::AskServer, false).await;
+        let mut wanted = self.wanted.lock().await;
+        if !wanted.is_told {
+            wanted.running = Some(self.start(target, FirstAsk::AskServer, false));
+        }
     }
 }
 
@@ -193,9 +216,9 @@ impl Work {
         loop {
             self.link
                 .send_modify(|link| link.set_status(LinkStatus::Connecting));
-            let mut was_up = false;
+            let mut up_since = None;
             let error = tokio::select! {
-                error = self.attempt(&mut was_up) => error,
+                error = self.attempt(&mut up_since) => error,
                 () = stop.cancelled() => break,
             };
             tracing::warn!(master = ?self.target, error = %format!("{error:#}"),
@@ -204,25 +227,28 @@ impl Work {
                 link.set_status(LinkStatus::Connect);
                 link.set_error(&error);
             });
-            pause = match was_up {
-                true => PAUSE_FIRST,
-                false => pause.saturating_add(PAUSE_FIRST).min(PAUSE_MAX),
-            };
+            if up_since.is_some_and(|since| since.elapsed() >= PAUSE_FIRST) {
+                // As Redis: the sooner, the likelier the master still has what
+                // we lack.
+                pause = PAUSE_FIRST;
+                continue;
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => break,
             }
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
         self.close_session().await;
     }
 
     /// One link, from connecting to its end.
-    async fn attempt(&mut self, was_up: &mut bool) -> anyhow::Error {
+    async fn attempt(&mut self, up_since: &mut Option<Instant>) -> anyhow::Error {
         let mut connection = match self.connect().await {
             Ok(connection) => connection,
             Err(error) => return error,
         };
-        *was_up = true;
+        *up_since = Some(Instant::now());
         let Some(session) = &mut self.session else {
             return anyhow::anyhow!("no session");
         };

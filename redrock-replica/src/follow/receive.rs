@@ -28,6 +28,10 @@ use super::spool::{self, Kind, remove_files};
 use crate::context::{Context, Position, unix_ms};
 
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
+/// Pace of the first acknowledgements, until the stream flows: a master with a
+/// diskless transfer ignores one that comes before it has reaped its child.
+const FIRST_ACK_INTERVAL: Duration = Duration::from_millis(100);
+const FIRST_ACKS_TIME: Duration = Duration::from_secs(2);
 
 /// A snapshot being written. Unless [`finish`](SnapshotFile::finish) is
 /// called, its file is removed.
@@ -173,8 +177,10 @@ async fn stream_on(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut progress = session.progress.clone();
     let mut getacks = Vec::new();
-    let mut last_read = Instant::now();
+    let begin = Instant::now();
+    let mut last_read = begin;
     loop {
+        let awaits_stream = session.awaits_stream() && begin.elapsed() < FIRST_ACKS_TIME;
         if let Some(error) = session.failure().await {
             return Err(error);
         }
@@ -202,6 +208,10 @@ async fn stream_on(
                 if last_read.elapsed() > context.settings().repl_timeout {
                     bail!("the master was silent for longer than repl-timeout");
                 }
+                session.refresh_limit();
+                acknowledge(connection, session).await?;
+            }
+            () = tokio::time::sleep(FIRST_ACK_INTERVAL), if awaits_stream => {
                 acknowledge(connection, session).await?;
             }
             read = connection.fill(), if has_room => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use redrock_log::fs::is_no_space;
 use redrock_proto::RpcError;
 use redrock_proto::model::HexId;
 use tokio::sync::watch;
@@ -101,8 +102,18 @@ impl Session {
             .map_or(self.start_offset, SpoolWriter::received_offset)
     }
 
+    /// No byte of the stream has come yet.
+    pub(super) fn awaits_stream(&self) -> bool {
+        self.received_offset() == self.start_offset
+    }
+
     pub(super) fn spool_bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, SpoolWriter::bytes)
+    }
+
+    /// Takes a changed `repl-spool-disk-size`.
+    pub(super) fn refresh_limit(&mut self) {
+        self.limit_bytes = self.context.settings().spool_bytes(&self.context.data_dir);
     }
 
     /// Whether more may be read. When the server has applied all whole
@@ -134,8 +145,8 @@ impl Session {
         .await
     }
 
-    /// Runs blocking work on the writer. If it fails, or the future is
-    /// dropped meanwhile, the session is over.
+    /// Runs blocking work on the writer. If it fails but for a full disk, or
+    /// the future is dropped meanwhile, the session is over.
     async fn with_writer<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut SpoolWriter) -> anyhow::Result<T> + Send + 'static,
@@ -151,7 +162,13 @@ impl Session {
                 self.writer = Some(writer);
                 Ok(value)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // A full disk empties as the server applies: the link breaks,
+                // and the next one resumes at the last whole command.
+                let is_full = error.downcast_ref().is_some_and(is_no_space);
+                self.writer = is_full.then_some(writer);
+                Err(error)
+            }
         }
     }
 

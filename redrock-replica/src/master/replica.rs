@@ -274,9 +274,10 @@ impl Service<'_> {
             bytes = base.bytes,
             "the base was sent"
         );
+        let told = log.replid;
         let log = self.log().await?;
         let cursor = Cursor::open(&self.master.context, &log, base.offset).await?;
-        self.feed(writer, cursor, log.replid).await
+        self.feed(writer, cursor, told).await
     }
 
     /// A base on our stream whose segments are all there, and the log's state
@@ -374,8 +375,9 @@ impl Service<'_> {
         }
     }
 
-    /// Sends the stream as it grows. Ends when the id changes: replicas learn
-    /// the new one by asking again, as in Redis.
+    /// Sends the stream as it grows. Ends when the id is no longer the one that
+    /// the replica was told: it learns the new one by asking again, as in
+    /// Redis.
     async fn feed<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,

@@ -151,6 +151,17 @@ impl Fake {
         });
     }
 
+    /// What a replica's log state says.
+    fn show_replica(&self) {
+        let loaded = self.loaded.borrow().clone();
+        self.log.send_modify(|log| {
+            log.role = v1::Role::Replica.into();
+            log.kind = v1::LogKind::None.into();
+            log.replid = loaded.replid;
+            log.written_offset = loaded.applied;
+        });
+    }
+
     /// What the persister will offer.
     pub fn set_base(&self, path: &Path, offset: u64) {
         *self.base.lock().unwrap() = Some(v1::Base {
@@ -233,6 +244,7 @@ impl v1::load_server::Load for Service {
                 loaded.replid = source.replid.clone();
                 loaded.applied = source.offset;
             });
+            fake.show_replica();
             Ok(v1::Progress {
                 phase: v1::Phase::Done.into(),
                 outcome: Some(v1::Outcome::default()),
@@ -278,6 +290,7 @@ impl v1::load_server::Load for Service {
                     loaded.stream.extend_from_slice(&bytes);
                     loaded.applied = spool.readable_end_offset;
                 });
+                fake.show_replica();
                 let answer = v1::Applied {
                     applied_offset: spool.readable_end_offset,
                     durable_offset: 0,
@@ -290,11 +303,32 @@ impl v1::load_server::Load for Service {
         let answers = tokio_stream::wrappers::ReceiverStream::new(answers);
         Ok(Response::new(Box::pin(answers)))
     }
-    async fn promote(&self, _: Request<v1::PromoteRequest>) -> Reply<v1::PromoteReply> {
-        unused()
+    async fn promote(&self, request: Request<v1::PromoteRequest>) -> Reply<v1::PromoteReply> {
+        self.check(request.into_inner().run)?;
+        *self.0.master.lock().unwrap() = None;
+        let offset = self.0.loaded.borrow().applied;
+        self.0.begin_segment(&id('d'), Some(offset));
+        self.0
+            .log
+            .send_modify(|log| log.role = v1::Role::Master.into());
+        Ok(Response::new(v1::PromoteReply {
+            replid: id('d'),
+            offset,
+        }))
     }
-    async fn demote(&self, _: Request<v1::DemoteRequest>) -> Reply<v1::Empty> {
-        unused()
+    async fn demote(&self, request: Request<v1::DemoteRequest>) -> Reply<v1::Empty> {
+        let request = request.into_inner();
+        self.check(request.run)?;
+        *self.0.master.lock().unwrap() = Some((request.master_host, request.master_port));
+        let log = self.0.log.borrow().clone();
+        self.0.loaded.send_modify(|loaded| {
+            loaded.replid = log.replid;
+            loaded.applied = log.written_offset;
+        });
+        self.0
+            .log
+            .send_modify(|log| log.role = v1::Role::Replica.into());
+        Ok(Response::new(v1::Empty {}))
     }
     async fn link_state(&self, request: Request<v1::LinkStateRequest>) -> Reply<v1::Empty> {
         let request = request.into_inner();
