@@ -40,6 +40,16 @@ impl HexId {
             .then_some(HexId(digits))
     }
 
+    /// The same, out of a file that holds the digits.
+    pub fn from_digits(digits: [u8; 40]) -> Option<HexId> {
+        HexId::parse(std::str::from_utf8(&digits).ok()?)
+    }
+
+    /// The digits themselves.
+    pub fn digits(&self) -> [u8; 40] {
+        self.0
+    }
+
     /// The digits of 20 (random) bytes.
     pub fn from_bytes(bytes: [u8; 20]) -> HexId {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

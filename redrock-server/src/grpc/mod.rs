@@ -1,5 +1,6 @@
 //! The server's gRPC services, one file each. Wire types stop here.
 
+pub mod load;
 pub mod snapshot;
 
 use crate::server::Server;

@@ -36,10 +36,9 @@ impl EffectLog {
         let segment_seq = target.as_ref().map_or(kept, |target| target.sequence);
         let cut = self.cut(target);
         *self.switching.lock() = cut.switched;
-        let digits = std::str::from_utf8(&cut.replid).unwrap_or_default();
         Ok(CutPoint {
             offset: cut.offset,
-            replid: HexId::parse(digits).unwrap_or(HexId::from_bytes([0; 20])),
+            replid: HexId::from_digits(cut.replid).unwrap_or(HexId::from_bytes([0; 20])),
             stream_db: u32::try_from(cut.database).ok(),
             rotated,
             segment_seq,

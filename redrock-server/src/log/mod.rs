@@ -273,6 +273,11 @@ impl EffectLog {
         self.pending.lock().db = None;
     }
 
+    /// The database that the stream has selected; 0 before the first SELECT.
+    pub fn stream_database(&self) -> usize {
+        self.pending.lock().db.unwrap_or(0)
+    }
+
     /// `master_repl_offset`
     pub fn appended_offset(&self) -> u64 {
         self.appended.load(Ordering::Acquire)

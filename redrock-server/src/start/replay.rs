@@ -67,6 +67,11 @@ impl<'s> Replayer<'s> {
         self.transaction = None;
     }
 
+    /// Selects a database.
+    pub fn set_database(&mut self, db: usize) {
+        self.client.db = db;
+    }
+
     /// The selected database.
     pub fn database(&self) -> usize {
         self.client.db
@@ -115,12 +120,14 @@ impl<'s> Replayer<'s> {
         Ok(())
     }
 
-    fn wait_for_memory(&self, argv: &[&[u8]]) -> anyhow::Result<()> {
+    /// Waits until a command may use memory.
+    pub fn wait_for_memory(&self, argv: &[&[u8]]) -> anyhow::Result<()> {
         let bytes: usize = argv.iter().map(|arg| arg.len() + 32).sum();
         wait_for_room(self.server, bytes as u64).map(|_| ())
     }
 
-    fn run(&mut self, keyspace: &mut Keyspace, argv: &[&[u8]]) -> anyhow::Result<()> {
+    /// Runs one command under locks that the caller holds.
+    pub fn run(&mut self, keyspace: &mut Keyspace, argv: &[&[u8]]) -> anyhow::Result<()> {
         let args = Args::new(argv);
         let name = String::from_utf8_lossy(args.at(0)).into_owned();
         if name.eq_ignore_ascii_case("select") {

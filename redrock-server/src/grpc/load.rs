@@ -1,0 +1,350 @@
+//! `Load`: our master's data comes in through files that the agent writes.
+
+use super::Shared;
+use crate::replication::apply::Applier;
+use crate::replication::follow::{self, LoadWatch};
+use crate::server::Server;
+use crate::state;
+use parking_lot::Mutex;
+use redrock_proto::error::RpcError;
+use redrock_proto::model::{ApplyBegin, LinkState, LinkStatus, LoadRdb, SpoolState};
+use redrock_proto::v1::{self, apply_request, load_server};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Spool states that wait for the thread that applies.
+const SPOOL_STATES_MAX: usize = 64;
+/// Bytes of a spool file read at once.
+const READ_BYTES: usize = 256 << 10;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// See the proto.
+pub struct LoadService {
+    shared: Shared,
+    loading: Arc<Mutex<bool>>,
+    /// Number of the newest apply stream; an older one ends when it sees another.
+    applying: Arc<AtomicU64>,
+}
+
+impl LoadService {
+    /// The service of one server.
+    pub fn new(shared: Shared) -> Self {
+        Self { shared, loading: Arc::default(), applying: Arc::default() }
+    }
+}
+
+type Reply<T> = Result<T, Status>;
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Reply<T>> + Send>>;
+
+/// Makes the flag false again however the load ends.
+struct Running(Arc<Mutex<bool>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *self.0.lock() = false;
+    }
+}
+
+#[tonic::async_trait]
+impl load_server::Load for LoadService {
+    type LoadRdbStream = BoxStream<v1::Progress>;
+    type ApplyStreamStream = BoxStream<v1::Applied>;
+
+    async fn load_rdb(
+        &self,
+        request: Request<v1::LoadRdbRequest>,
+    ) -> Reply<Response<Self::LoadRdbStream>> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run.clone())?;
+        let asked = LoadRdb::try_from(wire)?;
+        {
+            let mut loading = self.loading.lock();
+            if *loading {
+                return Err(RpcError::busy("a snapshot is being loaded").into());
+            }
+            *loading = true;
+        }
+        let running = Running(self.loading.clone());
+        let (sender, stream) = mpsc::channel(4);
+        let shared = self.shared.clone();
+        let work = move || load(&shared, &asked, &sender, running);
+        std::thread::Builder::new()
+            .name("replica-load".into())
+            .spawn(work)
+            .map_err(|error| RpcError::internal(format!("start the load: {error}")))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn apply_stream(
+        &self,
+        request: Request<Streaming<v1::ApplyRequest>>,
+    ) -> Reply<Response<Self::ApplyStreamStream>> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|message| message.request);
+        let Some(apply_request::Request::Begin(begin)) = first else {
+            return Err(RpcError::invalid("the first message must be `begin`").into());
+        };
+        self.shared.run.check(begin.run.clone())?;
+        let begin = ApplyBegin::try_from(&begin)?;
+        let number = self.applying.fetch_add(1, Ordering::AcqRel) + 1;
+        let server = self.shared.server.clone();
+        let database = self.adopt(&begin)?;
+        let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
+        let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
+        let (newest, data_dir) = (self.applying.clone(), self.shared.data_dir.clone());
+        let work = move || {
+            let applier = Applier::new(&server, begin.start_offset, database);
+            let mut follower = Follower { server: &server, applier, file: None, data_dir };
+            let mut arriving: mpsc::Receiver<SpoolState> = arriving;
+            while let Some(spool) = arriving.blocking_recv() {
+                if newest.load(Ordering::Acquire) != number {
+                    let error = RpcError::cancelled("another stream took over");
+                    applied.send_replace(Err(error));
+                    return;
+                }
+                if let Err(error) = follower.advance(&spool, &applied) {
+                    tracing::error!(error = format!("{error:#}"), "master's stream stopped");
+                    applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("replica-apply".into())
+            .spawn(work)
+            .map_err(|error| RpcError::internal(format!("start applying: {error}")))?;
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                let Some(apply_request::Request::Spool(wire)) = message.request else { break };
+                let Ok(spool) = SpoolState::try_from(wire) else { break };
+                if spools.send(spool).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let answers = WatchStream::new(answers).map(|state| state.map_err(Status::from));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn promote(
+        &self,
+        request: Request<v1::PromoteRequest>,
+    ) -> Reply<Response<v1::PromoteReply>> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run)?;
+        let server = &self.shared.server;
+        if let Some(offset) = wire.wait_offset {
+            let deadline = Instant::now() + Duration::from_millis(wire.timeout_ms.min(600_000));
+            while server.log.appended_offset() < offset {
+                if Instant::now() >= deadline {
+                    return Err(RpcError::timeout("the offset was not reached").into());
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let (replid, offset) = follow::promote(server, self.shared.run);
+        self.applying.fetch_add(1, Ordering::AcqRel);
+        Ok(Response::new(v1::PromoteReply {
+            replid: String::from_utf8_lossy(&replid).into_owned(),
+            offset,
+        }))
+    }
+
+    async fn demote(&self, request: Request<v1::DemoteRequest>) -> Reply<Response<v1::Empty>> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run)?;
+        let port = u16::try_from(wire.master_port).ok().filter(|port| *port > 0);
+        let Some(port) = port else {
+            return Err(RpcError::invalid("master_port must be 1 to 65535").into());
+        };
+        follow::demote(&self.shared.server, &wire.master_host, port);
+        Ok(Response::new(v1::Empty {}))
+    }
+
+    async fn link_state(
+        &self,
+        request: Request<v1::LinkStateRequest>,
+    ) -> Reply<Response<v1::Empty>> {
+        let wire = request.into_inner();
+        self.shared.run.check(wire.run.clone())?;
+        let link = LinkState::try_from(wire)?;
+        let mut replication = self.shared.server.state.replication.lock();
+        if let Some(master) = &mut replication.master {
+            master.state = match link.status {
+                LinkStatus::Connect | LinkStatus::None => state::LinkState::Connect,
+                LinkStatus::Connecting => state::LinkState::Connecting,
+                LinkStatus::Sync => state::LinkState::Sync,
+                LinkStatus::Connected => state::LinkState::Connected,
+            };
+            let seconds = |ms: u64| (ms > 0).then_some((ms / 1000) as i64);
+            master.last_io_s = seconds(link.last_io_unix_ms);
+            master.down_since_s = seconds(link.down_since_unix_ms);
+            master.transfer_bytes = (link.sync_bytes_total, link.sync_bytes_read);
+            master.read_offset = link.received_offset;
+        }
+        Ok(Response::new(v1::Empty {}))
+    }
+}
+
+impl LoadService {
+    /// Checks where the stream starts and takes over its id; the database selected there.
+    fn adopt(&self, begin: &ApplyBegin) -> Result<usize, RpcError> {
+        let server = &self.shared.server;
+        let keyspace = server.keyspace.lock();
+        let offset = server.log.appended_offset();
+        if offset != begin.start_offset {
+            return Err(RpcError::invalid(format!(
+                "the stream must start at {offset}, not at {}",
+                begin.start_offset
+            )));
+        }
+        let state = server.log.state();
+        if state.replid != begin.replid.digits() {
+            let run = self.shared.run;
+            let former = Some((state.replid, offset));
+            server.log.set_identity(run.run_id.digits(), run.epoch, begin.replid.digits(), former);
+        }
+        drop(keyspace);
+        Ok(server.log.stream_database())
+    }
+}
+
+fn state_of(server: &Server, applied_offset: u64) -> v1::Applied {
+    v1::Applied { applied_offset, durable_offset: server.log.durable_offset() }
+}
+
+fn progress(done: u64, total: u64, started: Instant) -> v1::Progress {
+    v1::Progress {
+        phase: v1::Phase::Loading.into(),
+        bytes_done: done,
+        bytes_total: total,
+        elapsed_ms: started.elapsed().as_millis() as u64,
+        ..v1::Progress::default()
+    }
+}
+
+/// Runs the load on this thread and reports until it is over.
+fn load(
+    shared: &Shared,
+    asked: &LoadRdb,
+    sender: &mpsc::Sender<Reply<v1::Progress>>,
+    running: Running,
+) {
+    let watch = Arc::new(LoadWatch::default());
+    let started = Instant::now();
+    let path = asked.path.resolve(&shared.data_dir);
+    let total = asked.bytes;
+    let result = std::thread::scope(|scope| {
+        let worker = {
+            let watch = watch.clone();
+            scope.spawn(move || {
+                follow::load_snapshot(&shared.server, shared.run, &path, asked, &watch)
+            })
+        };
+        while !worker.is_finished() {
+            std::thread::sleep(PROGRESS_INTERVAL.min(Duration::from_millis(20)));
+            let done = watch.read_bytes.load(Ordering::Relaxed);
+            if sender.is_closed() {
+                watch.cancelled.store(true, Ordering::Relaxed);
+            } else if started.elapsed() > PROGRESS_INTERVAL {
+                // A reader that is behind needs only the newest.
+                let _ = sender.try_send(Ok(progress(done, total, started)));
+            }
+        }
+        worker.join()
+    });
+    drop(running);
+    let last = match result {
+        Ok(Ok(keys)) => {
+            tracing::info!(keys, "master's snapshot loaded");
+            let elapsed_ms = started.elapsed().as_millis() as u64;
+            Ok(v1::Progress {
+                phase: v1::Phase::Done.into(),
+                keys_done: keys,
+                outcome: Some(v1::Outcome {
+                    keys,
+                    bytes: total,
+                    replid: asked.source.replid.to_string(),
+                    offset: asked.source.offset,
+                    elapsed_ms,
+                    ..v1::Outcome::default()
+                }),
+                ..progress(total, total, started)
+            })
+        }
+        Ok(Err(error)) => {
+            tracing::error!(error = format!("{error:#}"), "load of the master's snapshot failed");
+            Err(RpcError::corrupt(format!("{error:#}")).into())
+        }
+        Err(_) => Err(RpcError::internal("the load ended unexpectedly").into()),
+    };
+    // The caller may be gone: then nobody is left to tell.
+    let _ = sender.blocking_send(last);
+}
+
+/// Reads spool files in order and feeds the applier.
+struct Follower<'s> {
+    server: &'s Server,
+    applier: Applier<'s>,
+    /// The open spool file: its path, and the stream offset of its first byte.
+    file: Option<(PathBuf, u64, std::fs::File)>,
+    data_dir: PathBuf,
+}
+
+impl Follower<'_> {
+    /// Applies up to what can be read now.
+    fn advance(
+        &mut self,
+        spool: &SpoolState,
+        applied: &watch::Sender<Result<v1::Applied, RpcError>>,
+    ) -> anyhow::Result<()> {
+        let path = spool.path.resolve(&self.data_dir);
+        if self.file.as_ref().is_some_and(|(open, ..)| *open != path) {
+            // A new file: the one before is complete up to where this one starts.
+            self.read_to(spool.start_offset, applied)?;
+            self.file = None;
+        }
+        if self.file.is_none() {
+            let file = std::fs::File::open(&path)?;
+            self.file = Some((path, spool.start_offset, file));
+        }
+        self.read_to(spool.readable_end_offset, applied)
+    }
+
+    fn read_to(
+        &mut self,
+        end: u64,
+        applied: &watch::Sender<Result<v1::Applied, RpcError>>,
+    ) -> anyhow::Result<()> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let at = self.applier.received_offset();
+            let Some((_, start, file)) = &mut self.file else { return Ok(()) };
+            if at >= end {
+                return Ok(());
+            }
+            let position = at.checked_sub(*start).ok_or_else(|| {
+                anyhow::anyhow!("the spool starts at {start}, {at} is needed")
+            })?;
+            file.seek(SeekFrom::Start(position))?;
+            let want = usize::try_from(end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let chunk = buffer.get_mut(..want).unwrap_or_default();
+            file.read_exact(chunk)?;
+            self.applier.feed(chunk)?;
+            self.server.log.flush();
+            let offset = self.applier.applied_offset();
+            if let Some(master) = &mut self.server.state.replication.lock().master {
+                master.applied_offset = Some(offset);
+            }
+            applied.send_replace(Ok(state_of(self.server, offset)));
+        }
+    }
+}
