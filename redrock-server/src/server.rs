@@ -253,6 +253,7 @@ impl Server {
     /// Periodic work, every 100 ms.
     pub fn tick(&self) {
         self.stats.tick(crate::clock::unix_us());
+        self.report_log();
     }
 
     /// Makes a client's worker look at it.

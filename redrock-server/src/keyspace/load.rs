@@ -42,7 +42,14 @@ impl PreparedEntry {
     /// Decodes a file's entry, whose payload the reader has brought into the superset form.
     /// `to_tier`: memory is short, the value goes to the tier.
     pub fn new(entry: FileEntry, limits: &Limits, to_tier: bool) -> Result<Self, ObjectError> {
-        let FileEntry { key, object_type, payload, expire_at_ms, idle_secs, frequency } = entry;
+        let FileEntry {
+            key,
+            object_type,
+            payload,
+            expire_at_ms,
+            idle_secs,
+            frequency,
+        } = entry;
         let stub = (to_tier && payload.len() >= UNDECODED_BYTES_MIN)
             .then(|| type_of(object_type))
             .flatten();
@@ -59,7 +66,12 @@ impl PreparedEntry {
             record.extend_from_slice(&payload);
             record
         });
-        Ok(Self { entry: hot, record, idle_seconds: idle_secs, frequency })
+        Ok(Self {
+            entry: hot,
+            record,
+            idle_seconds: idle_secs,
+            frequency,
+        })
     }
 
     /// The key.
@@ -88,7 +100,12 @@ impl Keyspace {
         index: usize,
         prepared: PreparedEntry,
     ) -> Result<LoadOutcome, String> {
-        let PreparedEntry { mut entry, record, idle_seconds, frequency } = prepared;
+        let PreparedEntry {
+            mut entry,
+            record,
+            idle_seconds,
+            frequency,
+        } = prepared;
         let hash = self.positioner.hash(entry.key());
         if self.has_key(index, hash, entry.key())? {
             return Ok(LoadOutcome::Duplicate);
@@ -98,7 +115,10 @@ impl Keyspace {
         entry.set_access(match (access.lfu, idle_seconds, frequency) {
             (true, _, Some(counter)) => access.clock_minutes << 8 | u32::from(counter),
             (false, Some(idle), _) => {
-                access.clock_seconds.wrapping_sub(idle.min(0xff_ffff) as u32) & 0xff_ffff
+                access
+                    .clock_seconds
+                    .wrapping_sub(idle.min(0xff_ffff) as u32)
+                    & 0xff_ffff
             }
             _ => access.initial(),
         });
@@ -139,7 +159,8 @@ impl Keyspace {
         match &self.tiering {
             Some(tiering) => {
                 let read = tiering.cold.get(&database.tier_key(hash, key));
-                read.map(|value| value.is_some()).map_err(|error| error.to_string())
+                read.map(|value| value.is_some())
+                    .map_err(|error| error.to_string())
             }
             None => Ok(false),
         }
@@ -186,7 +207,10 @@ impl Keyspace {
     /// Gives up the staged databases. Returns their content, to be freed without the lock.
     pub fn drop_staged(&mut self) -> Vec<Database> {
         let staged: Vec<_> = self.databases.drain(self.live..).collect();
-        staged.into_iter().filter_map(|database| self.discard(database)).collect()
+        staged
+            .into_iter()
+            .filter_map(|database| self.discard(database))
+            .collect()
     }
 }
 
@@ -216,11 +240,23 @@ mod tests {
     #[test]
     fn entries_count_once_and_duplicates_change_nothing() {
         let mut keyspace = Keyspace::new(2, Positioner::new((1, 2)));
-        assert_eq!(load(&mut keyspace, 1, file_entry("a", "1", None)), LoadOutcome::Stored);
-        assert_eq!(load(&mut keyspace, 1, file_entry("b", "x", Some(5))), LoadOutcome::Stored);
-        assert_eq!(load(&mut keyspace, 1, file_entry("a", "2", Some(9))), LoadOutcome::Duplicate);
+        assert_eq!(
+            load(&mut keyspace, 1, file_entry("a", "1", None)),
+            LoadOutcome::Stored
+        );
+        assert_eq!(
+            load(&mut keyspace, 1, file_entry("b", "x", Some(5))),
+            LoadOutcome::Stored
+        );
+        assert_eq!(
+            load(&mut keyspace, 1, file_entry("a", "2", Some(9))),
+            LoadOutcome::Duplicate
+        );
         let database = keyspace.database(1).unwrap();
-        assert_eq!((database.keys, database.expires, database.table.len()), (2, 1, 2));
+        assert_eq!(
+            (database.keys, database.expires, database.table.len()),
+            (2, 1, 2)
+        );
         assert_eq!(keyspace.database(0).unwrap().keys, 0);
     }
 
@@ -232,7 +268,10 @@ mod tests {
         assert!(keyspace.begin_staging().is_empty());
         let staged = keyspace.staged_index(1).unwrap();
         load(&mut keyspace, staged, file_entry("new", "1", None));
-        assert_eq!((keyspace.database_count(), keyspace.staged_index(2)), (2, None));
+        assert_eq!(
+            (keyspace.database_count(), keyspace.staged_index(2)),
+            (2, None)
+        );
         assert!(keyspace.database(staged).is_none());
         let old = keyspace.swap_staged();
         assert_eq!(old.iter().map(|database| database.keys).sum::<u64>(), 1);

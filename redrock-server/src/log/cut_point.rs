@@ -48,7 +48,9 @@ impl EffectLog {
     /// Does the switch that the last [`EffectLog::cut_point`] asked for, if any. An error means
     /// that the old segment goes on.
     pub fn finish_switch(&self) -> Result<(), String> {
-        let Some(mut outcome) = self.switching.lock().take() else { return Ok(()) };
+        let Some(mut outcome) = self.switching.lock().take() else {
+            return Ok(());
+        };
         self.flush_switch();
         // Another flusher may be at it: it answers once it is done.
         loop {

@@ -44,7 +44,9 @@ impl EffectLog {
     /// The error line for a refused write, Redis's.
     pub fn refusal_text(&self) -> Option<String> {
         let health = self.health.lock();
-        health.text().map(|why| format!("MISCONF Errors writing to the AOF file: {why}"))
+        health
+            .text()
+            .map(|why| format!("MISCONF Errors writing to the AOF file: {why}"))
     }
 
     /// The state.
@@ -59,7 +61,10 @@ impl EffectLog {
             return;
         }
         if let Some(why) = new.text() {
-            tracing::error!(why, "the append only file can't be written, refusing writes");
+            tracing::error!(
+                why,
+                "the append only file can't be written, refusing writes"
+            );
         }
         *health = new;
         self.failing.store(true, Ordering::Release);
@@ -99,7 +104,10 @@ impl EffectLog {
         self.advanced();
         let writer = self.writer.lock();
         // Without the reserve the next full disk would leave replies hanging.
-        let filled = writer.ballast.as_ref().is_none_or(|ballast| ballast.fill().is_ok());
+        let filled = writer
+            .ballast
+            .as_ref()
+            .is_none_or(|ballast| ballast.fill().is_ok());
         drop(writer);
         if filled {
             self.recovers();
@@ -109,7 +117,11 @@ impl EffectLog {
     /// A base made from a cut in the present segment has landed: what a failed fsync may have
     /// lost is in it.
     pub fn base_landed(&self) {
-        let healthy = self.syncer.lock().as_ref().is_none_or(|syncer| !syncer.has_failed());
+        let healthy = self
+            .syncer
+            .lock()
+            .as_ref()
+            .is_none_or(|syncer| !syncer.has_failed());
         if healthy && matches!(self.health(), Health::Sync(_)) {
             self.recovers();
         }

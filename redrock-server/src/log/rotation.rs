@@ -66,7 +66,10 @@ impl EffectLog {
     /// Keeps an empty segment for the next cut; a second offer replaces the first.
     pub fn offer(&self, sequence: u64, path: PathBuf, kind: LogKind) -> Offered {
         let mut stream = self.stream.lock();
-        let present = stream.segment.as_ref().map_or(0, |segment| segment.sequence);
+        let present = stream
+            .segment
+            .as_ref()
+            .map_or(0, |segment| segment.sequence);
         if present == sequence && stream.segment.as_ref().is_some_and(|s| s.path == path) {
             return Offered::InUse;
         }
@@ -81,7 +84,10 @@ impl EffectLog {
     pub(super) fn take_offer_of(&self, sequence: u64) -> Option<SwitchTarget> {
         let matches = {
             let stream = self.stream.lock();
-            stream.offered.as_ref().is_some_and(|(offered, _)| *offered == sequence)
+            stream
+                .offered
+                .as_ref()
+                .is_some_and(|(offered, _)| *offered == sequence)
         };
         if matches { self.take_offer() } else { None }
     }
@@ -91,7 +97,12 @@ impl EffectLog {
         let mut stream = self.stream.lock();
         let kind = stream.kind;
         let (sequence, path) = stream.offered.take()?;
-        Some(SwitchTarget { sequence, path, kind, replid: None })
+        Some(SwitchTarget {
+            sequence,
+            path,
+            kind,
+            replid: None,
+        })
     }
 
     /// Notes a point between commands, and with a target switches there. Called with all shards
@@ -122,12 +133,22 @@ impl EffectLog {
             };
             pending.db = Some(database);
             let at = pending.bytes.len();
-            pending.switch = Some(Switch { at, target, start, done });
+            pending.switch = Some(Switch {
+                at,
+                target,
+                start,
+                done,
+            });
             self.open.store(true, Ordering::Release);
             self.enabled.store(true, Ordering::Release);
             receiver
         });
-        Cut { offset, database, replid, switched }
+        Cut {
+            offset,
+            database,
+            replid,
+            switched,
+        }
     }
 
     /// Does a switch that nothing was appended behind or before.
@@ -159,7 +180,9 @@ impl EffectLog {
                 self.written.fetch_max(offset, Ordering::AcqRel);
                 self.durable.fetch_max(offset, Ordering::AcqRel);
                 let target = switch.target;
-                self.stream.lock().enter(&segment, target.sequence, target.kind);
+                self.stream
+                    .lock()
+                    .enter(&segment, target.sequence, target.kind);
                 let old = writer.segment.replace(segment);
                 drop(syncer);
                 if let Some(old) = old

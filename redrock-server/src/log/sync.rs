@@ -104,7 +104,9 @@ impl EffectLog {
                 // The segment may have been replaced by one of another stream meanwhile, whose
                 // offsets mean something else.
                 let present = self.syncer.lock();
-                let same = present.as_ref().is_some_and(|present| present.is_same(&syncer));
+                let same = present
+                    .as_ref()
+                    .is_some_and(|present| present.is_same(&syncer));
                 let advanced = same && self.durable.fetch_max(offset, Ordering::AcqRel) < offset;
                 drop(present);
                 self.covered_ms.store(began, Ordering::Release);
@@ -150,6 +152,10 @@ impl EffectLog {
             let ticked = Instant::now() >= next;
             if ticked {
                 next = Instant::now() + TICK;
+                // What was appended with no client waiting for it: expiry.
+                if self.has_unwritten() && !self.failing.load(Ordering::Acquire) {
+                    self.write_out(self.appended_offset());
+                }
             }
             match self.policy() {
                 FsyncPolicy::EverySecond if ticked => _ = self.sync_now(),
@@ -169,8 +175,10 @@ impl EffectLog {
 
 /// Starts the sync thread.
 pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("log-sync".into()).spawn(move || {
-        let _watch = server.fate.watch("log-sync");
-        server.log.run_sync();
-    })
+    std::thread::Builder::new()
+        .name("log-sync".into())
+        .spawn(move || {
+            let _watch = server.fate.watch("log-sync");
+            server.log.run_sync();
+        })
 }

@@ -96,7 +96,10 @@ fn several_effects_of_one_command_are_one_transaction() {
     log.append_effect(&mut effect);
     log.flush();
     let text = stream(&fs, ONE);
-    assert!(text.contains("MULTI") && text.ends_with("EXEC\r\n"), "{text}");
+    assert!(
+        text.contains("MULTI") && text.ends_with("EXEC\r\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -108,11 +111,23 @@ fn under_always_replies_wait_for_the_group_commit() {
     log.set_policy(FsyncPolicy::Always);
     set(&log, 0, "a");
     let end = log.appended_offset();
-    assert_eq!(log.flush(), FlushPoint::Durable { appended: end, durable: 100 });
+    assert_eq!(
+        log.flush(),
+        FlushPoint::Durable {
+            appended: end,
+            durable: 100
+        }
+    );
     let before = observer.advanced.load(Ordering::Relaxed);
     assert!(log.sync_now());
     assert_eq!(observer.advanced.load(Ordering::Relaxed), before + 1);
-    assert_eq!(log.flush(), FlushPoint::Durable { appended: end, durable: end });
+    assert_eq!(
+        log.flush(),
+        FlushPoint::Durable {
+            appended: end,
+            durable: end
+        }
+    );
     fs.crash(CrashMode::Scattered { seed: 1 });
     assert!(stream(&fs, ONE).ends_with(&set_text("a")));
 }
@@ -185,7 +200,10 @@ fn a_failed_fsync_is_sticky_until_a_base_lands_and_stops_the_server_under_always
         }
         log.probe();
         log.base_landed();
-        assert!(log.refuses_writes(), "the segment is still the one that failed");
+        assert!(
+            log.refuses_writes(),
+            "the segment is still the one that failed"
+        );
         let target = SwitchTarget {
             sequence: 2,
             path: TWO.into(),
@@ -208,10 +226,22 @@ fn a_failed_fsync_is_sticky_until_a_base_lands_and_stops_the_server_under_always
 fn a_switch_splits_the_stream_at_the_cut_and_the_old_segment_is_durable_first() {
     let fs = PowerLossFs::new("/d");
     let log = log(&fs);
-    assert_eq!(log.offer(1, ONE.into(), LogKind::AppendOnly), Offered::InUse);
-    assert_eq!(log.offer(1, TWO.into(), LogKind::AppendOnly), Offered::Refused(2));
-    assert_eq!(log.offer(2, TWO.into(), LogKind::Replication), Offered::Refused(2));
-    assert_eq!(log.offer(2, TWO.into(), LogKind::AppendOnly), Offered::Accepted);
+    assert_eq!(
+        log.offer(1, ONE.into(), LogKind::AppendOnly),
+        Offered::InUse
+    );
+    assert_eq!(
+        log.offer(1, TWO.into(), LogKind::AppendOnly),
+        Offered::Refused(2)
+    );
+    assert_eq!(
+        log.offer(2, TWO.into(), LogKind::Replication),
+        Offered::Refused(2)
+    );
+    assert_eq!(
+        log.offer(2, TWO.into(), LogKind::AppendOnly),
+        Offered::Accepted
+    );
     set(&log, 3, "a");
     let mut target = log.take_offer().unwrap();
     target.replid = Some([b'c'; 40]);
@@ -223,7 +253,10 @@ fn a_switch_splits_the_stream_at_the_cut_and_the_old_segment_is_durable_first() 
     assert!(cut.switched.as_mut().unwrap().try_recv().is_err());
     assert_eq!(log.flush(), FlushPoint::Written);
     assert_eq!(cut.switched.unwrap().try_recv().unwrap(), Ok(()));
-    assert_eq!(stream(&fs, ONE), [SELECT_0, SELECT_3, &set_text("a")].concat());
+    assert_eq!(
+        stream(&fs, ONE),
+        [SELECT_0, SELECT_3, &set_text("a")].concat()
+    );
     let second = [SELECT_3, &set_text("b"), SELECT_0, &set_text("c")].concat();
     assert_eq!(stream(&fs, TWO), second);
     let state = log.state();
@@ -239,9 +272,14 @@ fn a_switch_splits_the_stream_at_the_cut_and_the_old_segment_is_durable_first() 
 fn a_switch_that_fails_leaves_the_old_segment_in_use() {
     let fs = PowerLossFs::new("/d");
     let log = log(&fs);
-    let taken = fs.open(Path::new(TWO), redrock_log::fs::OpenMode::CreateKeep).unwrap();
+    let taken = fs
+        .open(Path::new(TWO), redrock_log::fs::OpenMode::CreateKeep)
+        .unwrap();
     taken.write_all_at(b"x", 0).unwrap();
-    assert_eq!(log.offer(2, TWO.into(), LogKind::AppendOnly), Offered::Accepted);
+    assert_eq!(
+        log.offer(2, TWO.into(), LogKind::AppendOnly),
+        Offered::Accepted
+    );
     set(&log, 0, "a");
     let cut = log.cut(log.take_offer());
     set(&log, 0, "b");
@@ -258,7 +296,10 @@ fn the_log_can_be_turned_off_and_on() {
     log.disable().unwrap();
     let end = log.appended_offset();
     set(&log, 0, "lost");
-    assert_eq!((log.appended_offset(), log.flush()), (end, FlushPoint::Written));
+    assert_eq!(
+        (log.appended_offset(), log.flush()),
+        (end, FlushPoint::Written)
+    );
     assert!(stream(&fs, ONE).ends_with(&set_text("a")));
     let target = SwitchTarget {
         sequence: 2,
@@ -312,7 +353,13 @@ fn watchers_see_the_newest_state() {
     set(&log, 0, "a");
     log.flush();
     assert!(watcher.has_changed().unwrap());
-    assert_eq!(watcher.borrow_and_update().written_offset, log.appended_offset());
+    assert_eq!(
+        watcher.borrow_and_update().written_offset,
+        log.appended_offset()
+    );
     log.sync_now();
-    assert_eq!(watcher.borrow_and_update().durable_offset, log.appended_offset());
+    assert_eq!(
+        watcher.borrow_and_update().durable_offset,
+        log.appended_offset()
+    );
 }

@@ -54,14 +54,24 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
     let directory = data.log_directory(&config);
     let fs = data.fs.as_ref();
     let found = manifest::load(fs, &directory, &names).context("AOF manifest")?;
-    let upgraded = manifest::upgrade_single_file(fs, &data.path, &directory, &names, found.as_ref())
-        .context("upgrade the single append only file")?;
+    let upgraded =
+        manifest::upgrade_single_file(fs, &data.path, &directory, &names, found.as_ref())
+            .context("upgrade the single append only file")?;
     if upgraded.is_some() {
         let (file, directory) = (&names.file_name, directory.display());
-        tracing::info!("Successfully migrated an old-style AOF configuration ({file} moved into {directory})");
+        tracing::info!(
+            "Successfully migrated an old-style AOF configuration ({file} moved into {directory})"
+        );
     }
-    let Some(manifest) = upgraded.or(found) else { return Ok(None) };
-    let load = Load { server, data, config, directory };
+    let Some(manifest) = upgraded.or(found) else {
+        return Ok(None);
+    };
+    let load = Load {
+        server,
+        data,
+        config,
+        directory,
+    };
     load.run(manifest).map(Some)
 }
 
@@ -79,7 +89,10 @@ impl Load<'_> {
         for entry in &entries {
             let path = self.directory.join(&entry.name);
             let metadata = self.data.fs.metadata(&path).with_context(|| {
-                format!("the AOF manifest names {}, which can't be read", path.display())
+                format!(
+                    "the AOF manifest names {}, which can't be read",
+                    path.display()
+                )
             })?;
             total += metadata.len;
         }
@@ -92,11 +105,17 @@ impl Load<'_> {
             let later = entries.get(at + 1..).unwrap_or_default();
             last = self.file(&mut replayer, entry, later, end)?;
             end = match &last {
-                LastSegment::Ours { end_offset, replid, .. } => Some((*end_offset, *replid)),
+                LastSegment::Ours {
+                    end_offset, replid, ..
+                } => Some((*end_offset, *replid)),
                 LastSegment::Empty { .. } => end,
                 LastSegment::Foreign => None,
             };
-            let kind = if entry.kind == FileKind::Base { "base" } else { "incr" };
+            let kind = if entry.kind == FileKind::Base {
+                "base"
+            } else {
+                "incr"
+            };
             tracing::info!(
                 "DB loaded from {kind} file {}: {:.3} seconds",
                 entry.name,
@@ -104,7 +123,12 @@ impl Load<'_> {
             );
         }
         tracing::info!(commands = replayer.commands(), "append only files replayed");
-        Ok(LoadedLog { manifest, last, database: replayer.database(), end })
+        Ok(LoadedLog {
+            manifest,
+            last,
+            database: replayer.database(),
+            end,
+        })
     }
 
     /// Loads one file. `former_end` is where the one before ended, if it was ours.
@@ -125,7 +149,10 @@ impl Load<'_> {
         };
         if sidecar.is_none() && file.is_empty().with_context(named)? {
             return Ok(match entry.kind {
-                FileKind::Incr => LastSegment::Empty { entry: entry.clone(), path },
+                FileKind::Incr => LastSegment::Empty {
+                    entry: entry.clone(),
+                    path,
+                },
                 _ => LastSegment::Foreign,
             });
         }
@@ -146,8 +173,15 @@ impl Load<'_> {
         }
         replayer.begin_file();
         let position = self.preamble(&file).with_context(named)?;
-        let kept =
-            self.commands(replayer, &file, &path, position, verification.as_ref(), entry, later)?;
+        let kept = self.commands(
+            replayer,
+            &file,
+            &path,
+            position,
+            verification.as_ref(),
+            entry,
+            later,
+        )?;
         Ok(match (sidecar, verification) {
             (Some(sidecar), Some(verification)) => {
                 let header = sidecar.header();
@@ -169,7 +203,10 @@ impl Load<'_> {
             return Ok(0);
         }
         tracing::info!("Reading RDB base file on AOF loading...");
-        let options = RdbOptions { allow_trailing: true, ..RdbOptions::default() };
+        let options = RdbOptions {
+            allow_trailing: true,
+            ..RdbOptions::default()
+        };
         let source = CountingReader::new(file.clone(), self.server);
         let facts = rdb::load(self.server, source, options)?;
         tracing::info!(keys = facts.keys, "RDB base loaded");
@@ -200,7 +237,10 @@ impl Load<'_> {
         }
         let mut scanner = SegmentScanner::new(file.as_ref(), position, ScanLimits::default())?;
         let end = loop {
-            match scanner.next_step().with_context(|| format!("read {}", path.display()))? {
+            match scanner
+                .next_step()
+                .with_context(|| format!("read {}", path.display()))?
+            {
                 Step::Command(command) => replayer.command(&command).with_context(|| {
                     format!(
                         "replay {} at offset {} (command {})",
@@ -225,7 +265,12 @@ impl Load<'_> {
         };
         match decide_tail(&end, context) {
             TailDecision::Clean => Ok(end.file_bytes),
-            TailDecision::Refuse { position, command_index, reason, way_out } => bail!(
+            TailDecision::Refuse {
+                position,
+                command_index,
+                reason,
+                way_out,
+            } => bail!(
                 "{reason} (offset {position} of {}, command {command_index}). What to do: {way_out}",
                 path.display()
             ),
@@ -272,29 +317,58 @@ pub fn open(
     let now = crate::clock::unix_ms() as u64;
     let database = loaded.as_ref().map_or(0, |loaded| loaded.database);
     let manifest = match loaded {
-        Some(LoadedLog { last: LastSegment::Ours { entry, path, verification, .. }, .. }) => {
+        Some(LoadedLog {
+            last:
+                LastSegment::Ours {
+                    entry,
+                    path,
+                    verification,
+                    ..
+                },
+            ..
+        }) => {
             let segment = SegmentWriter::resume(fs, &path, &verification)?;
-            return Ok(Opened { segment, sequence: sequence(&entry), database });
+            return Ok(Opened {
+                segment,
+                sequence: sequence(&entry),
+                database,
+            });
         }
-        Some(LoadedLog { last: LastSegment::Empty { entry, path }, .. }) => {
+        Some(LoadedLog {
+            last: LastSegment::Empty { entry, path },
+            ..
+        }) => {
             let segment = SegmentWriter::begin(fs, &path, start, now)?;
-            return Ok(Opened { segment, sequence: sequence(&entry), database });
+            return Ok(Opened {
+                segment,
+                sequence: sequence(&entry),
+                database,
+            });
         }
         Some(LoadedLog { manifest, .. }) => manifest,
         None => Manifest::default(),
     };
-    fs.create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
-    fs.sync_dir(&data.path).with_context(|| format!("sync {}", data.path.display()))?;
+    fs.create_dir(&directory)
+        .with_context(|| format!("create {}", directory.display()))?;
+    fs.sync_dir(&data.path)
+        .with_context(|| format!("sync {}", data.path.display()))?;
     let mut number = manifest.next_incr_sequence(&names);
     // What an earlier run began and did not come to list.
-    while fs.metadata(&directory.join(names.incr(number))).is_ok_and(|file| file.len > 0) {
+    while fs
+        .metadata(&directory.join(names.incr(number)))
+        .is_ok_and(|file| file.len > 0)
+    {
         number += 1;
     }
     let path = directory.join(names.incr(number));
     let segment = SegmentWriter::begin(fs, &path, start, now)?;
     let listed = manifest.with_incr(&names, number, Some(start.start_offset))?;
     manifest::store(fs, &directory, &names, &listed).context("write the AOF manifest")?;
-    Ok(Opened { segment, sequence: number.unsigned_abs(), database })
+    Ok(Opened {
+        segment,
+        sequence: number.unsigned_abs(),
+        database,
+    })
 }
 
 fn sequence(entry: &FileEntry) -> u64 {

@@ -29,7 +29,12 @@ impl DataDirectory {
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let run_id = hex_id(run_id).context("run id")?;
         let epoch = epoch::begin_run(fs.as_ref(), &config.dir, run_id)?;
-        Ok(Self { fs, path: config.dir.clone(), epoch, _lock: lock })
+        Ok(Self {
+            fs,
+            path: config.dir.clone(),
+            epoch,
+            _lock: lock,
+        })
     }
 
     /// The append-only directory.
@@ -39,7 +44,9 @@ impl DataDirectory {
 
     /// Whether a path exists and is a file.
     pub fn is_file(&self, path: &Path) -> bool {
-        self.fs.metadata(path).is_ok_and(|metadata| !metadata.is_dir)
+        self.fs
+            .metadata(path)
+            .is_ok_and(|metadata| !metadata.is_dir)
     }
 }
 

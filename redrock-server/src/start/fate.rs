@@ -39,7 +39,11 @@ impl Fate {
 
     /// Watches a thread that must live as long as the server: put the guard on its stack.
     pub fn watch(&self, name: impl Into<String>) -> ThreadWatch<'_> {
-        ThreadWatch { fate: self, name: name.into(), done: false }
+        ThreadWatch {
+            fate: self,
+            name: name.into(),
+            done: false,
+        }
     }
 }
 
@@ -63,7 +67,8 @@ impl Drop for ThreadWatch<'_> {
         if std::thread::panicking() {
             self.fate.fail(format!("thread {} panicked", self.name));
         } else if !self.done && !self.fate.is_stopping() {
-            self.fate.fail(format!("thread {} ended unexpectedly", self.name));
+            self.fate
+                .fail(format!("thread {} ended unexpectedly", self.name));
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod fate;
 pub mod progress;
 pub mod rdb;
 pub mod replay;
+mod report;
 
 use crate::config::{Config, Fsync};
 use crate::keyspace::ExpireMode;
@@ -86,6 +87,7 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
     drop(keyspace);
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(keys, "Data loaded: {seconds:.3} seconds");
+    server.report_log();
     server.loading.end();
     Ok(())
 }

@@ -86,7 +86,13 @@ impl LoadingState {
             return;
         }
         self.logged_ms.store(now, Ordering::Relaxed);
-        let Progress { percent, loaded_bytes, total_bytes, eta_seconds, .. } = self.progress();
+        let Progress {
+            percent,
+            loaded_bytes,
+            total_bytes,
+            eta_seconds,
+            ..
+        } = self.progress();
         tracing::info!(
             "Loading: {percent:.1}% ({loaded_bytes} of {total_bytes} bytes), about {eta_seconds} s left"
         );
@@ -106,7 +112,11 @@ impl LoadingState {
             loaded_bytes,
             percent: loaded_bytes as f64 * 100.0 / (total_bytes as f64).max(1.0),
             // Redis's guess before anything is known.
-            eta_seconds: if loaded_bytes == 0 { 1 } else { (left / rate) as u64 },
+            eta_seconds: if loaded_bytes == 0 {
+                1
+            } else {
+                (left / rate) as u64
+            },
             keys: self.keys.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
         }

@@ -56,7 +56,11 @@ pub struct CountingReader<'s> {
 impl<'s> CountingReader<'s> {
     /// From the start of a file.
     pub fn new(file: Arc<dyn FsFile>, server: &'s Server) -> Self {
-        Self { file, position: 0, server }
+        Self {
+            file,
+            position: 0,
+            server,
+        }
     }
 }
 
@@ -70,11 +74,7 @@ impl Read for CountingReader<'_> {
 }
 
 /// Loads everything that `source` holds.
-pub fn load(
-    server: &Server,
-    source: impl Read,
-    options: RdbOptions,
-) -> anyhow::Result<RdbFacts> {
+pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::Result<RdbFacts> {
     let config = server.config();
     let reader_options = ReaderOptions {
         verify_checksum: config.snapshot.checksum,
@@ -172,7 +172,8 @@ impl Load<'_> {
             self.server.loading.add_expired();
             return Ok(());
         }
-        let key_text = |key: &[u8]| String::from_utf8_lossy(key.get(..256).unwrap_or(key)).into_owned();
+        let key_text =
+            |key: &[u8]| String::from_utf8_lossy(key.get(..256).unwrap_or(key)).into_owned();
         let to_tier = wait_for_room(self.server, (entry.payload.len() + entry.key.len()) as u64)?;
         let key = entry.key.clone();
         let prepared = PreparedEntry::new(entry, &self.limits, to_tier)
@@ -185,7 +186,11 @@ impl Load<'_> {
                 Ok(())
             }
             Ok(LoadOutcome::Duplicate) => {
-                bail!("RDB has duplicated key '{}' in DB {}", key_text(&key), self.index)
+                bail!(
+                    "RDB has duplicated key '{}' in DB {}",
+                    key_text(&key),
+                    self.index
+                )
             }
             Err(error) => bail!("key '{}': {error}", key_text(&key)),
         }
@@ -212,7 +217,9 @@ pub(super) fn wait_for_room(server: &Server, bytes: u64) -> anyhow::Result<bool>
         }
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + ROOM_WAIT_MAX);
         if Instant::now() > deadline {
-            bail!("the data does not fit: no memory became free for {ROOM_WAIT_MAX:?}, raise maxmemory");
+            bail!(
+                "the data does not fit: no memory became free for {ROOM_WAIT_MAX:?}, raise maxmemory"
+            );
         }
         check_stop(server)?;
         std::thread::sleep(ROOM_PAUSE);

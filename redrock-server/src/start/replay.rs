@@ -16,6 +16,7 @@ use crate::keyspace::db::Db;
 use crate::net::client::{Client, ClientShared, OwnedCommand};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
+use parking_lot::MutexGuard;
 use redrock_log::scan::Command;
 use redrock_rdb::number::parse_i64;
 use smallvec::SmallVec;
@@ -88,7 +89,11 @@ impl<'s> Replayer<'s> {
         self.server.loading.add_bytes(command.end - command.start);
         self.commands += 1;
         if self.commands % CHECK_INTERVAL == 0 {
-            self.server.keyspace.lock().access.set_clock(crate::clock::unix_ms());
+            self.server
+                .keyspace
+                .lock()
+                .access
+                .set_clock(crate::clock::unix_ms());
             check_stop(self.server)?;
         }
         let name = argv.first().copied().unwrap_or_default();
@@ -105,7 +110,9 @@ impl<'s> Replayer<'s> {
         }
         self.wait_for_memory(&argv)?;
         let mut keyspace = self.server.keyspace.lock();
-        self.run(&mut keyspace, &argv)
+        let result = self.run(&mut keyspace, &argv);
+        self.release(keyspace);
+        result
     }
 
     fn exec(&mut self) -> anyhow::Result<()> {
@@ -114,10 +121,18 @@ impl<'s> Replayer<'s> {
             self.wait_for_memory(&command.argv())?;
         }
         let mut keyspace = self.server.keyspace.lock();
-        for command in &transaction {
-            self.run(&mut keyspace, &command.argv())?;
-        }
-        Ok(())
+        let result = transaction
+            .iter()
+            .try_for_each(|c| self.run(&mut keyspace, &c.argv()));
+        self.release(keyspace);
+        result
+    }
+
+    /// Releases the lock, then frees what was removed under it.
+    fn release(&self, mut keyspace: MutexGuard<'_, Keyspace>) {
+        let garbage = keyspace.garbage.take();
+        drop(keyspace);
+        self.server.reclaimer.dispose(garbage);
     }
 
     /// Waits until a command may use memory.
@@ -143,7 +158,10 @@ impl<'s> Replayer<'s> {
             return Ok(());
         }
         let reads_failed = |keyspace: &Keyspace| {
-            keyspace.tiering.as_ref().map_or(0, |tiering| tiering.stats.failed_reads)
+            keyspace
+                .tiering
+                .as_ref()
+                .map_or(0, |tiering| tiering.stats.failed_reads)
         };
         let before = reads_failed(keyspace);
         if let Err(error) = self.call(keyspace, spec, &args) {
@@ -157,7 +175,9 @@ impl<'s> Replayer<'s> {
 
     fn select(&mut self, text: &[u8]) -> anyhow::Result<()> {
         let count = self.config.databases;
-        let index = parse_i64(text).and_then(|db| usize::try_from(db).ok()).filter(|db| *db < count);
+        let index = parse_i64(text)
+            .and_then(|db| usize::try_from(db).ok())
+            .filter(|db| *db < count);
         self.client.db = index.with_context(|| {
             let text = String::from_utf8_lossy(text);
             format!("SELECT {text}: the server is configured to handle {count} databases")
@@ -172,7 +192,13 @@ impl<'s> Replayer<'s> {
         args: &Args<'_>,
     ) -> Result<(), CommandError> {
         let now_ms = crate::clock::unix_ms();
-        let mut db = Db::new(keyspace, self.server, &mut self.effect, self.client.db, now_ms);
+        let mut db = Db::new(
+            keyspace,
+            self.server,
+            &mut self.effect,
+            self.client.db,
+            now_ms,
+        );
         // Nothing else runs that could be held up.
         db.blocking_reads = true;
         let reply = Reply::new(&mut self.out, false);
@@ -190,12 +216,7 @@ impl<'s> Replayer<'s> {
 
     /// As Redis, a command that fails is passed over: it had failed, or had changed nothing, when
     /// it was written. But a value that can't be read is no such failure.
-    fn failed(
-        &mut self,
-        name: &str,
-        error: &CommandError,
-        unreadable: bool,
-    ) -> anyhow::Result<()> {
+    fn failed(&mut self, name: &str, error: &CommandError, unreadable: bool) -> anyhow::Result<()> {
         let text = String::from_utf8_lossy(&error.resp()).into_owned();
         if unreadable {
             bail!("command '{name}': {text}");

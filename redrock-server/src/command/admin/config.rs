@@ -58,7 +58,7 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         .filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)))
         .collect();
     let context = SetContext {
-        loading: false,
+        loading: ctx.server.loading.is_active(),
         local_client: is_local(&ctx.client.addr),
     };
     change(ctx.server, &pairs, context)?;

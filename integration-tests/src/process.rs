@@ -1,0 +1,221 @@
+//! Servers as processes: ours and real Redis, each on a free port and in a folder of its own.
+
+use crate::resp::{Client, Reply};
+use anyhow::{Context as _, bail};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take until it answers, and to end.
+const START_WAIT: Duration = Duration::from_secs(60);
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `redrock-server`, built beside the tests.
+    RedRock,
+    /// `redis-server` of the machine.
+    Redis,
+}
+
+/// A port that nobody uses at the moment.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Whether a real Redis is installed.
+pub fn has_redis() -> bool {
+    let found = Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_ok();
+    if !found {
+        eprintln!("skipped: redis-server is not installed");
+    }
+    found
+}
+
+/// The path of one of our binaries: `REDROCK_BIN_DIR`, or the folder above the tests'.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = match std::env::var_os("REDROCK_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let test = std::env::current_exe()?;
+            test.parent()
+                .and_then(Path::parent)
+                .context("folder of the tests")?
+                .to_owned()
+        }
+    };
+    let path = folder.join(name);
+    if !path.exists() {
+        bail!(
+            "{} does not exist: build the workspace first",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// A running server; dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Its port.
+    pub port: u16,
+    log: PathBuf,
+}
+
+fn command(kind: Kind, folder: &Path, port: u16, options: &[&str]) -> anyhow::Result<Command> {
+    let mut command = match kind {
+        Kind::RedRock => Command::new(binary("redrock-server")?),
+        Kind::Redis => Command::new("redis-server"),
+    };
+    command
+        .args(["--port", &port.to_string(), "--save", ""])
+        .arg("--dir")
+        .arg(folder);
+    if kind == Kind::Redis {
+        command.args(["--enable-debug-command", "yes"]);
+    }
+    command.args(options).stdin(Stdio::null());
+    Ok(command)
+}
+
+impl Server {
+    /// Starts a server over a folder and waits until it serves.
+    pub fn start(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        let server = Self::spawn(kind, folder, options)?;
+        server.wait_ready()
+    }
+
+    /// Starts a server and waits for nothing.
+    pub fn spawn(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        // Outside the data folder, which tests copy and compare.
+        let log =
+            std::env::temp_dir().join(format!("redrock-test-{}-{port}.log", std::process::id()));
+        let output = std::fs::File::create(&log)?;
+        let child = command(kind, folder, port, options)?
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("start the server")?;
+        Ok(Self { child, port, log })
+    }
+
+    /// Waits until the server answers PING.
+    pub fn wait_ready(mut self) -> anyhow::Result<Self> {
+        let deadline = Instant::now() + START_WAIT;
+        loop {
+            let answer = Client::connect(self.port).and_then(|mut client| client.run(&["PING"]));
+            if matches!(&answer, Ok(Reply::Status(pong)) if pong == "PONG") {
+                return Ok(self);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended with {status}:\n{}", self.log_text());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "the server does not answer ({answer:?}):\n{}",
+                    self.log_text()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs a server that is expected to refuse its start: exit status and what it said.
+    pub fn refused(
+        kind: Kind,
+        folder: &Path,
+        port: u16,
+        options: &[&str],
+    ) -> anyhow::Result<(ExitStatus, String)> {
+        let output = command(kind, folder, port, options)?.output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status, String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// A new connection.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Client::connect(self.port)
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end (SIGTERM) and waits.
+    pub fn terminate(mut self) -> anyhow::Result<ExitStatus> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.wait_exit()
+    }
+
+    /// Waits for its end.
+    pub fn wait_exit(&mut self) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + START_WAIT;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("the server does not end:\n{}", self.log_text());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// User and system time that the process has used so far, seconds.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let fields = text.rsplit_once(')').context("stat")?.1;
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || {
+            fields
+                .next()
+                .and_then(|field| field.parse::<f64>().ok())
+                .context("stat")
+        };
+        Ok((ticks()? + ticks()?) / rustix::param::clock_ticks_per_second() as f64)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+/// Copies a folder with everything in it, lock and epoch files of ours apart.
+pub fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! A small blocking RESP2 client.
+
+use anyhow::{Context as _, bail};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long a reply may take.
+const REPLY_WAIT: Duration = Duration::from_secs(30);
+
+/// A reply.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reply {
+    /// Null of either kind.
+    Nil,
+    /// A simple string.
+    Status(String),
+    /// An error line without the dash.
+    Error(String),
+    /// An integer.
+    Int(i64),
+    /// A bulk string.
+    Bulk(Vec<u8>),
+    /// An array.
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    /// The text of a bulk or simple string or an integer; empty for anything else.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Status(text) => text.clone(),
+            Self::Int(n) => n.to_string(),
+            Self::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// The elements of an array; empty for anything else.
+    pub fn elements(self) -> Vec<Reply> {
+        match self {
+            Self::Array(elements) => elements,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The integer, also from a bulk string.
+    pub fn int(&self) -> Option<i64> {
+        match self {
+            Self::Int(n) => Some(*n),
+            other => other.text().parse().ok(),
+        }
+    }
+}
+
+/// Appends a command in RESP.
+pub fn encode(out: &mut Vec<u8>, command: &[impl AsRef<[u8]>]) {
+    out.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
+    for word in command {
+        let word = word.as_ref();
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// Connects to a port of this host.
+    pub fn connect(port: u16) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).context("connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(REPLY_WAIT))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.get_mut().write_all(bytes)?)
+    }
+
+    /// Sends a command without waiting.
+    pub fn send(&mut self, command: &[impl AsRef<[u8]>]) -> anyhow::Result<()> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, command);
+        self.send_raw(&bytes)
+    }
+
+    /// Runs a command; its reply may be an error.
+    pub fn run(&mut self, command: &[impl AsRef<[u8]>]) -> anyhow::Result<Reply> {
+        self.send(command)?;
+        self.receive()
+    }
+
+    /// Runs a command given as words separated by blanks; an error reply is an error.
+    pub fn ok(&mut self, line: &str) -> anyhow::Result<Reply> {
+        let words: Vec<&str> = line.split(' ').collect();
+        match self.run(&words)? {
+            Reply::Error(text) => bail!("{line}: {text}"),
+            reply => Ok(reply),
+        }
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line)?;
+        if !line.ends_with(b"\r\n") {
+            bail!("the connection was closed");
+        }
+        line.truncate(line.len() - 2);
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// Reads one reply.
+    pub fn receive(&mut self) -> anyhow::Result<Reply> {
+        let line = self.line()?;
+        let (kind, rest) = line.split_at_checked(1).context("an empty reply")?;
+        Ok(match kind {
+            "+" => Reply::Status(rest.into()),
+            "-" => Reply::Error(rest.into()),
+            ":" => Reply::Int(rest.parse()?),
+            "$" => match rest.parse::<i64>()? {
+                -1 => Reply::Nil,
+                length => {
+                    let mut bytes = vec![0; usize::try_from(length)? + 2];
+                    self.stream.read_exact(&mut bytes)?;
+                    bytes.truncate(bytes.len() - 2);
+                    Reply::Bulk(bytes)
+                }
+            },
+            "*" => match rest.parse::<i64>()? {
+                -1 => Reply::Nil,
+                count => Reply::Array(
+                    (0..count)
+                        .map(|_| self.receive())
+                        .collect::<Result<_, _>>()?,
+                ),
+            },
+            other => bail!("unknown reply type {other}"),
+        })
+    }
+}
