@@ -107,12 +107,12 @@ impl load_server::Load for LoadService {
             while let Some(spool) = arriving.blocking_recv() {
                 if newest.load(Ordering::Acquire) != number {
                     let error = RpcError::cancelled("another stream took over");
-                    applied.send_replace(Err(error));
+                    let _former = applied.send_replace(Err(error));
                     return;
                 }
                 if let Err(error) = follower.advance(&spool, &applied) {
                     tracing::error!(error = format!("{error:#}"), "master's stream stopped");
-                    applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
+                    let _former = applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
                     return;
                 }
             }
@@ -344,7 +344,7 @@ impl Follower<'_> {
             if let Some(master) = &mut self.server.state.replication.lock().master {
                 master.applied_offset = Some(offset);
             }
-            applied.send_replace(Ok(state_of(self.server, offset)));
+            let _former = applied.send_replace(Ok(state_of(self.server, offset)));
         }
     }
 }
