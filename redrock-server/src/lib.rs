@@ -18,6 +18,7 @@ pub mod memory;
 pub mod monitor;
 pub mod net;
 pub mod notify;
+pub mod pubsub;
 pub mod replication;
 pub mod server;
 pub mod slowlog;

@@ -20,7 +20,7 @@ use crate::stats::Stats;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a client may leave unread of messages that are no replies; Redis's hard limit for
 /// replicas, to which MONITOR clients belong.
@@ -59,6 +59,10 @@ pub struct Server {
     pub functions: Mutex<Vec<Vec<u8>>>,
     /// Memory: the bound and what is used of it.
     pub memory: MemoryGate,
+    /// Subscribers of channels and patterns.
+    pub pubsub: crate::pubsub::PubSub,
+    /// Classes of keyspace events that are published (`notify-keyspace-events`).
+    events: AtomicU32,
     /// Frees what commands removed.
     pub reclaimer: crate::keyspace::reclaim::Reclaimer,
     /// Active expiry: its switch and its counters.
@@ -95,6 +99,8 @@ impl Server {
             fate: Fate::default(),
             functions: Mutex::default(),
             memory: MemoryGate::default(),
+            pubsub: Default::default(),
+            events: AtomicU32::new(config.observation.events),
             reclaimer: Default::default(),
             expiry: Default::default(),
             me: std::sync::OnceLock::new(),
@@ -121,6 +127,7 @@ impl Server {
 
     /// Replaces the configuration.
     pub fn set_config(&self, config: Config) {
+        self.events.store(config.observation.events, Ordering::Relaxed);
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
     }
@@ -183,7 +190,8 @@ impl Server {
         if shared.monitor.load(Ordering::Relaxed) {
             self.monitors.remove(shared.id);
         }
-        if let Some(client) = client {
+        if let Some(mut client) = client {
+            self.pubsub.forget(&mut client);
             let mut keyspace = self.keyspace.lock();
             for (db, key) in &client.watched {
                 keyspace.watched.unwatch(*db, key, shared.id);
@@ -193,9 +201,7 @@ impl Server {
 
     /// Ends all subscriptions of a client without a reply (RESET).
     pub fn drop_subscriptions(&self, client: &mut Client) {
-        client.channels.clear();
-        client.patterns.clear();
-        client.shard_channels.clear();
+        self.pubsub.forget(client);
     }
 
     /// Gives a blocked client back to its connection together with the reply it waited for.
@@ -258,7 +264,9 @@ impl Server {
 
     /// Makes a client's worker look at it.
     pub fn poke(&self, shared: &ClientShared) {
-        if let Some(mailbox) = self.mailboxes.get(shared.worker) {
+        if let Some(mailbox) = self.mailboxes.get(shared.worker)
+            && !shared.poked.swap(true, Ordering::AcqRel)
+        {
             mailbox.poke(shared.id);
         }
     }
@@ -280,6 +288,11 @@ impl Server {
 }
 
 impl Notifier for Server {
-    fn notify(&self, _class: Class, _event: &'static str, _key: &[u8], _db: usize) {}
+    fn notify(&self, class: Class, event: &'static str, key: &[u8], db: usize) {
+        let mask = self.events.load(Ordering::Relaxed);
+        if mask & class.0 != 0 && self.pubsub.has_listeners() {
+            crate::pubsub::publish_event(self, mask, event.as_bytes(), key, db);
+        }
+    }
     fn invalidate(&self, _key: &[u8]) {}
 }

@@ -22,6 +22,10 @@ pub struct ClientShared {
     pub outbox: Mutex<Vec<u8>>,
     /// A blocked client on its way back to its connection.
     pub returned: Mutex<Option<Box<Client>>>,
+    /// Its worker has been asked to look at it and has not yet: one request is enough.
+    pub poked: AtomicBool,
+    /// Since when more waits than the soft limit of its class allows, unix ms; 0: it does not.
+    pub over_soft_limit_ms: AtomicI64,
     /// Set by CLIENT KILL and by limits: the owner closes the connection when it sees it.
     pub kill: AtomicBool,
     /// Bytes waiting in the owner's output buffer, for `CLIENT LIST` and limits.

@@ -73,7 +73,6 @@ impl Connection {
     /// Sends what may go at this point of the log. False if something stays that only a later
     /// durable point frees.
     pub fn send(&self, server: &Server, point: FlushPoint) -> bool {
-        self.take_outbox();
         let mut out = self.out.borrow_mut();
         let sendable = match point {
             FlushPoint::Written => {
@@ -238,7 +237,8 @@ impl Session {
     async fn finish(mut self) {
         self.worker.schedule(&self.connection, 0);
         self.worker.flush();
-        while self.connection.unsent() > 0 && !self.connection.broken.get() {
+        // Who was killed gets what its socket takes at once and no more.
+        while self.connection.unsent() > 0 && !self.killed() {
             if self.connection.writer.writable().await.is_err() {
                 break;
             }
@@ -247,7 +247,10 @@ impl Session {
             tokio::task::yield_now().await;
         }
         self.worker.connections.borrow_mut().remove(&self.connection.shared.id);
-        self.worker.server.forget_client(&self.connection.shared, self.client.take());
+        // Taken back from the table of blocked clients by a connection that ends.
+        let returned = self.connection.shared.returned.lock().take();
+        let client = self.client.take().or(returned);
+        self.worker.server.forget_client(&self.connection.shared, client);
     }
 
     fn killed(&self) -> bool {
@@ -328,8 +331,12 @@ impl Session {
     }
 
     async fn wait_writable(&mut self) -> bool {
-        if self.connection.writer.writable().await.is_err() {
-            return false;
+        let connection = self.connection.clone();
+        tokio::select! {
+            writable = connection.writer.writable() => if writable.is_err() {
+                return false;
+            },
+            () = connection.wake.notified() => return !self.killed(),
         }
         self.connection.congested.set(false);
         self.worker.schedule(&self.connection, 0);

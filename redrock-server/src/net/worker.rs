@@ -94,6 +94,11 @@ impl Worker {
             return;
         }
         self.pending_bytes.set(0);
+        // What is taken here was sent before the log is written; what comes later waits, because
+        // it may tell of effects that this write does not include (I5).
+        for connection in &*self.pending.borrow() {
+            connection.take_outbox();
+        }
         let point = self.server.log.flush();
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         let mut held = Vec::new();
@@ -134,6 +139,8 @@ impl Worker {
             for id in clients {
                 let connection = self.connections.borrow().get(&id).cloned();
                 if let Some(connection) = connection {
+                    // Cleared before the messages are taken: what comes after pokes again.
+                    connection.shared.poked.store(false, Ordering::Release);
                     connection.take_outbox();
                     self.schedule(&connection, 0);
                     connection.wake.notify_one();

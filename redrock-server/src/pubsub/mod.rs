@@ -1,0 +1,279 @@
+//! Publish/subscribe: who listens to what, and the delivery of messages.
+//!
+//! A message goes into each subscriber's outbox and its worker is poked; it leaves with that
+//! worker's next flush, after the log bytes that it may depend on (I5). What a subscriber does
+//! not read is bounded by `client-output-buffer-limit pubsub`: beyond it the client is closed.
+
+use crate::config::OutputLimit;
+use crate::net::client::{Client, ClientShared};
+use crate::notify::Class;
+use crate::server::Server;
+use crate::value::glob;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What can be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A channel by name.
+    Channel,
+    /// All channels that match a pattern.
+    Pattern,
+    /// A shard channel by name.
+    Shard,
+}
+
+impl Kind {
+    /// A client's own subscriptions of this kind.
+    pub fn of(self, client: &mut Client) -> &mut HashSet<Vec<u8>> {
+        match self {
+            Self::Channel => &mut client.channels,
+            Self::Pattern => &mut client.patterns,
+            Self::Shard => &mut client.shard_channels,
+        }
+    }
+}
+
+type Table = HashMap<Vec<u8>, Vec<Arc<ClientShared>>>;
+
+#[derive(Debug, Default)]
+struct Tables {
+    channels: Table,
+    patterns: Table,
+    shard: Table,
+}
+
+impl Tables {
+    fn of(&self, kind: Kind) -> &Table {
+        match kind {
+            Kind::Channel => &self.channels,
+            Kind::Pattern => &self.patterns,
+            Kind::Shard => &self.shard,
+        }
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut Table {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+            Kind::Shard => &mut self.shard,
+        }
+    }
+}
+
+/// See the module. Bounded by the clients' own subscriptions.
+#[derive(Debug, Default)]
+pub struct PubSub {
+    tables: RwLock<Tables>,
+    /// Names in the tables of channels and patterns.
+    listened: AtomicUsize,
+}
+
+impl PubSub {
+    /// Subscribes; false if the client is subscribed already.
+    pub fn subscribe(&self, kind: Kind, name: &[u8], client: &mut Client) -> bool {
+        if !kind.of(client).insert(name.to_vec()) {
+            return false;
+        }
+        let mut tables = self.tables.write();
+        let subscribers = tables.of_mut(kind).entry(name.to_vec()).or_default();
+        subscribers.push(client.shared.clone());
+        self.count(&tables);
+        true
+    }
+
+    /// Unsubscribes; false if the client was not subscribed. No message is delivered afterwards.
+    pub fn unsubscribe(&self, kind: Kind, name: &[u8], client: &mut Client) -> bool {
+        if !kind.of(client).remove(name) {
+            return false;
+        }
+        self.remove(kind, name, client.shared.id);
+        true
+    }
+
+    /// Ends all subscriptions of a client.
+    pub fn forget(&self, client: &mut Client) {
+        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
+            for name in std::mem::take(kind.of(client)) {
+                self.remove(kind, &name, client.shared.id);
+            }
+        }
+    }
+
+    fn remove(&self, kind: Kind, name: &[u8], id: u64) {
+        let mut tables = self.tables.write();
+        let table = tables.of_mut(kind);
+        if let Some(subscribers) = table.get_mut(name) {
+            subscribers.retain(|subscriber| subscriber.id != id);
+            if subscribers.is_empty() {
+                table.remove(name);
+            }
+        }
+        self.count(&tables);
+    }
+
+    fn count(&self, tables: &Tables) {
+        self.listened.store(tables.channels.len() + tables.patterns.len(), Ordering::Relaxed);
+    }
+
+    /// Whether anybody listens to a channel or pattern.
+    pub fn has_listeners(&self) -> bool {
+        self.listened.load(Ordering::Relaxed) > 0
+    }
+
+    /// Number of channels, patterns or shard channels that somebody listens to.
+    pub fn len(&self, kind: Kind) -> usize {
+        self.tables.read().of(kind).len()
+    }
+
+    /// Number of subscribers of one name.
+    pub fn subscribers(&self, kind: Kind, name: &[u8]) -> usize {
+        self.tables.read().of(kind).get(name).map_or(0, Vec::len)
+    }
+
+    /// The names that match a pattern.
+    pub fn names(&self, kind: Kind, pattern: Option<&[u8]>) -> Vec<Vec<u8>> {
+        let tables = self.tables.read();
+        let names = tables.of(kind).keys();
+        let wanted = |name: &&Vec<u8>| pattern.is_none_or(|p| glob::matches(p, name, false));
+        names.filter(wanted).cloned().collect()
+    }
+}
+
+/// A message in both protocols, each made when first needed.
+struct Message<'m> {
+    parts: &'m [&'m [u8]],
+    encoded: [Option<Vec<u8>>; 2],
+}
+
+impl<'m> Message<'m> {
+    fn new(parts: &'m [&'m [u8]]) -> Self {
+        Self { parts, encoded: [None, None] }
+    }
+
+    fn resp(&mut self, resp3: bool) -> &[u8] {
+        let parts = self.parts;
+        self.encoded[usize::from(resp3)].get_or_insert_with(|| {
+            let mut out = Vec::with_capacity(parts.iter().map(|p| p.len() + 16).sum());
+            let mut reply = crate::command::Reply::new(&mut out, resp3);
+            reply.push(parts.len());
+            parts.iter().for_each(|part| reply.bulk(part));
+            out
+        })
+    }
+}
+
+fn deliver(
+    server: &Server,
+    limit: &OutputLimit,
+    subscribers: &[Arc<ClientShared>],
+    parts: &[&[u8]],
+) {
+    let mut message = Message::new(parts);
+    for subscriber in subscribers {
+        let resp3 = subscriber.resp.load(Ordering::Relaxed) == 3;
+        send(server, limit, subscriber, message.resp(resp3));
+    }
+}
+
+/// Puts a message into a client's outbox, or closes the client if it is beyond the limit.
+fn send(server: &Server, limit: &OutputLimit, client: &ClientShared, resp: &[u8]) {
+    if client.kill.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut outbox = client.outbox.lock();
+    let waiting = (outbox.len() + resp.len()) as u64 + client.out_bytes.load(Ordering::Relaxed);
+    if is_beyond(limit, client, waiting, crate::clock::unix_ms()) {
+        *outbox = Vec::new();
+        client.kill.store(true, Ordering::Relaxed);
+        tracing::warn!(
+            client = client.id,
+            addr = client.addr,
+            waiting_bytes = waiting,
+            "subscriber closed: beyond client-output-buffer-limit"
+        );
+    } else {
+        outbox.extend_from_slice(resp);
+    }
+    drop(outbox);
+    server.poke(client);
+}
+
+/// Whether `waiting` bytes are more than a client may leave unread (Redis:
+/// `checkClientOutputBufferLimits`).
+fn is_beyond(limit: &OutputLimit, client: &ClientShared, waiting: u64, now_ms: i64) -> bool {
+    if limit.hard_bytes > 0 && waiting >= limit.hard_bytes {
+        return true;
+    }
+    let since = &client.over_soft_limit_ms;
+    if limit.soft_bytes == 0 || waiting < limit.soft_bytes {
+        since.store(0, Ordering::Relaxed);
+        return false;
+    }
+    match since.load(Ordering::Relaxed) {
+        0 => {
+            since.store(now_ms, Ordering::Relaxed);
+            false
+        }
+        since => now_ms - since > (limit.soft_seconds as i64).saturating_mul(1000),
+    }
+}
+
+/// Sends a message to all who listen; their number.
+pub fn publish(server: &Server, kind: Kind, channel: &[u8], payload: &[u8]) -> usize {
+    let tables = server.pubsub.tables.read();
+    let named = tables.of(kind).get(channel).map(Vec::as_slice).unwrap_or_default();
+    let by_pattern = kind == Kind::Channel && !tables.patterns.is_empty();
+    if named.is_empty() && !by_pattern {
+        return 0;
+    }
+    let limit = server.config().network.pubsub_limit;
+    let word: &[u8] = if kind == Kind::Shard { b"smessage" } else { b"message" };
+    deliver(server, &limit, named, &[word, channel, payload]);
+    let mut receivers = named.len();
+    if by_pattern {
+        for (pattern, subscribers) in &tables.patterns {
+            if glob::matches(pattern, channel, false) {
+                let parts: [&[u8]; 4] = [b"pmessage", pattern, channel, payload];
+                deliver(server, &limit, subscribers, &parts);
+                receivers += subscribers.len();
+            }
+        }
+    }
+    receivers
+}
+
+/// Publishes a keyspace event on the channels that `mask` asks for.
+pub fn publish_event(server: &Server, mask: u32, event: &[u8], key: &[u8], db: usize) {
+    let mut digits = itoa::Buffer::new();
+    let db = digits.format(db).as_bytes();
+    if mask & Class::KEYSPACE.0 != 0 {
+        let channel = [b"__keyspace@", db, b"__:", key].concat();
+        publish(server, Kind::Channel, &channel, event);
+    }
+    if mask & Class::KEYEVENT.0 != 0 {
+        let channel = [b"__keyevent@", db, b"__:", event].concat();
+        publish(server, Kind::Channel, &channel, key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hard_limit_closes_at_once_and_the_soft_one_after_its_time() {
+        let limit = OutputLimit { hard_bytes: 100, soft_bytes: 50, soft_seconds: 2 };
+        let client = ClientShared::default();
+        assert!(is_beyond(&limit, &client, 100, 1));
+        assert!(!is_beyond(&limit, &client, 60, 1000));
+        assert!(!is_beyond(&limit, &client, 60, 3000));
+        assert!(is_beyond(&limit, &client, 60, 3001));
+        assert!(!is_beyond(&limit, &client, 49, 3002), "it has read: the time starts again");
+        assert!(!is_beyond(&limit, &client, 60, 4000));
+        let none = OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 };
+        assert!(!is_beyond(&none, &client, u64::MAX, i64::MAX));
+    }
+}
