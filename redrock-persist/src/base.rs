@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redrock_log::fs::{FsFile, OpenMode};
@@ -21,6 +22,7 @@ use crate::aof::rewrite::blocking;
 use crate::aof::segments::{KnownSegment, contiguous, known_segments};
 use crate::error::{Result, io_error};
 use crate::files::file_info;
+use crate::jobs::Activity;
 use crate::service::{Sender, watch_progress};
 use crate::session::Session;
 
@@ -63,7 +65,7 @@ impl TryFrom<&v1::GetBaseRequest> for Wanted {
 
 /// Finds or makes a base and pins it.
 pub async fn get(
-    session: &std::sync::Arc<Session>,
+    session: &Arc<Session>,
     wanted: Wanted,
     sender: &Sender<v1::GetBaseReply>,
 ) -> Result<Base> {
@@ -75,27 +77,32 @@ pub async fn get(
     }
     let mut fresh = wanted.fresh;
     for _ in 0..ATTEMPTS_MAX {
+        // A rewrite under way makes the base: the one for us, unless it is past its cut and a
+        // fresh one is wanted.
+        let present = session.jobs.present();
+        if let Some(job) = present.filter(|job| job.activity == Activity::Rewrite) {
+            fresh &= !job.progress.is_before_cut();
+            let _ = watch_progress(&job.progress, job.finished(), sender, as_reply).await;
+        }
         if !fresh && let Some(base) = pinned_present(session, &wanted).await? {
             return Ok(base);
         }
-        let job = match session.rewrite(false) {
-            Ok(job) => job,
-            // One whose cut has been made: its base may do, unless a fresh one is wanted.
-            Err(error) if error.code == ErrorCode::Busy => match session.jobs.present() {
-                Some(job) => {
-                    let _ = watch_progress(&job.progress, job.finished(), sender, as_reply).await;
-                    continue;
-                }
-                None => continue,
-            },
+        match session.rewrite(false) {
+            Ok(job) => {
+                watch_progress(&job.progress, job.finished(), sender, as_reply).await?;
+                fresh = false;
+            }
+            // One that has begun meanwhile: watched in the next round.
+            Err(error) if error.code == ErrorCode::Busy => {}
             Err(error) => return Err(error),
-        };
-        watch_progress(&job.progress, job.finished(), sender, as_reply).await?;
-        fresh = false;
+        }
     }
-    Err(RpcError::busy(
-        "other snapshots kept this one from being made",
-    ))
+    match pinned_present(session, &wanted).await? {
+        Some(base) if !fresh => Ok(base),
+        _ => Err(RpcError::busy(
+            "other snapshots kept this one from being made",
+        )),
+    }
 }
 
 fn as_reply(progress: v1::Progress) -> v1::GetBaseReply {
@@ -105,17 +112,10 @@ fn as_reply(progress: v1::Progress) -> v1::GetBaseReply {
 }
 
 /// The present base, pinned, if it will do.
-async fn pinned_present(
-    session: &std::sync::Arc<Session>,
-    wanted: &Wanted,
-) -> Result<Option<Base>> {
+async fn pinned_present(session: &Arc<Session>, wanted: &Wanted) -> Result<Option<Base>> {
     let log = session.log().await?;
     let keeper = session.keeper().await?;
-    // No rewrite replaces the files between the look and the pin.
-    let Some(_held) = session.jobs.try_hold() else {
-        return Ok(None);
-    };
-    let (owned, wanted) = (std::sync::Arc::clone(session), wanted.clone());
+    let (owned, wanted) = (Arc::clone(session), wanted.clone());
     blocking(move || {
         let Some(base) = find(&owned, &keeper, &log, &wanted)? else {
             return Ok(None);
@@ -126,14 +126,27 @@ async fn pinned_present(
             .map(|segment| segment.path.as_path().to_owned())
             .collect();
         paths.insert(base.path.as_path().to_owned());
-        owned.pins.lock().pin(
+        let pinned = owned.pins.lock().pin(
             &wanted.holder,
             paths,
             Some(base.offset),
             wanted.lease,
             Instant::now(),
-        )?;
-        Ok(Some(base))
+        );
+        match pinned {
+            Ok(()) => {}
+            Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        // What is a base after the pin can't have been condemned before it: that takes a
+        // rewrite, which replaces the base first.
+        let present = keeper.manifest().and_then(|manifest| manifest.base);
+        let path = base.path.resolve(owned.source.dir.root());
+        if present.is_some_and(|entry| keeper.path_of(&entry.name) == path) {
+            return Ok(Some(base));
+        }
+        owned.pins.lock().unpin(&wanted.holder);
+        Ok(None)
     })
     .await
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redrock_proto::RpcError;
 
-use crate::aof::retention::Pinned;
+use crate::aof::keeper::Keeper;
+use crate::aof::retention::{Pinned, ReplacedFile, removable};
 use crate::error::Result;
 
 /// Holders at a time; replicas are at most 1024.
@@ -26,6 +28,8 @@ struct Pin {
 #[derive(Debug, Default)]
 pub struct Pins {
     by_holder: BTreeMap<String, Pin>,
+    /// Files that are being removed: too late to pin them.
+    condemned: BTreeSet<PathBuf>,
 }
 
 impl Pins {
@@ -40,6 +44,10 @@ impl Pins {
     ) -> Result<()> {
         if holder.is_empty() || holder.len() > 128 {
             return Err(RpcError::invalid("holder must have 1 to 128 bytes"));
+        }
+        if let Some(path) = paths.iter().find(|path| self.condemned.contains(*path)) {
+            let text = format!("{} is being removed", path.display());
+            return Err(RpcError::not_found(text));
         }
         if paths.len() > PATHS_MAX {
             return Err(RpcError::invalid("paths are too many"));
@@ -85,6 +93,14 @@ impl Pins {
         over
     }
 
+    /// Chooses what may be removed of a directory; nobody can pin it any more.
+    fn condemn(&mut self, directory: &Path, files: &[ReplacedFile]) -> Vec<String> {
+        let names = removable(files, &self.of_directory(directory));
+        let paths = names.iter().map(|name| directory.join(name));
+        self.condemned.extend(paths);
+        names
+    }
+
     /// Who keeps a file.
     pub fn holders_of(&self, path: &Path) -> Vec<String> {
         self.by_holder
@@ -120,6 +136,17 @@ impl Pins {
     }
 }
 
+/// Removes the replaced files of the log that nobody has pinned. Gives their number. Blocks on
+/// the disk.
+pub fn delete_unpinned(keeper: &Keeper, pins: &Mutex<Pins>, root: &Path) -> Result<usize> {
+    let directory = keeper.directory();
+    let directory = directory.strip_prefix(root).unwrap_or(directory);
+    let deleted = keeper.delete_history(|files| pins.lock().condemn(directory, files));
+    // Removed they are missing anyhow; what could not be removed may be pinned again.
+    pins.lock().condemned.clear();
+    deleted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +177,23 @@ mod tests {
         assert_eq!(pins.expire(now + lease * 2), ["a"]);
         assert!(pins.unpin("b") && !pins.unpin("b"));
         assert_eq!(pins.count(), 0);
+    }
+
+    #[test]
+    fn what_is_about_to_be_removed_can_not_be_pinned() {
+        let mut pins = Pins::default();
+        let lease = Duration::from_secs(1);
+        pins.pin("a", paths(&["d/x"]), None, lease, Instant::now())
+            .unwrap();
+        let files = ["x", "y"].map(|name| ReplacedFile {
+            name: name.into(),
+            end_offset: None,
+        });
+        assert_eq!(pins.condemn(Path::new("d"), &files), ["y"]);
+        let late = pins.pin("b", paths(&["d/y"]), None, lease, Instant::now());
+        assert_eq!(late.unwrap_err().code, redrock_proto::ErrorCode::NotFound);
+        pins.pin("b", paths(&["d/x"]), None, lease, Instant::now())
+            .unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use redrock_proto::client::MESSAGE_BYTES_MAX;
 use redrock_proto::model::LogKind;
 use redrock_proto::v1::persist_server::{Persist, PersistServer};
-use redrock_proto::{RpcError, v1};
+use redrock_proto::{ErrorCode, RpcError, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -244,15 +244,19 @@ impl Persist for PersistService {
         for path in &request.paths {
             paths.insert(files::shared_path(path)?);
         }
-        let missing = files::missing(&session, &paths)?;
-        if missing.is_empty() {
-            session.pins.lock().pin(
-                &request.holder,
-                paths,
-                request.from_offset,
-                lease,
-                Instant::now(),
-            )?;
+        // Pinned first: what is there behind the pin stays there.
+        let (holder, offset) = (request.holder.as_str(), request.from_offset);
+        let pinned = session
+            .pins
+            .lock()
+            .pin(holder, paths.clone(), offset, lease, Instant::now());
+        let missing = match pinned {
+            Ok(()) => files::missing(&session, &paths)?,
+            Err(error) if error.code == ErrorCode::NotFound => paths.into_iter().collect(),
+            Err(error) => return Err(error.into()),
+        };
+        if !missing.is_empty() {
+            session.pins.lock().unpin(holder);
         }
         Ok(Response::new(v1::PinReply {
             missing: missing.iter().map(text).collect(),

@@ -25,7 +25,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::aof::keeper::Keeper;
-use crate::aof::retention::Pinned;
 use crate::aof::rewrite::{Kind, Rewrite, blocking, kind_for};
 use crate::aof::schedule::Failures;
 use crate::aof::segments::{contiguous, known_segments, listed_request};
@@ -58,7 +57,7 @@ pub struct Session {
     pub run: RunRef,
     pub source: Source,
     pub jobs: Jobs,
-    pub pins: Mutex<Pins>,
+    pub pins: Arc<Mutex<Pins>>,
     pub stop: CancellationToken,
     pub log: watch::Receiver<Option<LogState>>,
     pub settings: watch::Receiver<Option<Settings>>,
@@ -89,7 +88,7 @@ impl Session {
                 dir: DataDir::new(config.fs, &config.data_dir, guard),
             },
             jobs: Jobs::new(config.tasks.clone(), config.stop.clone()),
-            pins: Mutex::default(),
+            pins: Arc::default(),
             stop: config.stop.clone(),
             log,
             settings,
@@ -219,7 +218,7 @@ impl Session {
             file: file_options(&settings, true),
             incremental_fsync: settings.rewrite_incremental_fsync,
             rate: settings.snapshot_rate,
-            pinned: self.pinned(&keeper),
+            pins: Arc::clone(&self.pins),
             keep_history: settings.keep_history,
             progress,
             cancel,
@@ -233,14 +232,6 @@ impl Session {
         }
         let root = self.source.dir.root();
         Ok(outcome(root, &rewritten.base, &rewritten.taken, progress))
-    }
-
-    /// What is pinned of the append-only directory.
-    pub fn pinned(&self, keeper: &Keeper) -> Pinned {
-        let root = self.source.dir.root();
-        let directory = keeper.directory();
-        let directory = directory.strip_prefix(root).unwrap_or(directory);
-        self.pins.lock().of_directory(directory)
     }
 
     /// Tells the server which segments exist. It is told again at the next change, so a

@@ -17,7 +17,7 @@ use redrock_log::manifest::{
 use redrock_log::sidecar::{SidecarReader, has_stream_bytes, sidecar_path};
 use redrock_proto::RpcError;
 
-use super::retention::{Pinned, ReplacedFile, removable};
+use super::retention::ReplacedFile;
 use crate::data_dir::DataDir;
 use crate::error::{Result, edit_error, manifest_error, sidecar_error};
 
@@ -200,6 +200,11 @@ impl Keeper {
         self.dir.unlink(&self.enabling_marker(seq))
     }
 
+    /// Whether a segment belongs to an enabling that has not been completed.
+    pub fn is_enabling(&self, seq: i64) -> Result<bool> {
+        self.dir.exists(&self.enabling_marker(seq))
+    }
+
     fn enabling_marker(&self, seq: i64) -> PathBuf {
         self.path_of(&format!("{ENABLING_PREFIX}{seq}"))
     }
@@ -264,8 +269,11 @@ impl Keeper {
         }
     }
 
-    /// Removes the history that nobody has pinned, then forgets it. Gives the number of files.
-    pub fn delete_history(&self, pinned: &Pinned) -> Result<usize> {
+    /// Removes those history files that `choose` names, then forgets them. Gives their number.
+    pub fn delete_history(
+        &self,
+        choose: impl FnOnce(&[ReplacedFile]) -> Vec<String>,
+    ) -> Result<usize> {
         let Some(manifest) = self.manifest() else {
             return Ok(0);
         };
@@ -277,7 +285,7 @@ impl Keeper {
                 end_offset: self.extent(&entry.name).map(|extent| extent.end_offset),
             })
             .collect();
-        let names = removable(&files, pinned);
+        let names = choose(&files);
         if names.is_empty() {
             return Ok(0);
         }

@@ -23,13 +23,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redrock_proto::model::{LogKind, LogState, Purpose, SharedPath};
 use redrock_proto::{RpcError, v1};
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::{Keeper, NewSegment};
-use super::retention::Pinned;
 use crate::error::Result;
+use crate::pins::{Pins, delete_unpinned};
 use crate::progress::ActionProgress;
 use crate::snapshot::{self, FileOptions, Plan, Source, TakeError, Taken, pace};
 
@@ -59,7 +60,7 @@ pub struct Rewrite<'a> {
     pub file: FileOptions,
     pub incremental_fsync: bool,
     pub rate: pace::Rate,
-    pub pinned: Pinned,
+    pub pins: Arc<Mutex<Pins>>,
     /// `aof-disable-auto-gc`.
     pub keep_history: bool,
     pub progress: &'a ActionProgress,
@@ -256,9 +257,10 @@ impl Rewrite<'_> {
         if self.keep_history {
             return;
         }
-        let pinned = self.pinned.clone();
+        let pins = Arc::clone(&self.pins);
+        let root = self.source.dir.root().to_owned();
         let deleted = self
-            .blocking(move |keeper| keeper.delete_history(&pinned))
+            .blocking(move |keeper| delete_unpinned(keeper, &pins, &root))
             .await;
         if let Err(error) = deleted {
             tracing::warn!(%error, "could not remove replaced log files; they are tried again");

@@ -14,6 +14,7 @@ use crate::aof::rewrite::blocking;
 use crate::aof::schedule::{RewriteFacts, due_rewrite};
 use crate::error::Result;
 use crate::jobs::{Activity, Queueing};
+use crate::pins::delete_unpinned;
 use crate::progress::unix_ms;
 use crate::settings::Settings;
 use crate::snapshot::schedule::{SaveFacts, due_save_point};
@@ -134,9 +135,14 @@ async fn reconcile(session: &Arc<Session>, keeper: &Arc<Keeper>, log: &LogState)
 }
 
 fn reconcile_files(keeper: &Keeper, log: &LogState) -> Result<()> {
-    let (Some(current), LogKind::AppendOnly) = (current_segment(log), log.kind) else {
-        return Ok(());
+    let Some(current) = current_segment(log) else {
+        // Of no use any longer: what an enabling that failed has left.
+        return keeper.clean_up(None);
     };
+    // What an enabling logs continues nothing that is listed; it lists its segment itself.
+    if keeper.is_enabling(current)? {
+        return Ok(());
+    }
     keeper.reload_if_absent()?;
     let Some(manifest) = keeper.manifest() else {
         return Err(
@@ -160,14 +166,27 @@ fn reconcile_files(keeper: &Keeper, log: &LogState) -> Result<()> {
         keeper.remove_unlisted(entry.sequence, false)?;
     }
     let start_offset = log.segment.as_ref().map(|segment| segment.start_offset);
+    let former = keeper
+        .manifest()
+        .and_then(|manifest| manifest.incr.last().cloned());
+    let former_end = former
+        .filter(|former| former.sequence < current)
+        .and_then(|former| keeper.extent(&former.name))
+        .map(|extent| extent.end_offset);
+    if former_end.is_some() && former_end != start_offset {
+        return Err(RpcError::internal(format!(
+            "log file {current} does not continue the ones that are listed: a gap"
+        ))
+        .with_hint("BGREWRITEAOF makes a new base"));
+    }
     keeper.list_segment(current, start_offset)
 }
 
 /// Removes replaced files that nobody needs any longer.
 async fn delete_history(session: &Arc<Session>, keeper: &Arc<Keeper>) {
-    let pinned = session.pinned(keeper);
-    let owned = Arc::clone(keeper);
-    match blocking(move || owned.delete_history(&pinned)).await {
+    let (owned, pins) = (Arc::clone(keeper), Arc::clone(&session.pins));
+    let root = session.source.dir.root().to_owned();
+    match blocking(move || delete_unpinned(&owned, &pins, &root)).await {
         Ok(0) => {}
         Ok(files) => {
             tracing::debug!(files, "removed replaced log files");

@@ -172,7 +172,11 @@ impl RdbFile {
     }
 
     /// Writes an entry whose value comes from `reader`; what follows the value there is left.
-    pub(super) fn large_value<R: Read>(&mut self, header: &EntryHeader<'_>, reader: &mut R) -> Result<()> {
+    pub(super) fn large_value<R: Read>(
+        &mut self,
+        header: &EntryHeader<'_>,
+        reader: &mut R,
+    ) -> Result<()> {
         if piped_type(header.object_type, self.transcoder.target().version).is_some() {
             return self.piped(header, reader);
         }
