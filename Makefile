@@ -14,12 +14,13 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA_HOME := $(if $(XDG_DATA_HOME),$(XDG_DATA_HOME),$(HOME)/.local/share)
 DATA_DIR := $(if $(REDROCK_DATA_DIR),$(REDROCK_DATA_DIR),$(DATA_HOME)/redrock)
 
-.PHONY: help run build test soak fmt lint clean-data
+.PHONY: help run build image test soak fmt lint clean-data
 
 help:
 	@printf '%s\n' \
 	  'make run         install what is missing, build, start a server on port 6379' \
 	  'make build       build all programs into $(BIN)' \
+	  'make image       a container image of them, for deploy/docker-compose.yml' \
 	  'make test        all checks at small size (what CI runs)' \
 	  'make soak        integration tests at full size (RR_SCALE, default 100)' \
 	  'make lint        formatting, scripts and clippy only' \
@@ -34,6 +35,10 @@ run:
 
 build:
 	$(CARGO) build --release --workspace
+
+# The container image redrock:latest; BASE names the image to build upon.
+image: build
+	scripts/build-image.sh
 
 test:
 	scripts/test.sh

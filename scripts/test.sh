@@ -73,7 +73,6 @@ fi
 check clippy "$cargo" clippy --release --workspace --all-targets -- -D warnings
 [ "${1:-all}" = all ] || summary
 check build "$cargo" build --release --workspace || summary
-[ ! -x scripts/test-compose.sh ] || check compose scripts/test-compose.sh
 tests_ran=yes
 check tests "$cargo" test --release --workspace --no-fail-fast
 summary

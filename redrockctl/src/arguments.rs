@@ -49,6 +49,8 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Whether the daemon at --socket serves: the server, or a companion by its own socket
+    Health,
     /// One page: the server, its companions, its log and saves
     Status,
     /// Where memory goes, of all processes

@@ -1,10 +1,13 @@
 //! One function a command: request, answer, output.
 
-use redrock_proto::RpcError;
 use redrock_proto::client::{ServerClient, Timeouts, connect};
 use redrock_proto::v1;
 use redrock_proto::v1::admin_client::AdminClient;
+use redrock_proto::{ErrorCode, RpcError};
 use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::arguments::{self, Arguments, Command, Config};
 use crate::output::Output;
@@ -20,9 +23,19 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Rp
         ..Timeouts::default()
     };
     let channel = connect(arguments.socket_path(), timeouts).await?;
-    let mut admin = ServerClient::from_channel(channel).admin();
-    let admin = &mut admin;
     match &arguments.command {
+        // Companions answer this too; they have no Admin service.
+        Command::Health => health(channel, output).await,
+        command => {
+            let mut admin = ServerClient::from_channel(channel).admin();
+            administer(command, &mut admin, output).await
+        }
+    }
+}
+
+async fn administer(command: &Command, admin: &mut Admin, output: &Output) -> Result<(), RpcError> {
+    match command {
+        Command::Health => Err(RpcError::internal("asked of the Admin service")),
         Command::Status => {
             let reply = admin
                 .status(v1::AdminStatusRequest { run: None })
@@ -78,6 +91,21 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Rp
             follow(admin.drain(request).await?.into_inner(), output, "drain").await
         }
         Command::Shutdown(options) => shutdown(admin, options, output).await,
+    }
+}
+
+/// Asks `grpc.health.v1`, which every daemon serves.
+async fn health(channel: Channel, output: &Output) -> Result<(), RpcError> {
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
+    let reply = HealthClient::new(channel).check(request).await?;
+    match reply.into_inner().status() {
+        ServingStatus::Serving => output.done("serving"),
+        status => Err(RpcError::new(
+            ErrorCode::Unavailable,
+            format!("the daemon says {}", status.as_str_name()),
+        )),
     }
 }
 

@@ -273,6 +273,15 @@ fn failures_exit_with_1_and_tell_reason_and_hint() {
 }
 
 #[test]
+fn health_is_an_exit_code() {
+    let fixture = Fixture::start();
+    let serving = fixture.run(&["health"]);
+    assert_eq!((serving.code, serving.out.as_str()), (Some(0), "serving\n"));
+    let absent = tempfile::tempdir().unwrap();
+    assert_eq!(run(absent.path(), &["health"]).code, Some(1));
+}
+
+#[test]
 fn a_silent_server_is_given_up() {
     let run = Fixture::start().run(&["--timeout", "1", "memory"]);
     assert_eq!(run.code, Some(1));
