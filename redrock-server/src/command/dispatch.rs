@@ -266,11 +266,9 @@ fn call_at(
     result
 }
 
-/// What EXEC answers when it is refused before it runs: the transaction is over.
+/// What EXEC answers when it is refused before it runs: the transaction is over. As in Redis also
+/// when there was none.
 fn abort_exec(server: &Server, client: &mut Client, error: CommandError) -> CommandError {
-    if client.transaction.is_none() {
-        return error;
-    }
     transaction::discard(client, &mut server.keyspace.lock());
     let text = error.resp();
     let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);

@@ -83,6 +83,10 @@ fn a_command_that_can_not_be_queued_aborts_the_transaction() {
             "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
         ),
         ("EXEC", "-ERR EXEC without MULTI"),
+        (
+            "EXEC now",
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+        ),
     ]);
 }
 
