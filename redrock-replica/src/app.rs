@@ -1,13 +1,13 @@
 //! Starts, runs and drains the agent.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use redrock_daemon::logging::{self, LogConfig, LogHandle};
+use redrock_daemon::logging::{self, Format, LogConfig, LogHandle};
 use redrock_daemon::metrics::{Registry as Metrics, http};
 use redrock_daemon::parent_watch::ServerWatch;
 use redrock_daemon::role_lock::{Role, RoleLock, is_held};
@@ -37,7 +37,10 @@ const EPOCH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let log = logging::init(&LogConfig {
         level: arguments.log_level,
-        format: arguments.log_format,
+        format: match arguments.log_json {
+            true => Format::Json,
+            false => Format::Text,
+        },
         file: arguments.log_file.clone(),
         role: 'A',
     })?;
@@ -49,10 +52,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn run_logged(arguments: &Arguments, log: LogHandle) -> anyhow::Result<()> {
-    let data_dir = std::path::absolute(&arguments.dir).context("resolve --dir")?;
-    if !data_dir.is_dir() {
-        bail!("{} is no directory", data_dir.display());
-    }
+    let data_dir = std::fs::canonicalize(&arguments.dir)
+        .with_context(|| format!("open the data directory {}", arguments.dir.display()))?;
+    let wanted = arguments.wanted_run()?;
     let _lock = RoleLock::acquire(&data_dir, Role::Replica)?;
     let signal = CancellationToken::new();
     signals::install(signal.clone(), Some(log.clone())).context("install signal handlers")?;
@@ -60,49 +62,109 @@ async fn run_logged(arguments: &Arguments, log: LogHandle) -> anyhow::Result<()>
         Some(pid) => ServerWatch::parent(pid).context("watch the server")?,
         None => ServerWatch::lock_file(&data_dir),
     };
-    let waits_for_lock = arguments.server_pid.is_none();
-    let Some(epoch) = server_epoch(&data_dir, waits_for_lock, &signal).await? else {
-        return Ok(());
+    let is_child = arguments.server_pid.is_some();
+    let former = None;
+    let mut host = Host {
+        arguments,
+        data_dir,
+        log,
+        watch,
+        signal,
+        former,
     };
-    let run = run_of(epoch)?;
-    let guard = EpochGuard::new(Arc::new(RealFs), &data_dir, epoch);
-    spool::clean(&data_dir, &guard)?;
-
-    let tasks = Tasks::new();
-    let socket_dir = arguments.socket_dir();
-    let (context, feeds) = Context::new(&data_dir, &socket_dir, run, guard, tasks.clone());
-    start(&context, feeds, &socket_dir, arguments.metrics_port, log).await?;
-    tracing::info!(epoch = run.epoch, dir = %data_dir.display(), "replica agent ready");
-
-    tokio::select! {
-        gone = watch.gone_or_stopped(&signal, STOP_PATIENCE) => {
-            gone.context("watch the server")?;
-            tasks.stop();
+    loop {
+        let waiting = host.next_run(wanted);
+        let epoch = tokio::select! {
+            epoch = waiting => epoch?,
+            gone = host.watch.gone(), if is_child => return gone.context("watch the server"),
+            () = host.signal.cancelled() => return Ok(()),
+        };
+        let result = host.session(epoch).await;
+        host.former = Some(epoch);
+        let is_over = is_child || wanted.is_some() || host.signal.is_cancelled();
+        // Without a parent the next run of the server is waited for; an error
+        // that has another cause than the end of this run is the daemon's.
+        if is_over || (result.is_err() && host.names(epoch)) {
+            return result;
         }
-        _ = tasks.stopped() => {}
+        tracing::info!(epoch = epoch.number, "this run of the server is over");
     }
-    let drained = tasks.drain(DRAIN_TIME_MAX).await;
-    if let Err(error) = drained {
-        tracing::debug!(%error, "some tasks were cut at the end");
-    }
-    tasks.stopped().await
 }
 
-/// The run in the epoch file; waits for the server to begin one. `None` if
-/// asked to stop meanwhile.
-async fn server_epoch(
-    data_dir: &Path,
-    waits_for_lock: bool,
-    signal: &CancellationToken,
-) -> anyhow::Result<Option<Epoch>> {
-    loop {
-        let is_up = !waits_for_lock || is_held(data_dir, Role::Server).unwrap_or(false);
-        if is_up && let Some(epoch) = read_epoch(&RealFs, data_dir)? {
-            return Ok(Some(epoch));
+/// What outlives the runs of a server.
+struct Host<'a> {
+    arguments: &'a Arguments,
+    data_dir: PathBuf,
+    log: LogHandle,
+    watch: ServerWatch,
+    signal: CancellationToken,
+    /// The run that we last worked for: it is over.
+    former: Option<Epoch>,
+}
+
+impl Host<'_> {
+    /// The run in the epoch file, once its server is alive.
+    async fn next_run(&self, wanted: Option<RunRef>) -> anyhow::Result<Epoch> {
+        loop {
+            let is_up = self.arguments.server_pid.is_some()
+                || is_held(&self.data_dir, Role::Server).unwrap_or(false);
+            let epoch = match is_up {
+                true => read_epoch(&RealFs, &self.data_dir)?,
+                false => None,
+            };
+            if let Some(epoch) = epoch.filter(|epoch| Some(*epoch) != self.former) {
+                match wanted {
+                    Some(wanted) if wanted.epoch < epoch.number => bail!(
+                        "started for epoch {}, the data directory is at {}",
+                        wanted.epoch,
+                        epoch.number
+                    ),
+                    Some(wanted) if wanted != run_of(epoch)? => {}
+                    _ => return Ok(epoch),
+                }
+            }
+            tokio::time::sleep(EPOCH_POLL_INTERVAL).await;
         }
+    }
+
+    fn names(&self, epoch: Epoch) -> bool {
+        read_epoch(&RealFs, &self.data_dir).is_ok_and(|found| found == Some(epoch))
+    }
+
+    /// Works for one run of the server.
+    async fn session(&self, epoch: Epoch) -> anyhow::Result<()> {
+        let run = run_of(epoch)?;
+        let guard = EpochGuard::new(Arc::new(RealFs), &self.data_dir, epoch);
+        spool::clean(&self.data_dir, &guard)?;
+        let tasks = Tasks::new();
+        let socket_dir = self.arguments.socket_dir();
+        let (context, feeds) = Context::new(&self.data_dir, &socket_dir, run, guard, tasks.clone());
+        let metrics_port = self.arguments.metrics_port;
+        start(&context, feeds, &socket_dir, metrics_port, self.log.clone()).await?;
+        tracing::info!(epoch = run.epoch, dir = %self.data_dir.display(), "replica agent ready");
         tokio::select! {
-            () = tokio::time::sleep(EPOCH_POLL_INTERVAL) => {}
-            () = signal.cancelled() => return Ok(None),
+            gone = self.watch.gone_or_stopped(&self.signal, STOP_PATIENCE) => {
+                gone.context("watch the server")?;
+                tasks.stop();
+            }
+            () = self.superseded(epoch) => tasks.stop(),
+            _ = tasks.stopped() => {}
+        }
+        if let Err(error) = tasks.drain(DRAIN_TIME_MAX).await {
+            tracing::debug!(%error, "some tasks were cut at the end");
+        }
+        tasks.stopped().await
+    }
+
+    /// Returns when the epoch file names another run: a server that came back
+    /// within two looks at its lock.
+    async fn superseded(&self, epoch: Epoch) {
+        loop {
+            tokio::time::sleep(EPOCH_POLL_INTERVAL).await;
+            let found = read_epoch(&RealFs, &self.data_dir);
+            if found.is_ok_and(|found| found.is_some_and(|found| found != epoch)) {
+                return;
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use clap::Parser;
-use redrock_daemon::logging::{Format, Level};
+use redrock_daemon::logging::Level;
+use redrock_proto::model::{HexId, RunRef};
 
 /// Replication agent of a RedRock server: keeps the links to its replicas and
 /// to its master.
@@ -12,26 +14,33 @@ use redrock_daemon::logging::{Format, Level};
 #[command(name = "redrock-replica", version)]
 pub struct Arguments {
     /// Data directory of the server.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
-    /// Directory of the Unix sockets [default: <dir>/run].
-    #[arg(long)]
+    /// Directory of the Unix sockets; `<dir>/run` if not given.
+    #[arg(long, value_name = "DIR")]
     pub socket_dir: Option<PathBuf>,
-    /// The server that started this process; without it the server's lock on
-    /// the data directory is watched.
-    #[arg(long)]
+    /// Stop when this process, our parent, has gone. Without it the daemon
+    /// goes on when its server restarts.
+    #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// debug, verbose, notice, warning or nothing.
-    #[arg(long, default_value = "notice")]
+    /// Work for this run of the server only; needs --epoch.
+    #[arg(long, value_name = "ID", requires = "epoch")]
+    pub run_id: Option<String>,
+    /// Number of that run.
+    #[arg(long, value_name = "N", requires = "run_id")]
+    pub epoch: Option<u64>,
+    /// debug, verbose, notice, warning or nothing. The server's `loglevel`
+    /// takes over.
+    #[arg(long, value_name = "LEVEL", default_value = "notice")]
     pub log_level: Level,
-    /// Log file [default: standard output].
-    #[arg(long)]
+    /// Log file; standard output if not given.
+    #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// text or json.
-    #[arg(long, default_value = "text", value_parser = parse_format)]
-    pub log_format: Format,
+    /// One JSON object a log line.
+    #[arg(long)]
+    pub log_json: bool,
     /// Port of /metrics, /healthz and /readyz on 127.0.0.1; 0: none.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub metrics_port: u16,
 }
 
@@ -42,13 +51,17 @@ impl Arguments {
             None => self.dir.join("run"),
         }
     }
-}
 
-fn parse_format(name: &str) -> Result<Format, String> {
-    match name {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err("must be text or json".to_owned()),
+    /// The only run to work for, if one is named.
+    pub fn wanted_run(&self) -> anyhow::Result<Option<RunRef>> {
+        match (&self.run_id, self.epoch) {
+            (Some(run_id), Some(epoch)) if epoch > 0 => Ok(Some(RunRef {
+                run_id: HexId::parse(run_id).context("--run-id must be 40 hexadecimal digits")?,
+                epoch,
+            })),
+            (None, None) => Ok(None),
+            _ => bail!("--run-id and --epoch go together, and an epoch is at least 1"),
+        }
     }
 }
 

@@ -152,6 +152,12 @@ async fn while_the_snapshot_loads_the_stream_is_spooled_and_the_master_kept() {
     let status = agent.status(&fake).await;
     assert_eq!(status.link, v1::LinkStatus::Sync as i32);
     assert!(status.spool_bytes > 5 << 20, "{}", status.spool_bytes);
+    let memory = redrock_daemon::memory::read_resident(agent.pid()).unwrap();
+    let peak_bytes = memory.peak_rss_bytes;
+    assert!(
+        peak_bytes < 40 << 20,
+        "it took {peak_bytes} bytes of memory"
+    );
     fake.stalled.send_replace(false);
     connected(&fake).await;
     same_data(&fake, &mut master).await;

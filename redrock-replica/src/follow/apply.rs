@@ -21,6 +21,8 @@ use crate::context::{Context, Position};
 /// The server sends progress each second while it loads.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// In a row, without a byte applied between them.
+const FAILURES_MAX: u32 = 10;
 
 /// A snapshot that is whole.
 #[derive(Debug, Clone)]
@@ -57,9 +59,16 @@ pub(super) async fn run(
         remove(context, vec![snapshot.path]).await;
         progress.send_modify(|progress| progress.loading = false);
     }
+    let mut failures = 0;
     while !spool.is_closed() {
+        let before = progress.borrow().applied;
         let result = apply(context, &spool, &progress).await;
         let Err(error) = result else { continue };
+        let moved = progress.borrow().applied > before;
+        failures = if moved { 1 } else { failures + 1 };
+        if failures > FAILURES_MAX {
+            return Err(error);
+        }
         tracing::warn!(%error, "applying the master's stream was interrupted");
         tokio::time::sleep(RETRY_PAUSE).await;
         let applied = take_up(context, &spool, error).await?;

@@ -91,8 +91,7 @@ pub(crate) fn chain(
         return vec![];
     };
     let current_path = current.path.resolve(data_dir);
-    let mut replid = [0; 40];
-    replid.copy_from_slice(log.replid.as_str().as_bytes());
+    let replid = id_bytes(&log.replid);
     found.retain(|file| file.path != current_path && file.end_offset > file.layout.start_offset);
     let mut chain = vec![SegmentFile {
         path: current_path,
@@ -141,24 +140,41 @@ pub(crate) fn holding(chain: &[SegmentFile], offset: u64) -> Option<&SegmentFile
         .find(|file| (file.layout.start_offset..=file.end_offset).contains(&offset))
 }
 
-/// The ids that our stream has had. The server's file is complete; right
-/// after a change it may be older than the log's state, which then rules.
+/// The ids that our stream has had. The server's file is complete; right after
+/// a change it may be older than the log's state, which then rules.
 pub(crate) fn replication_state(data_dir: &Path, log: &LogState) -> ReplicationState {
-    let mut replid = [0; 40];
-    replid.copy_from_slice(log.replid.as_str().as_bytes());
-    match ReplicationState::load(&RealFs, data_dir) {
-        Ok(Some(state)) if state.replid == replid => return state,
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the history of replication ids can't be read"),
-    }
-    let Some((former, invalid_from)) = &log.replid2 else {
-        return ReplicationState::new(replid, log.written_offset, 0);
+    let stored = match ReplicationState::load(&RealFs, data_dir) {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(%error, "the history of replication ids can't be read");
+            None
+        }
     };
-    let mut former_id = [0; 40];
-    former_id.copy_from_slice(former.as_str().as_bytes());
-    let mut state = ReplicationState::new(former_id, 0, 0);
-    state.change_id(replid, invalid_from.saturating_sub(1));
-    state
+    bring_up_to_date(stored, log)
+}
+
+fn bring_up_to_date(stored: Option<ReplicationState>, log: &LogState) -> ReplicationState {
+    let replid = id_bytes(&log.replid);
+    let former = log.replid2.as_ref().map(|(id, end)| (id_bytes(id), *end));
+    match (stored, former) {
+        (Some(state), _) if state.replid == replid => state,
+        (Some(mut state), Some((former, end))) if state.replid == former => {
+            state.change_id(replid, end);
+            state
+        }
+        (_, Some((former, end))) => {
+            let mut state = ReplicationState::new(former, 0, 0);
+            state.change_id(replid, end);
+            state
+        }
+        (_, None) => ReplicationState::new(replid, log.written_offset, 0),
+    }
+}
+
+fn id_bytes(id: &redrock_proto::model::HexId) -> HexId {
+    let mut bytes = [0; 40];
+    bytes.copy_from_slice(id.as_str().as_bytes());
+    bytes
 }
 
 #[cfg(test)]
@@ -242,5 +258,30 @@ mod tests {
             ..log(400, 470)
         };
         assert_eq!(retained(&chain(vec![], &none, dir, &state())), None);
+    }
+
+    #[test]
+    fn a_state_file_that_is_one_change_old_is_brought_up_to_date() {
+        let valid_to = |state: &ReplicationState, letter: u8| {
+            let former = state.former().find(|former| former.replid == [letter; 40]);
+            former.map(|former| former.valid_to_offset)
+        };
+        let mut log = log(400, 470);
+        log.replid2 = Some((ModelId::parse(&"b".repeat(40)).unwrap(), 420));
+        let mut stored = ReplicationState::new([b'a'; 40], 0, 0);
+        stored.change_id([b'b'; 40], 300);
+        let state = bring_up_to_date(Some(stored.clone()), &log);
+        assert_eq!(state.replid, [b'c'; 40]);
+        assert_eq!(valid_to(&state, b'b'), Some(420));
+        assert_eq!(valid_to(&state, b'a'), Some(300));
+        // Another history, or none: only what the log says counts.
+        stored.replace_stream([b'z'; 40], 9, 0);
+        for stored in [Some(stored.clone()), None] {
+            let state = bring_up_to_date(stored, &log);
+            assert_eq!(valid_to(&state, b'b'), Some(420));
+            assert_eq!(state.former().len(), 1);
+        }
+        stored = ReplicationState::new([b'c'; 40], 0, 0);
+        assert_eq!(bring_up_to_date(Some(stored.clone()), &log), stored);
     }
 }
