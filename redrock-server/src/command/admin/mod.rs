@@ -2,8 +2,10 @@
 
 mod client;
 pub mod config;
+mod debug;
 mod introspection;
 mod latency;
+mod memory;
 mod service;
 mod slowlog;
 
@@ -14,11 +16,13 @@ use super::{Args, CommandError, CommandResult, Context};
 pub const COMMANDS: &[Spec] = &[
     client::CLIENT,
     config::CONFIG,
+    debug::DEBUG,
     introspection::INFO,
     introspection::LOLWUT,
     introspection::MONITOR,
     introspection::TIME,
     latency::LATENCY,
+    memory::MEMORY,
     service::LASTSAVE,
     service::ROLE,
     service::SHUTDOWN,

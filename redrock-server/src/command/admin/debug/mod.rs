@@ -1,0 +1,286 @@
+//! DEBUG, as test suites use it. Gated by `enable-debug-command`.
+//!
+//! What would need a part of Redis that does not exist here is answered like an unknown
+//! subcommand, so that a test that needs it fails clearly.
+
+mod digest;
+mod fill;
+mod object;
+mod protocol;
+mod tables;
+
+use crate::command::table::{Group, Spec, flag};
+use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::state::new_replication_id;
+use digest::Digest;
+use redrock_rdb::number::parse_i64;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// DEBUG.
+pub(super) const DEBUG: Spec = Spec::new("debug", -2, flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::PROTECTED, debug)
+    .group(Group::Server)
+    .doc("1.0.0", "A container for debugging commands.");
+
+
+fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    // DEBUG does not count as an access.
+    ctx.db.touch = false;
+    let name = args.at(1).to_ascii_lowercase();
+    let flags = &ctx.server.state;
+    match (name.as_slice(), args.len()) {
+        (b"help", 2) => help(ctx),
+        (b"sleep", 3) => sleep(ctx, args),
+        (b"object", 3) => object::object(ctx, args),
+        (b"listpack", 3) => object::listpack(ctx, args),
+        (b"quicklist", 3 | 4) => object::quicklist(ctx, args),
+        (b"sdslen", 3) => object::sdslen(ctx, args),
+        (b"digest", 2) => dataset_digest(ctx),
+        (b"digest-value", _) => value_digests(ctx, args),
+        (b"htstats", 3..) => tables::htstats(ctx, args),
+        (b"htstats-key", 3..) => tables::htstats_key(ctx, args),
+        (b"populate", 3..=5) => fill::populate(ctx, args),
+        (b"protocol", 3) => protocol::protocol(ctx, args),
+        (b"error", 3) => {
+            let text: Vec<u8> = args.at(2).to_vec();
+            ctx.reply.error(&text);
+            Ok(())
+        }
+        (b"log", 3) => {
+            tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.at(2)));
+            ok(ctx)
+        }
+        // Leaking for real would serve nobody.
+        (b"leak" | b"aof-flush-sleep" | b"drop-cluster-packet-filter", 3) => ok(ctx),
+        (b"replybuffer", 4) => ok(ctx),
+        (b"stringmatch-test", 2) => string_match_test(ctx),
+        (b"stringmatch-len", 4) => {
+            let matches = crate::value::glob::matches(args.at(2), args.at(3), false);
+            ctx.reply.int(matches.into());
+            Ok(())
+        }
+        (b"set-active-expire", 3) => switch(ctx, args, &flags.active_expire),
+        (b"pause-cron", 3) => switch(ctx, args, &flags.cron_paused),
+        (b"set-skip-checksum-validation", 3) => switch(ctx, args, &flags.skip_checksums),
+        (b"set-disable-deny-scripts", 3) => ok(ctx),
+        (b"quicklist-packed-threshold", 3) => packed_threshold(ctx, args),
+        (b"change-repl-id", 2) => {
+            tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
+            let mut replication = flags.replication.lock();
+            replication.replid = new_replication_id();
+            replication.replid2 = "0".repeat(40);
+            replication.second_offset = -1;
+            drop(replication);
+            ok(ctx)
+        }
+        (b"structsize", 2) => {
+            ctx.reply.bulk(tables::struct_sizes().as_bytes());
+            Ok(())
+        }
+        (b"jmap", 2) => ok(ctx),
+        (b"segfault" | b"panic" | b"assert" | b"oom", _) => crash(args.at(1)),
+        _ => Err(super::unknown_form("DEBUG", args)),
+    }
+}
+
+fn ok(ctx: &mut Context<'_>) -> CommandResult {
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// Ends the process at once, as a crash would: that is what these subcommands are for.
+fn crash(what: &[u8]) -> ! {
+    tracing::error!("DEBUG {} called: aborting", String::from_utf8_lossy(what));
+    std::process::abort()
+}
+
+/// Stops the server for a while, all clients included.
+fn sleep(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let seconds = crate::value::number::parse_double(args.at(2)).unwrap_or(0.0);
+    let seconds = if seconds.is_finite() { seconds.clamp(0.0, 86_400.0) } else { 0.0 };
+    std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+    ok(ctx)
+}
+
+fn switch(ctx: &mut Context<'_>, args: &Args<'_>, flag: &AtomicBool) -> CommandResult {
+    flag.store(parse_i64(args.at(2)).unwrap_or(0) != 0, Ordering::Relaxed);
+    ok(ctx)
+}
+
+/// Nodes of lists are packed by `list-max-listpack-size` alone; the threshold is only checked.
+fn packed_threshold(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let bytes = memory_size(args.at(2)).filter(|bytes| *bytes < 4 << 30);
+    if bytes.is_none() {
+        return Err(CommandError::fixed(
+            "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+        ));
+    }
+    ok(ctx)
+}
+
+/// `100`, `100b`, `1k`, `1kb`, `1m`, `1mb`, `1g`, `1gb`, in any case (`memtoull`).
+fn memory_size(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor = match unit.to_ascii_lowercase().as_slice() {
+        b"" | b"b" => 1,
+        b"k" => 1000,
+        b"kb" => 1 << 10,
+        b"m" => 1_000_000,
+        b"mb" => 1 << 20,
+        b"g" => 1_000_000_000,
+        b"gb" => 1 << 30,
+        _ => return None,
+    };
+    std::str::from_utf8(number).ok()?.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Redis fuzzes its glob matcher here to see whether it crashes.
+fn string_match_test(ctx: &mut Context<'_>) -> CommandResult {
+    for _ in 0..10_000 {
+        let text: [u8; 32] = rand::random();
+        let pattern: [u8; 32] = rand::random();
+        let length = usize::from(text[0]) % 32;
+        crate::value::glob::matches(pattern.get(..length).unwrap_or(&[]), &text, false);
+    }
+    ctx.reply.simple("Apparently Redis did not crash: test passed");
+    Ok(())
+}
+
+fn value_digests(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let keys = args.from(2);
+    let mut digests = Vec::with_capacity(keys.len());
+    for key in keys {
+        let mut digest = Digest::default();
+        // Expired keys that are still there count, as in Redis.
+        if let Some((_, table)) = table(ctx, ctx.db.index())
+            && let Some(entry) = table.find(table.hash(key), key)
+            && let Some(value) = entry.value()
+        {
+            digest.value(value, entry.has_expire());
+        } else if let Some(presence) = ctx.db.presence(key)?
+            && let Some(value) = ctx.db.peek(key)?
+        {
+            digest.value(value, presence.expire.is_some());
+        }
+        digests.push(digest);
+    }
+    ctx.reply.array(digests.len());
+    for digest in digests {
+        ctx.reply.simple(&digest.hex());
+    }
+    Ok(())
+}
+
+/// A database's keys and those of them in memory.
+fn table<'c>(
+    ctx: &'c mut Context<'_>,
+    index: usize,
+) -> Option<(u64, &'c crate::keyspace::hot::HotTable)> {
+    let database = ctx.db.keyspace().database(index)?;
+    Some((database.keys, &database.table))
+}
+
+/// The digest of all databases. Values on disk are read one at a time; nothing else runs
+/// meanwhile, as in Redis.
+fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
+    let mut digest = Digest::default();
+    for index in 0..ctx.db.keyspace().database_count() {
+        let mut cold: Vec<Vec<u8>> = Vec::new();
+        let Some((keys, table)) = table(ctx, index) else { continue };
+        if keys == 0 {
+            continue;
+        }
+        digest.mix(&(index as u32).to_be_bytes());
+        for segment in (0..table.segment_count()).filter_map(|i| table.segment(i)) {
+            for entry in segment.iter() {
+                match entry.value() {
+                    Some(value) => digest.key(entry.key(), value, entry.has_expire()),
+                    None => cold.push(entry.key().to_vec()),
+                }
+            }
+        }
+        let blocking_reads = std::mem::replace(&mut ctx.db.blocking_reads, true);
+        for key in cold {
+            let mut db = ctx.db.other(index);
+            let has_expire = db.presence(&key)?.is_some_and(|p| p.expire.is_some());
+            if let Some(value) = db.peek(&key)? {
+                digest.key(&key, value, has_expire);
+            }
+        }
+        ctx.db.blocking_reads = blocking_reads;
+    }
+    ctx.reply.simple(&digest.hex());
+    Ok(())
+}
+
+fn help(ctx: &mut Context<'_>) -> CommandResult {
+    super::help(
+        ctx,
+        "DEBUG",
+        &[
+            "CHANGE-REPL-ID",
+            "    Change the replication IDs of the instance.",
+            "    Dangerous: should be used only for testing the replication subsystem.",
+            "DIGEST",
+            "    Output a hex signature representing the current DB content.",
+            "DIGEST-VALUE <key> [<key> ...]",
+            "    Output a hex signature of the values of all the specified keys.",
+            "ERROR <string>",
+            "    Return a Redis protocol error with <string> as message. Useful for clients",
+            "    unit tests to simulate Redis errors.",
+            "LOG <message>",
+            "    Write <message> to the server log.",
+            "HTSTATS <dbid> [full]",
+            "    Return hash table statistics of the specified Redis database.",
+            "HTSTATS-KEY <key> [full]",
+            "    Like HTSTATS but for the hash table stored at <key>'s value.",
+            "LISTPACK <key>",
+            "    Show low level info about the listpack encoding of <key>.",
+            "OBJECT <key>",
+            "    Show low level info about `key` and associated value.",
+            "PANIC",
+            "    Crash the server simulating a panic.",
+            "POPULATE <count> [<prefix>] [<size>]",
+            "    Create <count> string keys named key:<num>. If <prefix> is specified then",
+            "    it is used instead of the 'key' prefix. These are not propagated to",
+            "    replicas.",
+            "PROTOCOL <type>",
+            "    Reply with a test value of the specified type. <type> can be: string,",
+            "    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
+            "    true, false.",
+            "QUICKLIST <key> [<0|1>]",
+            "    Show low level info about the quicklist encoding of <key>.",
+            "SDSLEN <key>",
+            "    Show low level SDS string info representing `key` and value.",
+            "SEGFAULT",
+            "    Crash the server with sigsegv.",
+            "SET-ACTIVE-EXPIRE <0|1>",
+            "    Setting it to 0 disables expiring keys in background when they are not",
+            "    accessed (otherwise the Redis behavior). Setting it to 1 reenables back the",
+            "    default.",
+            "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+            "    Enables or disables checksum checks for RDB files and RESTORE's payload.",
+            "SLEEP <seconds>",
+            "    Stop the server for <seconds>. Decimals allowed.",
+            "STRINGMATCH-LEN <pattern> <string>",
+            "    Tell whether the glob-like pattern matches the string.",
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_sizes_have_decimal_and_binary_units() {
+        for (text, bytes) in
+            [("0", Some(0)), ("100B", Some(100)), ("1k", Some(1000)), ("1Kb", Some(1024))]
+        {
+            assert_eq!(memory_size(text.as_bytes()), bytes);
+        }
+        for text in ["", "k", "1x", "-1", "99999999999999999999", "18446744073709551615gb"] {
+            assert_eq!(memory_size(text.as_bytes()), None, "{text}");
+        }
+    }
+}
