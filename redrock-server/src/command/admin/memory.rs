@@ -1,6 +1,6 @@
 //! MEMORY.
 
-use crate::command::table::{Group, Spec, KeySpec, flag};
+use crate::command::table::{Group, KeySpec, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::info::MemoryFacts;
 use crate::memory::stats as allocator;
@@ -10,27 +10,33 @@ pub(super) const MEMORY: Spec = Spec::new("memory", -2, 0, help)
     .group(Group::Server)
     .doc("4.0.0", "A container for memory diagnostics commands.")
     .sub(&[
-Spec::new("memory|doctor", 2, 0, doctor)
-    .group(Group::Server)
-    .doc("4.0.0", "Outputs a memory problems report."),
-Spec::new("memory|help", 2, flag::LOADING | flag::STALE, help)
-    .group(Group::Server)
-    .doc("4.0.0", "Returns helpful text about the different subcommands."),
-Spec::new("memory|malloc-stats", 2, 0, malloc_stats)
-    .group(Group::Server)
-    .doc("4.0.0", "Returns the allocator statistics."),
-Spec::new("memory|purge", 2, 0, purge)
-    .group(Group::Server)
-    .doc("4.0.0", "Asks the allocator to release memory."),
-Spec::new("memory|stats", 2, 0, stats)
-    .group(Group::Server)
-    .doc("4.0.0", "Returns details about memory usage."),
-Spec::new("memory|usage", -3, flag::READONLY, usage)
-    .keys(KeySpec::Range { first: 2, last: 2, step: 1 })
-    .group(Group::Server)
-    .doc("4.0.0", "Estimates the memory usage of a key."),
+        Spec::new("memory|doctor", 2, 0, doctor)
+            .group(Group::Server)
+            .doc("4.0.0", "Outputs a memory problems report."),
+        Spec::new("memory|help", 2, flag::LOADING | flag::STALE, help)
+            .group(Group::Server)
+            .doc(
+                "4.0.0",
+                "Returns helpful text about the different subcommands.",
+            ),
+        Spec::new("memory|malloc-stats", 2, 0, malloc_stats)
+            .group(Group::Server)
+            .doc("4.0.0", "Returns the allocator statistics."),
+        Spec::new("memory|purge", 2, 0, purge)
+            .group(Group::Server)
+            .doc("4.0.0", "Asks the allocator to release memory."),
+        Spec::new("memory|stats", 2, 0, stats)
+            .group(Group::Server)
+            .doc("4.0.0", "Returns details about memory usage."),
+        Spec::new("memory|usage", -3, flag::READONLY, usage)
+            .keys(KeySpec::Range {
+                first: 2,
+                last: 2,
+                step: 1,
+            })
+            .group(Group::Server)
+            .doc("4.0.0", "Estimates the memory usage of a key."),
     ]);
-
 
 fn usage(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let mut i = 3;
@@ -128,7 +134,11 @@ fn stats(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
             "rss-overhead.bytes",
             MemoryFacts::excess(facts.process, facts.resident),
         ),
-        ("fragmentation", "fragmentation.bytes", MemoryFacts::excess(facts.process, facts.used)),
+        (
+            "fragmentation",
+            "fragmentation.bytes",
+            MemoryFacts::excess(facts.process, facts.used),
+        ),
     ] {
         ctx.reply.bulk(ratio_name.as_bytes());
         ctx.reply.double(ratio);
@@ -140,7 +150,8 @@ fn stats(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
 fn doctor(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     let facts = MemoryFacts::new(ctx.server, ctx.db.keyspace());
     let clients = ctx.server.clients.read().len().max(1);
-    ctx.reply.verbatim(report(&facts, clients).as_bytes(), "txt");
+    ctx.reply
+        .verbatim(report(&facts, clients).as_bytes(), "txt");
     Ok(())
 }
 
@@ -187,7 +198,11 @@ fn report(facts: &MemoryFacts, clients: usize) -> String {
              See CLIENT LIST.",
         ),
     ];
-    let found: Vec<&str> = issues.iter().filter(|(on, _)| *on).map(|(_, text)| *text).collect();
+    let found: Vec<&str> = issues
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, text)| *text)
+        .collect();
     if found.is_empty() {
         return "Hi Sam, I can't find any memory issue in your instance. I can only account for \
                 what occurs on this base.\n"

@@ -1,6 +1,8 @@
 //! Commands of the admin family: the server, its clients and its statistics.
 
+mod absent;
 mod client;
+mod commands;
 pub mod config;
 mod debug;
 mod introspection;
@@ -14,7 +16,14 @@ use super::{Args, CommandError, CommandResult, Context};
 
 /// This family's records.
 pub const COMMANDS: &[Spec] = &[
+    absent::ACL,
+    absent::ASKING,
+    absent::CLUSTER,
+    absent::MODULE,
+    absent::READONLY,
+    absent::READWRITE,
     client::CLIENT,
+    commands::COMMAND,
     config::CONFIG,
     debug::DEBUG,
     introspection::INFO,

@@ -116,10 +116,23 @@ mod tests {
         // What redis-server 7.0.15 answers to DEBUG DIGEST-VALUE.
         let hello = "36b23a1456b2dce2c3ed252c456761301dba8060";
         assert_eq!(of(ValueRef::Str(b"hello"), false), hello);
-        assert_eq!(of(ValueRef::Int(12345), true), "074a6e8892a0b0b4fcf085794cb69322c36c9d00");
+        assert_eq!(
+            of(ValueRef::Int(12345), true),
+            "074a6e8892a0b0b4fcf085794cb69322c36c9d00"
+        );
         let mut zset = ZSet::new();
-        for (score, member) in [(0.1, "a"), (2.0, "b"), (f64::NEG_INFINITY, "c"), (1e300, "d")] {
-            zset.add(score, member.as_bytes(), AddRule::default(), &Limits::default());
+        for (score, member) in [
+            (0.1, "a"),
+            (2.0, "b"),
+            (f64::NEG_INFINITY, "c"),
+            (1e300, "d"),
+        ] {
+            zset.add(
+                score,
+                member.as_bytes(),
+                AddRule::default(),
+                &Limits::default(),
+            );
         }
         let digest = of(ValueRef::ZSet(&zset), false);
         assert_eq!(digest, "4914852ac44af7a2ab4c6adfb5781e17cdeb8240");
@@ -130,7 +143,9 @@ mod tests {
         let limits = Limits::default();
         let set = |members: &[&str]| {
             let mut set = crate::value::set::Set::new();
-            members.iter().for_each(|m| assert!(set.add(m.as_bytes(), &limits)));
+            members
+                .iter()
+                .for_each(|m| assert!(set.add(m.as_bytes(), &limits)));
             of(ValueRef::Set(&set), false)
         };
         let list = |items: &[&[u8]]| {

@@ -11,7 +11,11 @@ pub(super) fn populate(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult 
     };
     let count = positive(2)?;
     let prefix = args.get(3).unwrap_or(b"key");
-    let size = if args.len() > 4 { positive(4)? as usize } else { 0 };
+    let size = if args.len() > 4 {
+        positive(4)? as usize
+    } else {
+        0
+    };
     if size > ctx.config.proto_bulk_bytes_max {
         return Err(CommandError::OutOfRange);
     }

@@ -17,10 +17,14 @@ use redrock_rdb::number::parse_i64;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// DEBUG.
-pub(super) const DEBUG: Spec = Spec::new("debug", -2, flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::PROTECTED, debug)
-    .group(Group::Server)
-    .doc("1.0.0", "A container for debugging commands.");
-
+pub(super) const DEBUG: Spec = Spec::new(
+    "debug",
+    -2,
+    flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::PROTECTED,
+    debug,
+)
+.group(Group::Server)
+.doc("1.0.0", "A container for debugging commands.");
 
 fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     // DEBUG does not count as an access.
@@ -96,7 +100,11 @@ fn crash(what: &[u8]) -> ! {
 /// Stops the server for a while, all clients included.
 fn sleep(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let seconds = crate::value::number::parse_double(args.at(2)).unwrap_or(0.0);
-    let seconds = if seconds.is_finite() { seconds.clamp(0.0, 86_400.0) } else { 0.0 };
+    let seconds = if seconds.is_finite() {
+        seconds.clamp(0.0, 86_400.0)
+    } else {
+        0.0
+    };
     std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
     ok(ctx)
 }
@@ -131,7 +139,11 @@ fn memory_size(text: &[u8]) -> Option<u64> {
         b"gb" => 1 << 30,
         _ => return None,
     };
-    std::str::from_utf8(number).ok()?.parse::<u64>().ok()?.checked_mul(factor)
+    std::str::from_utf8(number)
+        .ok()?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(factor)
 }
 
 /// Redis fuzzes its glob matcher here to see whether it crashes.
@@ -142,7 +154,8 @@ fn string_match_test(ctx: &mut Context<'_>) -> CommandResult {
         let length = usize::from(text[0]) % 32;
         crate::value::glob::matches(pattern.get(..length).unwrap_or(&[]), &text, false);
     }
-    ctx.reply.simple("Apparently Redis did not crash: test passed");
+    ctx.reply
+        .simple("Apparently Redis did not crash: test passed");
     Ok(())
 }
 
@@ -186,7 +199,9 @@ fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
     let mut digest = Digest::default();
     for index in 0..ctx.db.keyspace().database_count() {
         let mut cold: Vec<Vec<u8>> = Vec::new();
-        let Some((keys, table)) = table(ctx, index) else { continue };
+        let Some((keys, table)) = table(ctx, index) else {
+            continue;
+        };
         if keys == 0 {
             continue;
         }
@@ -274,12 +289,22 @@ mod tests {
 
     #[test]
     fn memory_sizes_have_decimal_and_binary_units() {
-        for (text, bytes) in
-            [("0", Some(0)), ("100B", Some(100)), ("1k", Some(1000)), ("1Kb", Some(1024))]
-        {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("100B", Some(100)),
+            ("1k", Some(1000)),
+            ("1Kb", Some(1024)),
+        ] {
             assert_eq!(memory_size(text.as_bytes()), bytes);
         }
-        for text in ["", "k", "1x", "-1", "99999999999999999999", "18446744073709551615gb"] {
+        for text in [
+            "",
+            "k",
+            "1x",
+            "-1",
+            "99999999999999999999",
+            "18446744073709551615gb",
+        ] {
             assert_eq!(memory_size(text.as_bytes()), None, "{text}");
         }
     }

@@ -24,7 +24,11 @@ fn facts(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Facts> {
         return Err(CommandError::NoSuchKey);
     }
     let index = ctx.db.index();
-    let table = ctx.db.keyspace().database(index).map(|database| &database.table);
+    let table = ctx
+        .db
+        .keyspace()
+        .database(index)
+        .map(|database| &database.table);
     let entry = table.and_then(|table| table.find(table.hash(key), key));
     let Some((entry, value)) = entry.and_then(|entry| Some((entry, entry.value()?))) else {
         return Err(CommandError::NoSuchKey);
@@ -40,7 +44,9 @@ fn facts(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Facts> {
             if embedded { "embstr" } else { "raw" }
         }
         ValueRef::List(list) => {
-            list_facts = list.node_count().map(|nodes| (nodes, list.len(), list.memory_bytes()));
+            list_facts = list
+                .node_count()
+                .map(|nodes| (nodes, list.len(), list.memory_bytes()));
             list.encoding()
         }
         ValueRef::Set(set) => set.encoding(),

@@ -37,7 +37,9 @@ pub(super) fn protocol(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult 
         }
         b"push" => {
             if !reply.is_resp3() {
-                return Err(CommandError::fixed("ERR RESP2 is not supported by this command"));
+                return Err(CommandError::fixed(
+                    "ERR RESP2 is not supported by this command",
+                ));
             }
             reply.push(2);
             reply.bulk(b"server-cpu-usage");

@@ -7,11 +7,11 @@ use crate::value::{Object, ValueRef};
 /// The text for a table of so many places and elements.
 fn stats(title: &str, size: usize, elements: usize) -> String {
     if elements == 0 {
-        return format!("Hash table 0 stats ({title}):\nNo stats available for empty dictionaries\n");
+        return format!(
+            "Hash table 0 stats ({title}):\nNo stats available for empty dictionaries\n"
+        );
     }
-    format!(
-        "Hash table 0 stats ({title}):\n table size: {size}\n number of elements: {elements}\n"
-    )
+    format!("Hash table 0 stats ({title}):\n table size: {size}\n number of elements: {elements}\n")
 }
 
 pub(super) fn htstats(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
@@ -33,7 +33,9 @@ pub(super) fn htstats(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 }
 
 pub(super) fn htstats_key(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let Some(value) = ctx.db.peek(args.at(2))? else { return Err(CommandError::NoSuchKey) };
+    let Some(value) = ctx.db.peek(args.at(2))? else {
+        return Err(CommandError::NoSuchKey);
+    };
     let elements = match value {
         ValueRef::Set(set) if set.encoding() == "hashtable" => set.len(),
         ValueRef::Hash(hash) if hash.encoding() == "hashtable" => hash.len(),
@@ -51,5 +53,10 @@ pub(super) fn htstats_key(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
 
 /// Sizes of our own structures.
 pub(super) fn struct_sizes() -> String {
-    format!("bits:{} entry:{} object:{}", usize::BITS, size_of::<Entry>(), size_of::<Object>())
+    format!(
+        "bits:{} entry:{} object:{}",
+        usize::BITS,
+        size_of::<Entry>(),
+        size_of::<Object>()
+    )
 }

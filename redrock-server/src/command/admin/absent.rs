@@ -1,0 +1,385 @@
+//! What Redis answers without cluster mode, modules and users of one's own: CLUSTER, READONLY,
+//! READWRITE, ASKING, MODULE, and the parts of ACL that need no user management.
+
+use super::commands::{ACL_CATEGORIES, categories};
+use crate::command::table::{Group, Spec, acl as category, flag};
+use crate::command::{Args, CommandError, CommandResult, Context, registry};
+
+const NO_CLUSTER: CommandError =
+    CommandError::fixed("ERR This instance has cluster support disabled");
+
+/// CLUSTER and its subcommands.
+pub(super) const CLUSTER: Spec = Spec::new("cluster", -2, 0, no_cluster)
+    .group(Group::Cluster)
+    .doc("3.0.0", "A container for Redis Cluster commands.")
+    .sub(&[
+        Spec::new(
+            "cluster|addslots",
+            -3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Assigns new hash slots to a node."),
+        Spec::new(
+            "cluster|addslotsrange",
+            -4,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("7.0.0", "Assigns new hash slot ranges to a node."),
+        Spec::new(
+            "cluster|bumpepoch",
+            2,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Advances the cluster config epoch."),
+        Spec::new(
+            "cluster|count-failure-reports",
+            3,
+            flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc(
+            "3.0.0",
+            "Returns the number of active failure reports active for a node.",
+        ),
+        Spec::new("cluster|countkeysinslot", 3, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns the number of keys in a hash slot."),
+        Spec::new(
+            "cluster|delslots",
+            -3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Sets hash slots as unbound for a node."),
+        Spec::new(
+            "cluster|delslotsrange",
+            -4,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("7.0.0", "Sets hash slot ranges as unbound for a node."),
+        Spec::new(
+            "cluster|failover",
+            -2,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc(
+            "3.0.0",
+            "Forces a replica to perform a manual failover of its master.",
+        ),
+        Spec::new(
+            "cluster|flushslots",
+            2,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Deletes all slots information from a node."),
+        Spec::new(
+            "cluster|forget",
+            3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Removes a node from the nodes table."),
+        Spec::new("cluster|getkeysinslot", 4, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns the key names in a hash slot."),
+        Spec::new("cluster|help", 2, flag::LOADING | flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc(
+                "5.0.0",
+                "Returns helpful text about the different subcommands.",
+            ),
+        Spec::new("cluster|info", 2, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns information about the state of a node."),
+        Spec::new("cluster|keyslot", 3, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns the hash slot for a key."),
+        Spec::new("cluster|links", 2, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc(
+                "7.0.0",
+                "Returns a list of all TCP links to and from peer nodes.",
+            ),
+        Spec::new(
+            "cluster|meet",
+            -4,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Forces a node to handshake with another node."),
+        Spec::new("cluster|myid", 2, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns the ID of a node."),
+        Spec::new("cluster|myshardid", 2, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("7.2.0", "Returns the shard ID of a node."),
+        Spec::new("cluster|nodes", 2, flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns the cluster configuration for a node."),
+        Spec::new("cluster|replicas", 3, flag::ADMIN | flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("5.0.0", "Lists the replica nodes of a master node."),
+        Spec::new(
+            "cluster|replicate",
+            3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Configure a node as replica of a master node."),
+        Spec::new(
+            "cluster|reset",
+            -2,
+            flag::ADMIN | flag::STALE | flag::NOSCRIPT,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Resets a node."),
+        Spec::new(
+            "cluster|saveconfig",
+            2,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc(
+            "3.0.0",
+            "Forces a node to save the cluster configuration to disk.",
+        ),
+        Spec::new(
+            "cluster|set-config-epoch",
+            3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Sets the configuration epoch for a new node."),
+        Spec::new(
+            "cluster|setslot",
+            -4,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
+            no_cluster,
+        )
+        .group(Group::Cluster)
+        .doc("3.0.0", "Binds a hash slot to a node."),
+        Spec::new("cluster|shards", 2, flag::LOADING | flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("7.0.0", "Returns the mapping of cluster slots to shards."),
+        Spec::new("cluster|slaves", 3, flag::ADMIN | flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Lists the replica nodes of a master node."),
+        Spec::new("cluster|slots", 2, flag::LOADING | flag::STALE, no_cluster)
+            .group(Group::Cluster)
+            .doc("3.0.0", "Returns the mapping of cluster slots to nodes."),
+    ]);
+/// READONLY.
+pub(super) const READONLY: Spec = Spec::new(
+    "readonly",
+    1,
+    flag::FAST | flag::LOADING | flag::STALE,
+    no_cluster,
+)
+.group(Group::Cluster)
+.acl(category::CONNECTION)
+.doc(
+    "3.0.0",
+    "Enables read-only queries for a connection to a Redis Cluster replica node.",
+);
+/// READWRITE.
+pub(super) const READWRITE: Spec = Spec::new(
+    "readwrite",
+    1,
+    flag::FAST | flag::LOADING | flag::STALE,
+    no_cluster,
+)
+.group(Group::Cluster)
+.acl(category::CONNECTION)
+.doc(
+    "3.0.0",
+    "Enables read-write queries for a connection to a Reids Cluster replica node.",
+);
+/// ASKING.
+pub(super) const ASKING: Spec = Spec::new("asking", 1, flag::FAST, no_cluster)
+    .group(Group::Cluster)
+    .acl(category::CONNECTION)
+    .doc(
+        "3.0.0",
+        "Signals that a cluster client is following an -ASK redirect.",
+    );
+/// MODULE and its subcommands.
+pub(super) const MODULE: Spec = Spec::new("module", -2, 0, module_help)
+    .group(Group::Server)
+    .doc("4.0.0", "A container for module commands.")
+    .sub(&[
+        Spec::new("module|help", 2, flag::LOADING | flag::STALE, module_help)
+            .group(Group::Server)
+            .doc(
+                "5.0.0",
+                "Returns helpful text about the different subcommands.",
+            ),
+        Spec::new("module|list", 2, flag::ADMIN | flag::NOSCRIPT, module_list)
+            .group(Group::Server)
+            .doc("4.0.0", "Returns all loaded modules."),
+        Spec::new(
+            "module|load",
+            -3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED,
+            no_modules,
+        )
+        .group(Group::Server)
+        .doc("4.0.0", "Loads a module."),
+        Spec::new(
+            "module|loadex",
+            -3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED,
+            no_modules,
+        )
+        .group(Group::Server)
+        .doc("7.0.0", "Loads a module using extended parameters."),
+        Spec::new(
+            "module|unload",
+            3,
+            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED,
+            no_modules,
+        )
+        .group(Group::Server)
+        .doc("4.0.0", "Unloads a module."),
+    ]);
+/// The part of ACL that is there.
+pub(super) const ACL: Spec = Spec::new("acl", -2, 0, acl_help)
+    .group(Group::Server)
+    .doc("6.0.0", "A container for Access List Control commands.")
+    .sub(&[
+        Spec::new(
+            "acl|cat",
+            -2,
+            flag::NOSCRIPT | flag::LOADING | flag::STALE,
+            cat,
+        )
+        .group(Group::Server)
+        .doc(
+            "6.0.0",
+            "Lists the ACL categories, or the commands inside a category.",
+        ),
+        Spec::new("acl|help", 2, flag::LOADING | flag::STALE, acl_help)
+            .group(Group::Server)
+            .doc(
+                "6.0.0",
+                "Returns helpful text about the different subcommands.",
+            ),
+        Spec::new(
+            "acl|users",
+            2,
+            flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE,
+            users,
+        )
+        .group(Group::Server)
+        .doc("6.0.0", "Lists all ACL users."),
+        Spec::new(
+            "acl|whoami",
+            2,
+            flag::NOSCRIPT | flag::LOADING | flag::STALE,
+            whoami,
+        )
+        .group(Group::Server)
+        .doc(
+            "6.0.0",
+            "Returns the authenticated username of the current connection.",
+        ),
+    ]);
+
+fn no_cluster(_ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    Err(NO_CLUSTER)
+}
+
+fn module_list(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    ctx.reply.array(0);
+    Ok(())
+}
+
+/// Never reached while MODULE LOAD is refused before it runs.
+fn no_modules(_ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    Err(CommandError::fixed("ERR Modules are not supported"))
+}
+
+fn module_help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    super::help(
+        ctx,
+        "MODULE",
+        &["LIST", "    Return a list of loaded modules."],
+    )
+}
+
+fn whoami(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    ctx.reply.bulk(ctx.client.user.as_bytes());
+    Ok(())
+}
+
+fn users(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    ctx.reply.array(1);
+    ctx.reply.bulk(b"default");
+    Ok(())
+}
+
+fn cat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let names: Vec<&str> = match args.len() {
+        2 => ACL_CATEGORIES.to_vec(),
+        3 => {
+            let wanted = args.at(2).to_ascii_lowercase();
+            if !ACL_CATEGORIES.iter().any(|name| name.as_bytes() == wanted) {
+                let text = [b"ERR Unknown category '", args.at(2), b"'"].concat();
+                return Err(CommandError::Bytes(text));
+            }
+            let within = |spec: &&&'static Spec| {
+                // A container is given by its subcommands.
+                spec.subcommands.is_empty()
+                    && categories(spec)
+                        .iter()
+                        .any(|name| name.as_bytes() == wanted)
+            };
+            registry::numbered()
+                .iter()
+                .filter(within)
+                .map(|spec| spec.name)
+                .collect()
+        }
+        _ => return Err(super::unknown_form("ACL", args)),
+    };
+    ctx.reply.array(names.len());
+    for name in names {
+        ctx.reply.bulk(name.as_bytes());
+    }
+    Ok(())
+}
+
+fn acl_help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    super::help(
+        ctx,
+        "ACL",
+        &[
+            "CAT [<category>]",
+            "    List all commands that belong to <category>, or all command categories",
+            "    when no category is specified.",
+            "USERS",
+            "    List all the registered usernames.",
+            "WHOAMI",
+            "    Return the current connection username.",
+        ],
+    )
+}
