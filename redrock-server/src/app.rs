@@ -10,11 +10,13 @@ use crate::net::acceptor::Acceptor;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
 use crate::net::open_files;
 use crate::server::Server;
+use crate::services;
 use crate::start::directory::DataDirectory;
 use crate::start::recover;
 use anyhow::{Context as _, bail};
 use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
 use redrock_daemon::signals;
+use redrock_daemon::tasks::Tasks;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -24,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long workers may take to end after the last socket was closed.
 const WORKER_STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long calls of companions and operators may take to end; what is left is cut.
+const SERVICE_STOP_WAIT: Duration = Duration::from_millis(300);
 
 /// Runs until told to stop. An error is one that the operator must act on.
 pub fn run(loaded: Loaded) -> anyhow::Result<()> {
@@ -212,7 +216,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let config = server.config();
     let data = DataDirectory::open(&config, &server.run_id)?;
-    signals::install(stop.clone(), Some(log)).context("install signal handlers")?;
+    signals::install(stop.clone(), Some(log.clone())).context("install signal handlers")?;
     server.loading.begin(0);
     let (queues, workers) = start_workers(server)?;
     let acceptor = Acceptor::open(server.clone(), queues)
@@ -223,6 +227,8 @@ async fn serve(
     tiering::start::start(server)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
     let sync_thread = crate::log::sync::spawn(server.clone()).context("start the log's thread")?;
+    let tasks = Tasks::new();
+    services::start::start(server, &data.epoch, &tasks, log).await?;
     let _pid_file = PidFile::write(&config);
     let recovery = start_recovery(server, data)?;
     let ticker = tokio::spawn(tick(server.clone(), stop.clone()));
@@ -230,6 +236,9 @@ async fn serve(
     acceptor.run(stop).await;
     ticker.abort();
     let joined = join(workers).await;
+    if let Err(error) = tasks.drain(SERVICE_STOP_WAIT).await {
+        tracing::debug!("{error}");
+    }
     let recovered = tokio::task::spawn_blocking(move || recovery.join()).await;
     let data = match recovered.context("recovery")? {
         Ok(result) => result?,

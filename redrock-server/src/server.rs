@@ -12,6 +12,7 @@ use crate::monitor::Monitors;
 use crate::net::client::{Client, ClientShared, ReplyMode};
 use crate::net::worker::WorkerMailbox;
 use crate::notify::{Class, Notifier};
+use crate::services::Services;
 use crate::slowlog::SlowLog;
 use crate::start::fate::Fate;
 use crate::start::progress::LoadingState;
@@ -19,8 +20,9 @@ use crate::state::ServiceState;
 use crate::stats::Stats;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
 
 /// What a client may leave unread of messages that are no replies; Redis's hard limit for
 /// replicas, to which MONITOR clients belong.
@@ -69,7 +71,15 @@ pub struct Server {
     pub expiry: crate::keyspace::expire::ActiveExpiry,
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
-    me: std::sync::OnceLock<std::sync::Weak<Self>>,
+    me: OnceLock<std::sync::Weak<Self>>,
+    /// What is shared with the companions; set once, before clients are served.
+    pub services: OnceLock<Arc<Services>>,
+    /// What the services' state refuses; see [`crate::services::gates`].
+    pub gates: AtomicU32,
+    /// All clients are held back (SAVE).
+    pub held: AtomicBool,
+    /// No new clients are taken.
+    pub draining: AtomicBool,
     stopping: AtomicBool,
     /// What happens when options change.
     pub config_hooks: RwLock<Hooks>,
@@ -77,6 +87,7 @@ pub struct Server {
     pub config_change: Mutex<()>,
     config: RwLock<Arc<Config>>,
     config_version: AtomicU64,
+    config_changes: watch::Sender<()>,
     client_ids: AtomicU64,
     mailboxes: Vec<Arc<WorkerMailbox>>,
 }
@@ -103,13 +114,18 @@ impl Server {
             events: AtomicU32::new(config.observation.events),
             reclaimer: Default::default(),
             expiry: Default::default(),
-            me: std::sync::OnceLock::new(),
+            me: OnceLock::new(),
+            services: OnceLock::new(),
+            gates: AtomicU32::new(0),
+            held: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),
             config_hooks: RwLock::default(),
             config_change: Mutex::default(),
             config: RwLock::new(Arc::new(config)),
             config_version: AtomicU64::new(1),
+            config_changes: watch::Sender::new(()),
             client_ids: AtomicU64::new(0),
             mailboxes: (0..workers).map(|_| Arc::default()).collect(),
         }
@@ -130,6 +146,13 @@ impl Server {
         self.events.store(config.observation.events, Ordering::Relaxed);
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
+        self.config_changes.send_replace(());
+        self.refresh_gates();
+    }
+
+    /// Tells of each change of the configuration.
+    pub fn watch_config(&self) -> watch::Receiver<()> {
+        self.config_changes.subscribe()
     }
 
     /// Makes [`Server::handle`] work; called once, right after the server was made.
@@ -155,7 +178,7 @@ impl Server {
 
     /// Resident memory of the companions that we started, bytes.
     pub fn companion_bytes(&self) -> u64 {
-        0
+        self.services.get().map_or(0, |services| services.companions.resident_bytes())
     }
 
     /// How to reach worker `index`.
@@ -283,7 +306,7 @@ impl Server {
         {
             return Err(CommandError::text(text));
         }
-        Ok(())
+        self.service_gate(spec)
     }
 }
 

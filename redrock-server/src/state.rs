@@ -17,6 +17,8 @@ pub struct ServiceState {
     pub changes_at_save: AtomicU64,
     /// Changes since the start (`server.dirty`, never set back).
     pub changes: AtomicU64,
+    /// `changes` at the cut of the newest save: what counts as saved once that one has succeeded.
+    pub changes_at_cut: AtomicU64,
     /// The append-only log.
     pub append_only: Mutex<AppendOnlyState>,
     /// Replication.
@@ -41,6 +43,7 @@ impl Default for ServiceState {
             snapshot: Mutex::default(),
             changes_at_save: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            changes_at_cut: AtomicU64::new(0),
             append_only: Mutex::default(),
             replication: Mutex::default(),
             companions: Mutex::default(),
@@ -68,6 +71,8 @@ pub struct SnapshotState {
     pub last_ok: bool,
     /// How long it took, seconds.
     pub last_duration_s: Option<i64>,
+    /// When the last save ended, well or not, unix ms; 0: none.
+    pub last_ended_ms: u64,
     /// Good saves.
     pub saves: u64,
 }
@@ -81,6 +86,7 @@ impl Default for SnapshotState {
             last_save_s: crate::clock::unix_ms() / 1000,
             last_ok: true,
             last_duration_s: None,
+            last_ended_ms: 0,
             saves: 0,
         }
     }
@@ -99,6 +105,8 @@ pub struct AppendOnlyState {
     pub last_rewrite_s: Option<i64>,
     /// Whether it succeeded.
     pub last_rewrite_ok: bool,
+    /// When the last rewrite ended, well or not, unix ms; 0: none.
+    pub last_ended_ms: u64,
     /// Good rewrites.
     pub rewrites: u64,
     /// Failures since the last good one.
@@ -119,6 +127,7 @@ impl Default for AppendOnlyState {
             rewrite_scheduled: false,
             last_rewrite_s: None,
             last_rewrite_ok: true,
+            last_ended_ms: 0,
             rewrites: 0,
             consecutive_failures: 0,
             last_write_ok: true,

@@ -223,6 +223,9 @@ fn run_locked(
     if !keyspace.ready.is_empty() {
         super::blocked::serve(server, config, &mut scratch.effect, keyspace, now_ms);
     }
+    if scratch.effect.dirty > 0 {
+        server.state.changes.fetch_add(scratch.effect.dirty, Ordering::Relaxed);
+    }
     server.log.append_effect(&mut scratch.effect);
     if let Some(deferred) = slot.as_deref_mut().and_then(|client| client.deferred.take()) {
         return Outcome::Deferred(deferred);

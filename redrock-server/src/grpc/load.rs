@@ -190,6 +190,8 @@ impl load_server::Load for LoadService {
             master.transfer_bytes = (link.sync_bytes_total, link.sync_bytes_read);
             master.read_offset = link.received_offset;
         }
+        drop(replication);
+        self.shared.server.refresh_gates();
         Ok(Response::new(v1::Empty {}))
     }
 }

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::record::{Access, RecordHeader, encode_header};
 use redrock_proto::model::{
-    Begin, CheckpointReady, Database, DirtyEnd, End, Frame, SharedPath, TakeRequest, ValueChunk,
+    Begin, CheckpointReady, Database, DirtyEnd, End, Frame, Purpose, SharedPath, TakeRequest,
+    ValueChunk,
 };
 use redrock_proto::v1::{self, snapshot_server};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,10 @@ impl SnapshotService {
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
         };
+        if matches!(request.purpose, Purpose::Save | Purpose::BackgroundSave) {
+            let changes = server.state.changes.load(Ordering::Relaxed);
+            server.state.changes_at_cut.store(changes, Ordering::Release);
+        }
         if let Some(tiering) = &keyspace.tiering {
             let path = tiering.cold.checkpoint_path(id);
             let leases = self.leases.clone();
@@ -294,6 +299,7 @@ impl snapshot_server::Snapshot for SnapshotService {
         let wire = request.into_inner();
         let asked = TakeRequest::try_from(&wire)?;
         self.shared.run.check(wire.run)?;
+        self.shared.loaded()?;
         let server = self.shared.server.clone();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ring_bytes = snapshot_ring_bytes(&server.config().memory);

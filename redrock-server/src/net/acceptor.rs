@@ -27,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TOO_MANY: &str = "-ERR max number of clients reached\r\n";
 
+const DRAINING: &str = "-ERR the server takes no new clients, it is being drained\r\n";
+
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is \
 enabled and no password is set for the default user. In this mode connections are only accepted \
 from the loopback interface. If you want to connect from external computers to Redis you may \
@@ -159,6 +161,9 @@ impl Acceptor {
     }
 
     fn admit(&mut self, socket: Socket) {
+        if self.server.draining.load(Ordering::Acquire) {
+            return self.reject(socket, DRAINING);
+        }
         let config = self.server.config();
         let Some(ticket) = Ticket::take(&self.tickets, config.network.clients_max) else {
             return self.reject(socket, TOO_MANY);

@@ -1,5 +1,6 @@
-//! The server's part in replication: roles, and applying what comes from our master. Links to
-//! peers are the agent's.
+//! The server's part in replication: its role, applying what comes from our master, and what our
+//! replicas acknowledge. Links to peers are the agent's.
 
 pub mod apply;
 pub mod follow;
+pub mod replicas;

@@ -13,6 +13,7 @@
 //! | none | | whatever it says |
 
 pub mod cold_expiry;
+pub mod census;
 pub mod fifo;
 pub mod governor;
 pub mod loader;

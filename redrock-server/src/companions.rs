@@ -1,0 +1,147 @@
+//! The companion daemons: started and supervised (`companions spawn`), or expected at their
+//! sockets (`companions external`).
+//!
+//! A companion that can't be found or started is told in the log; the server serves anyway (I2).
+
+use crate::config::Config;
+use redrock_daemon::supervise::{self, BackOff, CompanionSpec};
+use redrock_daemon::tasks::Tasks;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What a companion is to us.
+#[derive(Debug)]
+pub struct Member {
+    /// `persist` or `replica`
+    pub name: &'static str,
+    /// Its supervisor; `None` if it is started by somebody else or can't be found.
+    pub process: Option<supervise::Companion>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Companions {
+    members: Vec<Member>,
+    page_bytes: u64,
+}
+
+/// Name, program, and what is added to `metrics-port` for its own.
+const ALL: [(&str, &str, u16); 2] =
+    [("persist", "redrock-persist", 1), ("replica", "redrock-replica", 2)];
+
+impl Companions {
+    /// None that we started.
+    pub fn external() -> Self {
+        let members = ALL.map(|(name, ..)| Member { name, process: None });
+        Self { members: members.into(), page_bytes: rustix::param::page_size() as u64 }
+    }
+
+    /// Starts both, if the configuration says so. The epoch file must name this run already.
+    pub fn start(config: &Config, tasks: &Tasks) -> Self {
+        let mut companions = Self::external();
+        if !config.companions.spawn {
+            tracing::info!(
+                sockets = %config.companions.socket_dir.display(),
+                "companions are started by somebody else"
+            );
+            return companions;
+        }
+        for (member, (name, program, port)) in companions.members.iter_mut().zip(ALL) {
+            let Some(path) = find_program(program) else {
+                tracing::warn!(
+                    "{program} is neither beside this program nor in PATH: the server serves \
+                     without it, {}",
+                    what_is_missing(name)
+                );
+                continue;
+            };
+            let spec = CompanionSpec {
+                name,
+                program: path,
+                args: arguments(config, port),
+                env: Vec::new(),
+            };
+            member.process = Some(supervise::supervise(tasks, spec, BackOff::default()));
+        }
+        companions
+    }
+
+    /// All of them.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Resident memory of those that we started, bytes. Cheap: one small read each.
+    pub fn resident_bytes(&self) -> u64 {
+        self.pids().map(|pid| self.resident_of(pid)).sum()
+    }
+
+    /// Processes that we started and that live.
+    pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.members.iter().filter_map(|m| m.process.as_ref()?.state().pid)
+    }
+
+    /// Resident memory of a process, bytes; 0 if it is gone.
+    pub fn resident_of(&self, pid: u32) -> u64 {
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/statm")) else { return 0 };
+        let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+        pages * self.page_bytes
+    }
+}
+
+fn what_is_missing(name: &str) -> &'static str {
+    match name {
+        "persist" => "no snapshots and no log rewrites",
+        _ => "no replication",
+    }
+}
+
+/// As their `main` takes them.
+fn arguments(config: &Config, port: u16) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--dir".into(), config.dir.clone().into()];
+    args.extend(["--socket-dir".into(), config.companions.socket_dir.clone().into()]);
+    args.extend(["--server-pid".into(), std::process::id().to_string().into()]);
+    if let Some(file) = &config.observation.log_file {
+        args.extend(["--log-file".into(), file.clone().into()]);
+    }
+    if config.observation.metrics_port != 0
+        && let Some(own) = config.observation.metrics_port.checked_add(port)
+    {
+        args.extend(["--metrics-port".into(), own.to_string().into()]);
+    }
+    args
+}
+
+/// Beside our own program, else in PATH.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok();
+    let beside = own.as_deref().and_then(Path::parent).map(|dir| dir.join(name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
+    beside.into_iter().chain(in_path).find(|candidate| is_program(candidate))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_in_the_path_is_found_and_what_is_none_is_not() {
+        assert!(find_program("sh").is_some());
+        assert_eq!(find_program("redrock-no-such-program"), None);
+        assert!(!is_program(Path::new("/etc")));
+    }
+
+    #[tokio::test]
+    async fn without_started_companions_nothing_counts() {
+        let companions = Companions::external();
+        assert_eq!(companions.members().len(), 2);
+        assert_eq!(companions.resident_bytes(), 0);
+        assert!(companions.resident_of(std::process::id()) > 100_000);
+    }
+}

@@ -1,0 +1,143 @@
+//! Settings: CONFIG GET and SET through the same code as the commands, and their changes.
+
+use super::{Messages, Reply};
+use crate::command::admin::config;
+use crate::config::{Config, SetContext, changed, rewrite};
+use crate::grpc::Shared;
+use redrock_daemon::logging::{Level, LogHandle};
+use redrock_proto::RpcError;
+use redrock_proto::v1::{self, DaemonKind, Setting};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status};
+
+/// Patterns in one request, and settings in one change.
+const ITEMS_MAX: usize = 64;
+
+pub(super) fn get(shared: &Shared, wire: &v1::ConfigGetRequest) -> Reply<v1::ConfigGetReply> {
+    if wire.patterns.len() > ITEMS_MAX {
+        return Err(RpcError::invalid("at most 64 patterns").into());
+    }
+    let patterns: Vec<&[u8]> = match wire.patterns.len() {
+        0 => vec![b"*"],
+        _ => wire.patterns.iter().map(|pattern| pattern.as_bytes()).collect(),
+    };
+    let found = shared.server.config().settings.matching(&patterns);
+    let mut settings: Vec<Setting> =
+        found.into_iter().map(|(name, value)| setting(&name, &value)).collect();
+    settings.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(Response::new(v1::ConfigGetReply { settings }))
+}
+
+fn setting(name: &[u8], value: &[u8]) -> Setting {
+    Setting {
+        name: String::from_utf8_lossy(name).to_ascii_lowercase(),
+        value: String::from_utf8_lossy(value).into_owned(),
+    }
+}
+
+pub(super) async fn set(shared: &Shared, wire: v1::ConfigSetRequest) -> Reply<v1::Empty> {
+    if wire.settings.is_empty() || wire.settings.len() > ITEMS_MAX {
+        return Err(RpcError::invalid("1 to 64 settings").into());
+    }
+    let server = shared.server.clone();
+    // Hooks may wait for this very thread (a changed port) or for a companion.
+    let work = tokio::task::spawn_blocking(move || {
+        let pairs: Vec<(&[u8], &[u8])> =
+            wire.settings.iter().map(|s| (s.name.as_bytes(), s.value.as_bytes())).collect();
+        let context = SetContext { loading: server.loading.is_active(), local_client: true };
+        config::change(&server, &pairs, context)
+            .map_err(|error| RpcError::invalid(String::from_utf8_lossy(&error.resp())))?;
+        if wire.rewrite {
+            rewrite_file(&server.config())?;
+        }
+        Ok::<(), RpcError>(())
+    });
+    match work.await {
+        Ok(result) => Ok(result.map(|()| Response::new(v1::Empty {}))?),
+        Err(error) => Err(RpcError::internal(error.to_string()).into()),
+    }
+}
+
+fn rewrite_file(config: &Config) -> Result<(), RpcError> {
+    let Some(path) = &config.file else {
+        return Err(RpcError::unsupported("the server runs without a configuration file")
+            .with_hint("the settings are in force but will be gone after a restart"));
+    };
+    rewrite::rewrite_file(path, &config.settings)
+        .map_err(|error| RpcError::internal(format!("rewrite {}: {error}", path.display())))
+}
+
+/// All settings, then what changed, until the caller leaves.
+pub(super) fn watch(shared: &Shared) -> Messages<v1::ConfigUpdate> {
+    // One message waits at most: a slow reader gets the sum of what changed meanwhile.
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(send_changes(shared.clone(), sender));
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+async fn send_changes(shared: Shared, sender: mpsc::Sender<Result<v1::ConfigUpdate, Status>>) {
+    let mut versions = shared.server.watch_config();
+    versions.mark_unchanged();
+    let mut sent = shared.server.config();
+    let settings = sent.settings.matching(&[b"*"]);
+    let settings = settings.into_iter().map(|(name, value)| setting(&name, &value)).collect();
+    let mut update = v1::ConfigUpdate { complete: true, settings };
+    loop {
+        if sender.send(Ok(update)).await.is_err() {
+            return;
+        }
+        update = loop {
+            tokio::select! {
+                changed = versions.changed() => if changed.is_err() {
+                    return;
+                },
+                () = sender.closed() => return,
+                () = shared.stop.cancelled() => return,
+            }
+            let now = shared.server.config();
+            let settings = difference(&sent, &now);
+            sent = now;
+            if !settings.is_empty() {
+                break v1::ConfigUpdate { complete: false, settings };
+            }
+        };
+    }
+}
+
+fn difference(old: &Config, new: &Arc<Config>) -> Vec<Setting> {
+    changed(old, new)
+        .into_iter()
+        .map(|option| setting(option.name.as_bytes(), &new.settings.show(option.index)))
+        .collect()
+}
+
+pub(super) async fn log_level(
+    shared: &Shared,
+    log: &LogHandle,
+    wire: v1::LogLevelRequest,
+) -> Reply<v1::Empty> {
+    let level: Level = wire
+        .level
+        .parse()
+        .map_err(|_| RpcError::invalid("level must be debug, verbose, notice or warning"))?;
+    match DaemonKind::try_from(wire.daemon) {
+        Ok(DaemonKind::Server) => {
+            log.set_level(level).map_err(|error| RpcError::internal(error.to_string()))?;
+        }
+        // The companions follow the server's setting.
+        Ok(DaemonKind::Unspecified) => {
+            let settings = vec![Setting { name: "loglevel".into(), value: wire.level }];
+            let request = v1::ConfigSetRequest { run: None, settings, rewrite: false };
+            return set(shared, request).await;
+        }
+        Ok(DaemonKind::Persist | DaemonKind::Replica) => {
+            return Err(RpcError::unsupported("a companion follows the server's loglevel")
+                .with_hint("leave the daemon out to change all of them")
+                .into());
+        }
+        Err(_) => return Err(RpcError::invalid("daemon is unknown").into()),
+    }
+    Ok(Response::new(v1::Empty {}))
+}

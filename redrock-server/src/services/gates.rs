@@ -1,0 +1,176 @@
+//! What the server's state refuses, as bits that the hot path reads with one load.
+//!
+//! The bits are made anew whenever something that they depend on changes: the configuration, the
+//! outcome of a save, the replicas' acknowledgements, the role, the link to the master.
+
+use crate::command::error::CommandError;
+use crate::command::table::{Spec, flag};
+use crate::server::Server;
+use crate::state::LinkState;
+use std::sync::atomic::Ordering;
+
+/// Writes are refused: the last save failed (`stop-writes-on-bgsave-error`).
+const SAVE_FAILED: u32 = 1 << 0;
+/// Writes are refused: too few good replicas (`min-replicas-to-write`).
+const FEW_REPLICAS: u32 = 1 << 1;
+/// Writes are refused: a replica (`replica-read-only`).
+const READ_ONLY: u32 = 1 << 2;
+/// Most is refused: a replica without its master (`replica-serve-stale-data no`).
+const STALE: u32 = 1 << 3;
+
+const SAVE_FAILED_TEXT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's \
+currently unable to persist to disk. Commands that may modify the data set are disabled, because \
+this instance is configured to report errors during writes if RDB snapshotting fails \
+(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
+const FEW_REPLICAS_TEXT: &str = "NOREPLICAS Not enough good replicas to write.";
+const READ_ONLY_TEXT: &str = "READONLY You can't write against a read only replica.";
+const STALE_TEXT: &str =
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+
+/// What the bits follow from.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inputs {
+    save_points: bool,
+    stop_on_save_error: bool,
+    save_failed: bool,
+    replica: bool,
+    ignore_disk_errors: bool,
+    replicas_min: usize,
+    lag_s_max: u64,
+    good_replicas: usize,
+    read_only: bool,
+    serve_stale: bool,
+    linked: bool,
+}
+
+fn bits(inputs: Inputs) -> u32 {
+    let mut bits = 0;
+    let mut set = |on: bool, bit: u32| bits |= if on { bit } else { 0 };
+    let Inputs { replica, .. } = inputs;
+    set(
+        inputs.stop_on_save_error
+            && inputs.save_points
+            && inputs.save_failed
+            && !(replica && inputs.ignore_disk_errors),
+        SAVE_FAILED,
+    );
+    set(
+        !replica
+            && inputs.replicas_min > 0
+            && inputs.lag_s_max > 0
+            && inputs.good_replicas < inputs.replicas_min,
+        FEW_REPLICAS,
+    );
+    set(replica && inputs.read_only, READ_ONLY);
+    set(replica && !inputs.serve_stale && !inputs.linked, STALE);
+    bits
+}
+
+/// What the bits refuse; the order is that of Redis's `processCommand`.
+fn refusal(bits: u32, spec: &Spec) -> Option<&'static str> {
+    let write = spec.has(flag::WRITE);
+    // As in Redis PING tells of a disk that can't be written too.
+    if bits & SAVE_FAILED != 0 && (write || spec.name == "ping") {
+        return Some(SAVE_FAILED_TEXT);
+    }
+    if bits & FEW_REPLICAS != 0 && write {
+        return Some(FEW_REPLICAS_TEXT);
+    }
+    if bits & READ_ONLY != 0 && write {
+        return Some(READ_ONLY_TEXT);
+    }
+    (bits & STALE != 0 && !spec.has(flag::STALE)).then_some(STALE_TEXT)
+}
+
+impl Server {
+    /// What the services' state refuses. One load where nothing is refused.
+    pub fn service_gate(&self, spec: &Spec) -> Result<(), CommandError> {
+        match self.gates.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            bits => refusal(bits, spec).map_or(Ok(()), |text| Err(CommandError::fixed(text))),
+        }
+    }
+
+    /// Makes the bits anew.
+    pub fn refresh_gates(&self) {
+        let config = self.config();
+        let (replica, linked) = {
+            let replication = self.state.replication.lock();
+            let link = replication.master.as_ref();
+            (link.is_some(), link.is_some_and(|link| link.state == LinkState::Connected))
+        };
+        let lag_s_max = config.replication.lag_s_max;
+        let good_replicas = self
+            .services
+            .get()
+            .map_or(0, |services| services.replicas.good(lag_s_max, crate::clock::unix_ms()));
+        let inputs = Inputs {
+            save_points: !config.snapshot.points.is_empty(),
+            stop_on_save_error: config.snapshot.stop_writes_on_error,
+            save_failed: !self.state.snapshot.lock().last_ok,
+            replica,
+            ignore_disk_errors: config.replication.ignore_disk_errors,
+            replicas_min: config.replication.replicas_to_write_min,
+            lag_s_max,
+            good_replicas,
+            read_only: config.replication.read_only,
+            serve_stale: config.replication.serve_stale_data,
+            linked,
+        };
+        self.gates.store(bits(inputs), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::registry::find;
+
+    fn refused(inputs: Inputs, command: &str) -> Option<&'static str> {
+        let text = refusal(bits(inputs), find(command.as_bytes()).unwrap())?;
+        text.split(' ').next()
+    }
+
+    #[test]
+    fn a_failed_save_refuses_writes_and_ping_only_where_saving_is_configured() {
+        let failed = Inputs {
+            save_points: true,
+            stop_on_save_error: true,
+            save_failed: true,
+            serve_stale: true,
+            ..Inputs::default()
+        };
+        assert_eq!(refused(failed, "set"), Some("MISCONF"));
+        assert_eq!(refused(failed, "ping"), Some("MISCONF"));
+        assert_eq!(refused(failed, "get"), None);
+        assert_eq!(refused(Inputs { save_points: false, ..failed }, "set"), None);
+        let replica = Inputs { replica: true, ignore_disk_errors: true, ..failed };
+        assert_eq!(refused(replica, "ping"), None);
+    }
+
+    #[test]
+    fn too_few_good_replicas_refuse_writes_on_a_master_only() {
+        let few = Inputs {
+            replicas_min: 2,
+            lag_s_max: 10,
+            good_replicas: 1,
+            serve_stale: true,
+            ..Inputs::default()
+        };
+        assert_eq!(refused(few, "set"), Some("NOREPLICAS"));
+        assert_eq!(refused(few, "get"), None);
+        assert_eq!(refused(Inputs { good_replicas: 2, ..few }, "set"), None);
+        assert_eq!(refused(Inputs { lag_s_max: 0, ..few }, "set"), None);
+        assert_eq!(refused(Inputs { replica: true, ..few }, "set"), None);
+    }
+
+    #[test]
+    fn replicas_refuse_writes_and_without_their_master_stale_reads() {
+        let replica = Inputs { replica: true, read_only: true, ..Inputs::default() };
+        assert_eq!(refused(replica, "set"), Some("READONLY"));
+        assert_eq!(refused(replica, "get"), Some("MASTERDOWN"));
+        assert_eq!(refused(Inputs { serve_stale: true, ..replica }, "get"), None);
+        assert_eq!(refused(Inputs { linked: true, ..replica }, "get"), None);
+        assert_eq!(refused(replica, "role"), None);
+    }
+}
