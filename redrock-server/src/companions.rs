@@ -26,14 +26,22 @@ pub struct Companions {
 }
 
 /// Name, program, and what is added to `metrics-port` for its own.
-const ALL: [(&str, &str, u16); 2] =
-    [("persist", "redrock-persist", 1), ("replica", "redrock-replica", 2)];
+const ALL: [(&str, &str, u16); 2] = [
+    ("persist", "redrock-persist", 1),
+    ("replica", "redrock-replica", 2),
+];
 
 impl Companions {
     /// None that we started.
     pub fn external() -> Self {
-        let members = ALL.map(|(name, ..)| Member { name, process: None });
-        Self { members: members.into(), page_bytes: rustix::param::page_size() as u64 }
+        let members = ALL.map(|(name, ..)| Member {
+            name,
+            process: None,
+        });
+        Self {
+            members: members.into(),
+            page_bytes: rustix::param::page_size() as u64,
+        }
     }
 
     /// Starts both, if the configuration says so. The epoch file must name this run already.
@@ -78,13 +86,21 @@ impl Companions {
 
     /// Processes that we started and that live.
     pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.members.iter().filter_map(|m| m.process.as_ref()?.state().pid)
+        self.members
+            .iter()
+            .filter_map(|m| m.process.as_ref()?.state().pid)
     }
 
     /// Resident memory of a process, bytes; 0 if it is gone.
     pub fn resident_of(&self, pid: u32) -> u64 {
-        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/statm")) else { return 0 };
-        let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/statm")) else {
+            return 0;
+        };
+        let pages: u64 = text
+            .split(' ')
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
         pages * self.page_bytes
     }
 }
@@ -99,7 +115,10 @@ fn what_is_missing(name: &str) -> &'static str {
 /// As their `main` takes them.
 fn arguments(config: &Config, port: u16) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["--dir".into(), config.dir.clone().into()];
-    args.extend(["--socket-dir".into(), config.companions.socket_dir.clone().into()]);
+    args.extend([
+        "--socket-dir".into(),
+        config.companions.socket_dir.clone().into(),
+    ]);
     args.extend(["--server-pid".into(), std::process::id().to_string().into()]);
     if let Some(file) = &config.observation.log_file {
         args.extend(["--log-file".into(), file.clone().into()]);
@@ -115,10 +134,16 @@ fn arguments(config: &Config, port: u16) -> Vec<OsString> {
 /// Beside our own program, else in PATH.
 fn find_program(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok();
-    let beside = own.as_deref().and_then(Path::parent).map(|dir| dir.join(name));
+    let beside = own
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|dir| dir.join(name));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
-    beside.into_iter().chain(in_path).find(|candidate| is_program(candidate))
+    beside
+        .into_iter()
+        .chain(in_path)
+        .find(|candidate| is_program(candidate))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -49,7 +49,10 @@ pub fn wire_state(server: &Server, data_dir: &Path) -> v1::LogState {
 
 fn wire(server: &Server, state: &State, data_dir: &Path) -> v1::LogState {
     let hex = |id: &[u8; 40]| {
-        std::str::from_utf8(id).ok().and_then(HexId::parse).unwrap_or(HexId::from_bytes([0; 20]))
+        std::str::from_utf8(id)
+            .ok()
+            .and_then(HexId::parse)
+            .unwrap_or(HexId::from_bytes([0; 20]))
     };
     let changes = server.state.changes.load(Ordering::Relaxed);
     let saved = server.state.changes_at_save.load(Ordering::Relaxed);
@@ -70,9 +73,16 @@ fn wire(server: &Server, state: &State, data_dir: &Path) -> v1::LogState {
         segment,
         replid: hex(&state.replid),
         // On the wire the first offset that is no longer valid, here the last valid end.
-        replid2: state.former.as_ref().map(|(id, end)| (hex(id), end.saturating_add(1))),
+        replid2: state
+            .former
+            .as_ref()
+            .map(|(id, end)| (hex(id), end.saturating_add(1))),
         stream_db: u32::try_from(server.log.stream_database()).ok(),
-        role: if server.is_replica() { Role::Replica } else { Role::Master },
+        role: if server.is_replica() {
+            Role::Replica
+        } else {
+            Role::Master
+        },
         changes_since_save: changes.saturating_sub(saved),
         write_error: state.write_error.clone(),
     })
@@ -100,7 +110,11 @@ async fn watch(shared: Shared, states: mpsc::Sender<Result<v1::LogState, Status>
     let mut log = shared.server.log.subscribe();
     let mut last: Option<(v1::LogState, Instant)> = None;
     loop {
-        let state = wire(&shared.server, &log.borrow_and_update().clone(), &shared.data_dir);
+        let state = wire(
+            &shared.server,
+            &log.borrow_and_update().clone(),
+            &shared.data_dir,
+        );
         let due = match &last {
             None => true,
             Some((old, at)) => {
@@ -160,7 +174,10 @@ impl log_server::Log for LogService {
             Offered::InUse => (OfferResult::InUse, 0),
             Offered::Refused(seq_min) => (OfferResult::Refused, seq_min),
         };
-        Ok(Response::new(v1::OfferSegmentReply { result: result.into(), seq_min }))
+        Ok(Response::new(v1::OfferSegmentReply {
+            result: result.into(),
+            seq_min,
+        }))
     }
 
     async fn replica_acks(
@@ -182,7 +199,9 @@ impl log_server::Log for LogService {
         if services.replicas.replace(stream, Vec::new()) {
             note_replicas(server, &services);
         }
-        result.map(|()| Response::new(v1::Empty {})).map_err(Status::from)
+        result
+            .map(|()| Response::new(v1::Empty {}))
+            .map_err(Status::from)
     }
 
     async fn segments_listed(
@@ -192,9 +211,7 @@ impl log_server::Log for LogService {
         let wire = request.into_inner();
         self.shared.run.check(wire.run.clone())?;
         LogKind::from_wire(wire.kind)?;
-        if wire.segments.len() > SEGMENTS_MAX
-            || !wire.segments.is_sorted_by(|a, b| a.seq < b.seq)
-        {
+        if wire.segments.len() > SEGMENTS_MAX || !wire.segments.is_sorted_by(|a, b| a.seq < b.seq) {
             return Err(RpcError::invalid("segments must ascend, at most 65536").into());
         }
         *self.shared.services()?.segments.lock() = Some(wire);
@@ -215,10 +232,14 @@ async fn receive_acks(
         if wire.len() > REPLICAS_MAX {
             return Err(RpcError::invalid("at most 1024 replicas"));
         }
-        let acks: Vec<ReplicaAck> =
-            wire.into_iter().map(ReplicaAck::try_from).collect::<Result<_, _>>()?;
+        let acks: Vec<ReplicaAck> = wire
+            .into_iter()
+            .map(ReplicaAck::try_from)
+            .collect::<Result<_, _>>()?;
         if !services.replicas.replace(stream, acks) {
-            return Err(RpcError::cancelled("another stream of acknowledgements has begun"));
+            return Err(RpcError::cancelled(
+                "another stream of acknowledgements has begun",
+            ));
         }
         note_replicas(server, services);
         match messages.message().await? {
@@ -267,10 +288,23 @@ mod tests {
 
     #[test]
     fn another_segment_or_role_does_not_wait() {
-        let old = v1::LogState { segment_seq: 1, role: 1, ..v1::LogState::default() };
-        let moved = v1::LogState { written_offset: 5, ..old.clone() };
+        let old = v1::LogState {
+            segment_seq: 1,
+            role: 1,
+            ..v1::LogState::default()
+        };
+        let moved = v1::LogState {
+            written_offset: 5,
+            ..old.clone()
+        };
         assert!(!is_urgent(&old, &moved));
-        assert!(is_urgent(&old, &v1::LogState { segment_seq: 2, ..moved.clone() }));
+        assert!(is_urgent(
+            &old,
+            &v1::LogState {
+                segment_seq: 2,
+                ..moved.clone()
+            }
+        ));
         assert!(is_urgent(&old, &v1::LogState { role: 2, ..moved }));
     }
 }

@@ -60,7 +60,9 @@ pub fn reached(list: &[ReplicaAck], offset: u64) -> usize {
 /// Replicas that have at least `offset` on their disk.
 pub fn reached_disk(list: &[ReplicaAck], offset: u64) -> usize {
     let online = list.iter().filter(|r| r.state == ReplicaState::Online);
-    online.filter(|r| r.fsynced_offset >= offset && r.fsynced_offset > 0).count()
+    online
+        .filter(|r| r.fsynced_offset >= offset && r.fsynced_offset > 0)
+        .count()
 }
 
 #[cfg(test)]

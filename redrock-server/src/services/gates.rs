@@ -97,13 +97,15 @@ impl Server {
         let (replica, linked) = {
             let replication = self.state.replication.lock();
             let link = replication.master.as_ref();
-            (link.is_some(), link.is_some_and(|link| link.state == LinkState::Connected))
+            (
+                link.is_some(),
+                link.is_some_and(|link| link.state == LinkState::Connected),
+            )
         };
         let lag_s_max = config.replication.lag_s_max;
-        let good_replicas = self
-            .services
-            .get()
-            .map_or(0, |services| services.replicas.good(lag_s_max, crate::clock::unix_ms()));
+        let good_replicas = self.services.get().map_or(0, |services| {
+            services.replicas.good(lag_s_max, crate::clock::unix_ms())
+        });
         let inputs = Inputs {
             save_points: !config.snapshot.points.is_empty(),
             stop_on_save_error: config.snapshot.stop_writes_on_error,
@@ -143,8 +145,21 @@ mod tests {
         assert_eq!(refused(failed, "set"), Some("MISCONF"));
         assert_eq!(refused(failed, "ping"), Some("MISCONF"));
         assert_eq!(refused(failed, "get"), None);
-        assert_eq!(refused(Inputs { save_points: false, ..failed }, "set"), None);
-        let replica = Inputs { replica: true, ignore_disk_errors: true, ..failed };
+        assert_eq!(
+            refused(
+                Inputs {
+                    save_points: false,
+                    ..failed
+                },
+                "set"
+            ),
+            None
+        );
+        let replica = Inputs {
+            replica: true,
+            ignore_disk_errors: true,
+            ..failed
+        };
         assert_eq!(refused(replica, "ping"), None);
     }
 
@@ -159,18 +174,67 @@ mod tests {
         };
         assert_eq!(refused(few, "set"), Some("NOREPLICAS"));
         assert_eq!(refused(few, "get"), None);
-        assert_eq!(refused(Inputs { good_replicas: 2, ..few }, "set"), None);
-        assert_eq!(refused(Inputs { lag_s_max: 0, ..few }, "set"), None);
-        assert_eq!(refused(Inputs { replica: true, ..few }, "set"), None);
+        assert_eq!(
+            refused(
+                Inputs {
+                    good_replicas: 2,
+                    ..few
+                },
+                "set"
+            ),
+            None
+        );
+        assert_eq!(
+            refused(
+                Inputs {
+                    lag_s_max: 0,
+                    ..few
+                },
+                "set"
+            ),
+            None
+        );
+        assert_eq!(
+            refused(
+                Inputs {
+                    replica: true,
+                    ..few
+                },
+                "set"
+            ),
+            None
+        );
     }
 
     #[test]
     fn replicas_refuse_writes_and_without_their_master_stale_reads() {
-        let replica = Inputs { replica: true, read_only: true, ..Inputs::default() };
+        let replica = Inputs {
+            replica: true,
+            read_only: true,
+            ..Inputs::default()
+        };
         assert_eq!(refused(replica, "set"), Some("READONLY"));
         assert_eq!(refused(replica, "get"), Some("MASTERDOWN"));
-        assert_eq!(refused(Inputs { serve_stale: true, ..replica }, "get"), None);
-        assert_eq!(refused(Inputs { linked: true, ..replica }, "get"), None);
+        assert_eq!(
+            refused(
+                Inputs {
+                    serve_stale: true,
+                    ..replica
+                },
+                "get"
+            ),
+            None
+        );
+        assert_eq!(
+            refused(
+                Inputs {
+                    linked: true,
+                    ..replica
+                },
+                "get"
+            ),
+            None
+        );
         assert_eq!(refused(replica, "role"), None);
     }
 }

@@ -30,16 +30,27 @@ pub async fn start(
         );
     }
     if let Some((host, port)) = &config.replication.master {
-        let link = MasterLink { host: host.clone(), port: *port, ..MasterLink::default() };
+        let link = MasterLink {
+            host: host.clone(),
+            port: *port,
+            ..MasterLink::default()
+        };
         server.state.replication.lock().master = Some(link);
     }
-    let run_id = std::str::from_utf8(&epoch.run_id).ok().and_then(HexId::parse);
-    let run = RunRef { run_id: run_id.context("read the run id")?, epoch: epoch.number };
+    let run_id = std::str::from_utf8(&epoch.run_id)
+        .ok()
+        .and_then(HexId::parse);
+    let run = RunRef {
+        run_id: run_id.context("read the run id")?,
+        epoch: epoch.number,
+    };
     let socket_dir = &config.companions.socket_dir;
     let data_dir = std::fs::canonicalize(&config.dir)
         .with_context(|| format!("open the data directory {}", config.dir.display()))?;
     let companions = Companions::start(&config, tasks);
-    let services = Arc::new(Services::new(server, run, &data_dir, socket_dir, companions));
+    let services = Arc::new(Services::new(
+        server, run, &data_dir, socket_dir, companions,
+    ));
     if server.services.set(services.clone()).is_err() {
         bail!("the services have been started before");
     }

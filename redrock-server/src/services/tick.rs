@@ -52,8 +52,14 @@ pub async fn look(services: &Services, server: &Server) {
     note_replica(server, replica.as_ref().ok());
     note_log(services, server);
     let mut heard = services.heard.lock();
-    heard.persist_error = persist.as_ref().err().map_or_else(String::new, RpcError::to_string);
-    heard.replica_error = replica.as_ref().err().map_or_else(String::new, RpcError::to_string);
+    heard.persist_error = persist
+        .as_ref()
+        .err()
+        .map_or_else(String::new, RpcError::to_string);
+    heard.replica_error = replica
+        .as_ref()
+        .err()
+        .map_or_else(String::new, RpcError::to_string);
     heard.persist = persist.ok();
     heard.replica = replica.ok();
     drop(heard);
@@ -78,11 +84,19 @@ fn note_companion(services: &Services, server: &Server, name: &'static str, up: 
         .and_then(|member| Some(member.process.as_ref()?.state()));
     let pid = process.as_ref().and_then(|process| process.pid);
     let mut list = server.state.companions.lock();
-    let index = list.iter().position(|companion| companion.name == name).unwrap_or(list.len());
+    let index = list
+        .iter()
+        .position(|companion| companion.name == name)
+        .unwrap_or(list.len());
     if index == list.len() {
-        list.push(Companion { name, ..Companion::default() });
+        list.push(Companion {
+            name,
+            ..Companion::default()
+        });
     }
-    let Some(companion) = list.get_mut(index) else { return };
+    let Some(companion) = list.get_mut(index) else {
+        return;
+    };
     companion.state = match (up, pid) {
         (true, _) => "up",
         (false, Some(_)) => "starting",
@@ -98,19 +112,36 @@ fn note_companion(services: &Services, server: &Server, name: &'static str, up: 
 
 fn note_persist(server: &Server, status: &PersistStatus, now_s: i64) {
     let activity = Activity::try_from(status.activity).unwrap_or(Activity::Unspecified);
-    let running = status.progress.as_ref().filter(|_| activity != Activity::Idle);
+    let running = status
+        .progress
+        .as_ref()
+        .filter(|_| activity != Activity::Idle);
     let since_s = running.map(|progress| now_s - seconds(progress.elapsed_ms));
     let saved = {
         let mut snapshot = server.state.snapshot.lock();
-        note_save(&mut snapshot, activity, since_s, running, status.last_save.as_ref())
+        note_save(
+            &mut snapshot,
+            activity,
+            since_s,
+            running,
+            status.last_save.as_ref(),
+        )
     };
     if saved {
         let at_cut = server.state.changes_at_cut.load(Ordering::Acquire);
-        server.state.changes_at_save.fetch_max(at_cut, Ordering::AcqRel);
+        server
+            .state
+            .changes_at_save
+            .fetch_max(at_cut, Ordering::AcqRel);
     }
     let mut append_only = server.state.append_only.lock();
     let since_s = since_s.filter(|_| activity == Activity::Rewrite);
-    note_rewrite(&mut append_only, since_s, status.last_rewrite.as_ref(), now_s);
+    note_rewrite(
+        &mut append_only,
+        since_s,
+        status.last_rewrite.as_ref(),
+        now_s,
+    );
     append_only.current_bytes = status.aof_current_bytes;
     append_only.base_bytes = status.aof_base_bytes;
 }
@@ -125,7 +156,9 @@ fn note_save(
 ) -> bool {
     let saving = activity == Activity::Save;
     snapshot.running_since_s = since_s.filter(|_| saving);
-    let figures = progress.filter(|_| saving).map_or((0, 0), |p| (p.keys_done, p.keys_total));
+    let figures = progress
+        .filter(|_| saving)
+        .map_or((0, 0), |p| (p.keys_done, p.keys_total));
     (snapshot.keys_done, snapshot.keys_total) = figures;
     let Some(last) = last.filter(|last| last.ended_unix_ms > snapshot.last_ended_ms) else {
         return false;
@@ -147,7 +180,9 @@ fn note_rewrite(
     now_s: i64,
 ) {
     state.rewrite_since_s = since_s;
-    let Some(last) = last.filter(|last| last.ended_unix_ms > state.last_ended_ms) else { return };
+    let Some(last) = last.filter(|last| last.ended_unix_ms > state.last_ended_ms) else {
+        return;
+    };
     // What ended before this server started is known, but not counted.
     let counts = seconds(last.ended_unix_ms) <= now_s;
     state.last_ended_ms = last.ended_unix_ms;
@@ -169,8 +204,11 @@ fn note_replica(server: &Server, status: Option<&v1::ReplicaStatus>) {
     let now_s = crate::clock::unix_ms() / 1000;
     let mut replication = server.state.replication.lock();
     if let Some(status) = status {
-        replication.syncs =
-            [status.sync_full, status.sync_partial_ok, status.sync_partial_err];
+        replication.syncs = [
+            status.sync_full,
+            status.sync_partial_ok,
+            status.sync_partial_err,
+        ];
         if !status.failover {
             replication.failover = "no-failover";
         }
@@ -195,7 +233,11 @@ fn note_log(services: &Services, server: &Server) {
         append_only.rewrite_scheduled = services.rewrite_scheduled.load(Ordering::Relaxed);
     }
     let text = |id: &[u8; 40]| String::from_utf8_lossy(id).into_owned();
-    let oldest = services.segments.lock().as_ref().map(|listed| listed.oldest_offset);
+    let oldest = services
+        .segments
+        .lock()
+        .as_ref()
+        .map(|listed| listed.oldest_offset);
     let mut replication = server.state.replication.lock();
     replication.replid = text(&state.replid);
     (replication.replid2, replication.second_offset) = match &state.former {
@@ -255,20 +297,54 @@ mod tests {
     fn each_save_counts_once_and_a_failed_one_keeps_the_last_good_time() {
         let mut state = SnapshotState::default();
         let good = ended(5_000_000, true);
-        assert!(note_save(&mut state, Activity::Idle, None, None, Some(&good)));
-        assert!(!note_save(&mut state, Activity::Idle, None, None, Some(&good)));
-        assert_eq!((state.saves, state.last_save_s, state.last_ok), (1, 5000, true));
+        assert!(note_save(
+            &mut state,
+            Activity::Idle,
+            None,
+            None,
+            Some(&good)
+        ));
+        assert!(!note_save(
+            &mut state,
+            Activity::Idle,
+            None,
+            None,
+            Some(&good)
+        ));
+        assert_eq!(
+            (state.saves, state.last_save_s, state.last_ok),
+            (1, 5000, true)
+        );
         let bad = ended(6_000_000, false);
-        assert!(!note_save(&mut state, Activity::Idle, None, None, Some(&bad)));
-        assert_eq!((state.saves, state.last_save_s, state.last_ok), (1, 5000, false));
+        assert!(!note_save(
+            &mut state,
+            Activity::Idle,
+            None,
+            None,
+            Some(&bad)
+        ));
+        assert_eq!(
+            (state.saves, state.last_save_s, state.last_ok),
+            (1, 5000, false)
+        );
         assert_eq!(state.last_duration_s, Some(2));
     }
 
     #[test]
     fn only_a_save_shows_as_one() {
         let mut state = SnapshotState::default();
-        let progress = v1::Progress { keys_done: 3, keys_total: 9, ..v1::Progress::default() };
-        note_save(&mut state, Activity::Rewrite, Some(50), Some(&progress), None);
+        let progress = v1::Progress {
+            keys_done: 3,
+            keys_total: 9,
+            ..v1::Progress::default()
+        };
+        note_save(
+            &mut state,
+            Activity::Rewrite,
+            Some(50),
+            Some(&progress),
+            None,
+        );
         assert_eq!((state.running_since_s, state.keys_total), (None, 0));
         note_save(&mut state, Activity::Save, Some(50), Some(&progress), None);
         assert_eq!((state.running_since_s, state.keys_done), (Some(50), 3));
@@ -279,7 +355,10 @@ mod tests {
         let mut state = AppendOnlyState::default();
         note_rewrite(&mut state, None, Some(&ended(1_000, false)), 10);
         note_rewrite(&mut state, None, Some(&ended(2_000, false)), 10);
-        assert_eq!((state.consecutive_failures, state.last_rewrite_ok), (2, false));
+        assert_eq!(
+            (state.consecutive_failures, state.last_rewrite_ok),
+            (2, false)
+        );
         note_rewrite(&mut state, None, Some(&ended(3_000, true)), 10);
         assert_eq!((state.consecutive_failures, state.rewrites), (0, 1));
     }

@@ -42,18 +42,36 @@ pub(super) async fn snapshot(
     let mut persist = services.persist();
     services.look_now.notify_one();
     let stream = if wire.backup || !wire.backup_name.is_empty() {
-        persist.backup(v1::BackupRequest { run, name: wire.backup_name }).await
+        persist
+            .backup(v1::BackupRequest {
+                run,
+                name: wire.backup_name,
+            })
+            .await
     } else {
         let kind = v1::SaveKind::Background.into();
-        persist.save(v1::SaveRequest { run, kind, schedule: false }).await
+        persist
+            .save(v1::SaveRequest {
+                run,
+                kind,
+                schedule: false,
+            })
+            .await
     };
     pass_on(stream.map_err(from_persister)?.into_inner())
 }
 
 pub(super) async fn rewrite(shared: &Shared) -> Reply<Messages<v1::Progress>> {
     let services = shared.services()?;
-    let request = v1::RewriteRequest { run: services.run.to_wire(), automatic: false };
-    let stream = services.persist().rewrite(request).await.map_err(from_persister)?;
+    let request = v1::RewriteRequest {
+        run: services.run.to_wire(),
+        automatic: false,
+    };
+    let stream = services
+        .persist()
+        .rewrite(request)
+        .await
+        .map_err(from_persister)?;
     services.look_now.notify_one();
     pass_on(stream.into_inner())
 }
@@ -64,10 +82,18 @@ pub(super) async fn backups(shared: &Shared) -> Reply<v1::AdminBackups> {
         run: services.run.to_wire(),
         kind: FileKind::Unspecified.into(),
     };
-    let reply = services.persist().list(request).await.map_err(from_persister)?.into_inner();
+    let reply = services
+        .persist()
+        .list(request)
+        .await
+        .map_err(from_persister)?
+        .into_inner();
     let wanted = [FileKind::Backup, FileKind::Dump];
-    let mut files: Vec<v1::FileInfo> =
-        reply.files.into_iter().filter(|file| wanted.contains(&file.kind())).collect();
+    let mut files: Vec<v1::FileInfo> = reply
+        .files
+        .into_iter()
+        .filter(|file| wanted.contains(&file.kind()))
+        .collect();
     files.sort_by_key(|file| std::cmp::Reverse(file.created_unix_ms));
     Ok(Response::new(v1::AdminBackups { files }))
 }
@@ -112,7 +138,10 @@ fn drain_progress(left: usize, done: bool, began: Instant) -> v1::Progress {
         phase: if done { Phase::Done } else { Phase::Waiting }.into(),
         elapsed_ms,
         note: format!("{left} clients"),
-        outcome: done.then(|| v1::Outcome { elapsed_ms, ..v1::Outcome::default() }),
+        outcome: done.then(|| v1::Outcome {
+            elapsed_ms,
+            ..v1::Outcome::default()
+        }),
         ..v1::Progress::default()
     }
 }
@@ -135,7 +164,12 @@ pub(super) async fn shutdown(shared: &Shared, wire: &v1::ShutdownRequest) -> Rep
     };
     let wish = &shared.server.state.shutdown;
     let mut seen = wish.subscribe();
-    let request = ShutdownRequest { save, nosave, now: wire.now, force: wire.force };
+    let request = ShutdownRequest {
+        save,
+        nosave,
+        now: wire.now,
+        force: wire.force,
+    };
     wish.request(request);
     // Taken back: it was refused. The token: it is under way.
     let refused = async { while seen.wait_for(Option::is_none).await.is_err() {} };

@@ -21,11 +21,17 @@ pub(super) fn get(shared: &Shared, wire: &v1::ConfigGetRequest) -> Reply<v1::Con
     }
     let patterns: Vec<&[u8]> = match wire.patterns.len() {
         0 => vec![b"*"],
-        _ => wire.patterns.iter().map(|pattern| pattern.as_bytes()).collect(),
+        _ => wire
+            .patterns
+            .iter()
+            .map(|pattern| pattern.as_bytes())
+            .collect(),
     };
     let found = shared.server.config().settings.matching(&patterns);
-    let mut settings: Vec<Setting> =
-        found.into_iter().map(|(name, value)| setting(&name, &value)).collect();
+    let mut settings: Vec<Setting> = found
+        .into_iter()
+        .map(|(name, value)| setting(&name, &value))
+        .collect();
     settings.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(Response::new(v1::ConfigGetReply { settings }))
 }
@@ -44,9 +50,15 @@ pub(super) async fn set(shared: &Shared, wire: v1::ConfigSetRequest) -> Reply<v1
     let server = shared.server.clone();
     // Hooks may wait for this very thread (a changed port) or for a companion.
     let work = tokio::task::spawn_blocking(move || {
-        let pairs: Vec<(&[u8], &[u8])> =
-            wire.settings.iter().map(|s| (s.name.as_bytes(), s.value.as_bytes())).collect();
-        let context = SetContext { loading: server.loading.is_active(), local_client: true };
+        let pairs: Vec<(&[u8], &[u8])> = wire
+            .settings
+            .iter()
+            .map(|s| (s.name.as_bytes(), s.value.as_bytes()))
+            .collect();
+        let context = SetContext {
+            loading: server.loading.is_active(),
+            local_client: true,
+        };
         config::change(&server, &pairs, context)
             .map_err(|error| RpcError::invalid(String::from_utf8_lossy(&error.resp())))?;
         if wire.rewrite {
@@ -62,8 +74,10 @@ pub(super) async fn set(shared: &Shared, wire: v1::ConfigSetRequest) -> Reply<v1
 
 fn rewrite_file(config: &Config) -> Result<(), RpcError> {
     let Some(path) = &config.file else {
-        return Err(RpcError::unsupported("the server runs without a configuration file")
-            .with_hint("the settings are in force but will be gone after a restart"));
+        return Err(
+            RpcError::unsupported("the server runs without a configuration file")
+                .with_hint("the settings are in force but will be gone after a restart"),
+        );
     };
     rewrite::rewrite_file(path, &config.settings)
         .map_err(|error| RpcError::internal(format!("rewrite {}: {error}", path.display())))
@@ -82,8 +96,14 @@ async fn send_changes(shared: Shared, sender: mpsc::Sender<Result<v1::ConfigUpda
     versions.mark_unchanged();
     let mut sent = shared.server.config();
     let settings = sent.settings.matching(&[b"*"]);
-    let settings = settings.into_iter().map(|(name, value)| setting(&name, &value)).collect();
-    let mut update = v1::ConfigUpdate { complete: true, settings };
+    let settings = settings
+        .into_iter()
+        .map(|(name, value)| setting(&name, &value))
+        .collect();
+    let mut update = v1::ConfigUpdate {
+        complete: true,
+        settings,
+    };
     loop {
         if sender.send(Ok(update)).await.is_err() {
             return;
@@ -100,7 +120,10 @@ async fn send_changes(shared: Shared, sender: mpsc::Sender<Result<v1::ConfigUpda
             let settings = difference(&sent, &now);
             sent = now;
             if !settings.is_empty() {
-                break v1::ConfigUpdate { complete: false, settings };
+                break v1::ConfigUpdate {
+                    complete: false,
+                    settings,
+                };
             }
         };
     }
@@ -124,18 +147,28 @@ pub(super) async fn log_level(
         .map_err(|_| RpcError::invalid("level must be debug, verbose, notice or warning"))?;
     match DaemonKind::try_from(wire.daemon) {
         Ok(DaemonKind::Server) => {
-            log.set_level(level).map_err(|error| RpcError::internal(error.to_string()))?;
+            log.set_level(level)
+                .map_err(|error| RpcError::internal(error.to_string()))?;
         }
         // The companions follow the server's setting.
         Ok(DaemonKind::Unspecified) => {
-            let settings = vec![Setting { name: "loglevel".into(), value: wire.level }];
-            let request = v1::ConfigSetRequest { run: None, settings, rewrite: false };
+            let settings = vec![Setting {
+                name: "loglevel".into(),
+                value: wire.level,
+            }];
+            let request = v1::ConfigSetRequest {
+                run: None,
+                settings,
+                rewrite: false,
+            };
             return set(shared, request).await;
         }
         Ok(DaemonKind::Persist | DaemonKind::Replica) => {
-            return Err(RpcError::unsupported("a companion follows the server's loglevel")
-                .with_hint("leave the daemon out to change all of them")
-                .into());
+            return Err(
+                RpcError::unsupported("a companion follows the server's loglevel")
+                    .with_hint("leave the daemon out to change all of them")
+                    .into(),
+            );
         }
         Err(_) => return Err(RpcError::invalid("daemon is unknown").into()),
     }

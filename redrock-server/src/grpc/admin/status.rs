@@ -14,14 +14,22 @@ pub(super) fn status(shared: &Shared) -> v1::AdminStatus {
     let heard = heard(shared);
     let keys = {
         let keyspace = server.keyspace.lock();
-        (0..keyspace.database_count()).filter_map(|i| keyspace.database(i)).map(|d| d.keys).sum()
+        (0..keyspace.database_count())
+            .filter_map(|i| keyspace.database(i))
+            .map(|d| d.keys)
+            .sum()
     };
     v1::AdminStatus {
         run: shared.run.to_wire(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: config.port.into(),
         uptime_ms: u64::try_from(crate::clock::unix_ms() - server.started_ms).unwrap_or(0),
-        role: if server.is_replica() { Role::Replica } else { Role::Master }.into(),
+        role: if server.is_replica() {
+            Role::Replica
+        } else {
+            Role::Master
+        }
+        .into(),
         directory: shared.data_dir.display().to_string(),
         keys,
         clients: u32::try_from(server.clients.read().len()).unwrap_or(u32::MAX),
@@ -36,7 +44,10 @@ pub(super) fn status(shared: &Shared) -> v1::AdminStatus {
 }
 
 fn heard(shared: &Shared) -> Heard {
-    shared.services().map(|services| services.heard.lock().clone()).unwrap_or_default()
+    shared
+        .services()
+        .map(|services| services.heard.lock().clone())
+        .unwrap_or_default()
 }
 
 fn daemons(shared: &Shared, heard: &Heard) -> Vec<v1::DaemonStatus> {
@@ -72,8 +83,12 @@ fn warnings(shared: &Shared, heard: &Heard) -> Vec<String> {
     if let Some(text) = server.log.refusal_text() {
         warnings.push(text);
     }
-    if let Some(failure) =
-        server.keyspace.lock().tiering.as_ref().and_then(|tiering| tiering.queue.failure())
+    if let Some(failure) = server
+        .keyspace
+        .lock()
+        .tiering
+        .as_ref()
+        .and_then(|tiering| tiering.queue.failure())
     {
         warnings.push(format!("the tier can't be written: {failure}"));
     }
@@ -83,7 +98,10 @@ fn warnings(shared: &Shared, heard: &Heard) -> Vec<String> {
     if !server.state.append_only.lock().last_rewrite_ok {
         warnings.push("the last rewrite of the append only log failed".to_owned());
     }
-    for (name, error) in [("persister", &heard.persist_error), ("agent", &heard.replica_error)] {
+    for (name, error) in [
+        ("persister", &heard.persist_error),
+        ("agent", &heard.replica_error),
+    ] {
         if !error.is_empty() {
             warnings.push(format!("the {name} does not answer: {error}"));
         }
@@ -117,7 +135,10 @@ pub(super) fn memory(shared: &Shared) -> v1::AdminMemory {
     }
     parts.push(part("log_unwritten", server.log.unwritten_bytes(), 0));
     let unsent = server.clients.read();
-    let unsent = unsent.values().map(|client| client.out_bytes.load(Ordering::Relaxed)).sum();
+    let unsent = unsent
+        .values()
+        .map(|client| client.out_bytes.load(Ordering::Relaxed))
+        .sum();
     parts.push(part("client_output", unsent, 0));
     parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.bytes));
     v1::AdminMemory {
@@ -129,7 +150,11 @@ pub(super) fn memory(shared: &Shared) -> v1::AdminMemory {
 }
 
 fn part(name: &str, bytes: u64, limit_bytes: u64) -> v1::MemoryPart {
-    v1::MemoryPart { name: name.to_owned(), bytes, limit_bytes }
+    v1::MemoryPart {
+        name: name.to_owned(),
+        bytes,
+        limit_bytes,
+    }
 }
 
 fn process(kind: DaemonKind, pid: u32) -> v1::ProcessMemory {
@@ -148,8 +173,14 @@ pub(super) fn tier(shared: &Shared) -> v1::AdminTier {
     let census = crate::keyspace::tiering::census::take(&shared.server);
     let (cold, queue, stats) = {
         let keyspace = shared.server.keyspace.lock();
-        let Some(tiering) = &keyspace.tiering else { return v1::AdminTier::default() };
-        (tiering.cold.clone(), tiering.queue.clone(), tiering.stats.clone())
+        let Some(tiering) = &keyspace.tiering else {
+            return v1::AdminTier::default();
+        };
+        (
+            tiering.cold.clone(),
+            tiering.queue.clone(),
+            tiering.stats.clone(),
+        )
     };
     v1::AdminTier {
         enabled: true,
@@ -172,12 +203,14 @@ pub(super) fn tier(shared: &Shared) -> v1::AdminTier {
 pub(super) fn replication(shared: &Shared) -> v1::AdminReplication {
     let server = &shared.server;
     let services = shared.services().ok();
-    let replicas = services.map(|services| services.replicas.list()).unwrap_or_default();
+    let replicas = services
+        .map(|services| services.replicas.list())
+        .unwrap_or_default();
     let mut replicas: Vec<v1::ReplicaAck> =
         replicas.iter().cloned().map(v1::ReplicaAck::from).collect();
     replicas.sort_unstable_by_key(|replica| replica.client_id);
-    let oldest = services
-        .and_then(|services| Some(services.segments.lock().as_ref()?.oldest_offset));
+    let oldest =
+        services.and_then(|services| Some(services.segments.lock().as_ref()?.oldest_offset));
     let log = log::wire_state(server, &shared.data_dir);
     let master = server.state.replication.lock().master.clone();
     let mut reply = v1::AdminReplication {
