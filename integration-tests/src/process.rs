@@ -105,12 +105,17 @@ impl Server {
         Ok(Self { child, port, log })
     }
 
-    /// Waits until the server answers PING.
+    /// Waits until the server answers PING, be it that it can't write.
     pub fn wait_ready(mut self) -> anyhow::Result<Self> {
         let deadline = Instant::now() + START_WAIT;
         loop {
             let answer = Client::connect(self.port).and_then(|mut client| client.run(&["PING"]));
-            if matches!(&answer, Ok(Reply::Status(pong)) if pong == "PONG") {
+            let ready = match &answer {
+                Ok(Reply::Status(pong)) => pong == "PONG",
+                Ok(Reply::Error(text)) => text.starts_with("MISCONF"),
+                _ => false,
+            };
+            if ready {
                 return Ok(self);
             }
             if let Some(status) = self.child.try_wait()? {

@@ -215,9 +215,15 @@ impl EffectLog {
         self.publish();
     }
 
-    /// Gives the log a reserve of disk space that lets the work at hand finish.
+    /// Gives the log a reserve of disk space that lets the work at hand finish. If there is no
+    /// room for it the disk counts as full.
     pub fn set_ballast(&self, ballast: Ballast) {
+        let filled = ballast.fill();
         self.writer.lock().ballast = Some(ballast);
+        if let Err(error) = filled {
+            tracing::warn!(%error, "no disk space could be reserved for the append only file");
+            self.fails(Health::NoSpace);
+        }
     }
 
     /// Appends what a command (or a transaction) changed and clears `effect`. Called with the

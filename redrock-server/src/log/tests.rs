@@ -137,8 +137,8 @@ fn the_ballast_lets_the_work_at_hand_finish_on_a_full_disk_and_writes_come_back(
     let fs = PowerLossFs::new("/d");
     let log = log(&fs);
     let ballast = Ballast::open(&fs, Path::new("/d/ballast"), 1000).unwrap();
-    ballast.fill().unwrap();
     log.set_ballast(ballast);
+    assert!(!log.refuses_writes());
     let used = fs.content(Path::new(ONE)).unwrap().len() as u64 + 128 + 1000;
     fs.set_capacity_bytes(Some(used + 5));
     set(&log, 0, "a");

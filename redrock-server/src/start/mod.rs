@@ -189,10 +189,6 @@ fn begin_stream(
         bail!("fsync of the append only file failed");
     }
     let path = data.log_directory(config).join(BALLAST_NAME);
-    let ballast = Ballast::open(fs, &path, BALLAST_BYTES);
-    match ballast.and_then(|ballast| ballast.fill().map(|()| ballast)) {
-        Ok(ballast) => server.log.set_ballast(ballast),
-        Err(error) => tracing::warn!(%error, "no disk space could be reserved for the log"),
-    }
+    server.log.set_ballast(Ballast::open(fs, &path, BALLAST_BYTES).context("disk space reserve")?);
     Ok(())
 }
