@@ -79,9 +79,10 @@ async fn watch_settings_once(
             tracing::warn!(%error, "the log level could not be changed");
         }
         settings.send_if_modified(|before| {
-            let changed = *before != now;
+            // The first word counts even if it only says the defaults.
+            let is_news = update.complete || *before != now;
             *before = now;
-            changed
+            is_news
         });
     }
     Ok(())

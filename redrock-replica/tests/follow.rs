@@ -2,7 +2,10 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::redis::{Redis, command, free_port};
@@ -309,4 +312,69 @@ async fn a_master_that_fails_over_to_us_becomes_our_replica() {
     let status = agent.status(&fake).await;
     assert_eq!(status.link, v1::LinkStatus::None as i32);
     assert_eq!((status.sync_full, status.sync_partial_ok), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_ours_gets_our_masters_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    fake.keeps_log.store(true, Ordering::Relaxed);
+    let mut master = Redis::start(&[]);
+    fill(&mut master, "before", 1000);
+    let mut agent = Agent::start(&fake).await;
+    let front = Front::start(&fake).await;
+    agent
+        .client
+        .follow(follow(&fake, master.port))
+        .await
+        .unwrap();
+    connected(&fake).await;
+    let mut last = Redis::start(&[]);
+    last.call(&format!("REPLICAOF 127.0.0.1 {}", front.port));
+    fill(&mut master, "stream", 1000);
+    eventually("the stream passes through", || {
+        last.digest() == master.digest() && last.info("master_link_status") == "up"
+    })
+    .await;
+    assert_eq!(last.info("master_replid"), master.info("master_replid"));
+    let offset = master.info("master_repl_offset");
+    eventually("offsets are the master's", || {
+        last.info("slave_repl_offset") == offset
+    })
+    .await;
+
+    // While our master is gone nobody new is served; who is there stays.
+    drop(master);
+    eventually("our link is down", || {
+        fake.link.borrow().status != v1::LinkStatus::Connected as i32
+    })
+    .await;
+    let mut peer = TcpStream::connect(("127.0.0.1", front.port)).unwrap();
+    peer.write_all(&command(&["PSYNC", "?", "-1"])).unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("-NOMASTERLINK"), "{answer:?}");
+    assert_eq!(last.info("master_link_status"), "up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_follows_itself_keeps_its_data_and_goes_on_trying() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    fake.begin_segment(&id('a'), Some(0));
+    fake.log
+        .send_modify(|log| log.role = v1::Role::Replica.into());
+    let mut agent = Agent::start(&fake).await;
+    let front = Front::start(&fake).await;
+    agent
+        .client
+        .follow(follow(&fake, front.port))
+        .await
+        .unwrap();
+    eventually("it is told why", || {
+        fake.link.borrow().last_error.contains("NOMASTERLINK")
+    })
+    .await;
+    assert!(fake.loaded.borrow().snapshots.is_empty());
+    assert_eq!(fake.loaded.borrow().begins, 0);
 }

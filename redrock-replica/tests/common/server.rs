@@ -4,6 +4,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redrock_log::epoch::begin_run;
@@ -48,6 +49,8 @@ pub struct Fake {
     /// While true nothing is applied.
     pub stalled: watch::Sender<bool>,
     pub settings: watch::Sender<Vec<(String, String)>>,
+    /// As a replica it keeps a log, so that it can have replicas.
+    pub keeps_log: AtomicBool,
     pub base: Mutex<Option<v1::Base>>,
     pub pinned: Mutex<Vec<String>>,
     pub master: Mutex<Option<(String, u32)>>,
@@ -86,6 +89,7 @@ impl Fake {
             loaded: watch::channel(Loaded::default()).0,
             stalled: watch::channel(false).0,
             settings: watch::channel(vec![]).0,
+            keeps_log: AtomicBool::new(false),
             base: Mutex::new(None),
             pinned: Mutex::new(vec![]),
             master: Mutex::new(None),
@@ -245,6 +249,11 @@ impl v1::load_server::Load for Service {
                 loaded.applied = source.offset;
             });
             fake.show_replica();
+            if fake.keeps_log.load(Ordering::Relaxed) {
+                let copy = fake.loaded.borrow().snapshots.last().unwrap().clone();
+                fake.begin_segment(&source.replid, Some(source.offset));
+                fake.set_base(&copy, source.offset);
+            }
             Ok(v1::Progress {
                 phase: v1::Phase::Done.into(),
                 outcome: Some(v1::Outcome::default()),
@@ -290,7 +299,10 @@ impl v1::load_server::Load for Service {
                     loaded.stream.extend_from_slice(&bytes);
                     loaded.applied = spool.readable_end_offset;
                 });
-                fake.show_replica();
+                match fake.keeps_log.load(Ordering::Relaxed) {
+                    true => fake.append(&bytes),
+                    false => fake.show_replica(),
+                }
                 let answer = v1::Applied {
                     applied_offset: spool.readable_end_offset,
                     durable_offset: 0,
