@@ -162,7 +162,7 @@ impl Load<'_> {
 
     fn entry(&mut self, entry: Entry) -> anyhow::Result<()> {
         self.seen += 1;
-        if self.seen % CHECK_INTERVAL == 0 {
+        if self.seen.is_multiple_of(CHECK_INTERVAL) {
             self.now_ms = crate::clock::unix_ms();
             self.server.keyspace.lock().access.set_clock(self.now_ms);
             check_stop(self.server)?;

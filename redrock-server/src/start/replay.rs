@@ -88,7 +88,7 @@ impl<'s> Replayer<'s> {
         let argv: SmallVec<[&[u8]; 8]> = command.arguments().collect();
         self.server.loading.add_bytes(command.end - command.start);
         self.commands += 1;
-        if self.commands % CHECK_INTERVAL == 0 {
+        if self.commands.is_multiple_of(CHECK_INTERVAL) {
             self.server
                 .keyspace
                 .lock()

@@ -233,10 +233,10 @@ impl Keyspace {
             return false;
         }
         let Some(value) = entry.value() else { return false };
-        if entry.epoch() != self.epoch {
-            if let Some(snapshot) = &mut self.snapshot {
-                snapshot.pre_image(generation, entry);
-            }
+        if entry.epoch() != self.epoch
+            && let Some(snapshot) = &mut self.snapshot
+        {
+            snapshot.pre_image(generation, entry);
         }
         let mut record = Vec::new();
         codec::encode(value, &mut record);

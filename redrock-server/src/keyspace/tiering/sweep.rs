@@ -70,7 +70,7 @@ impl Keyspace {
             let coldness = if entry.is_on_probation() { u32::MAX - 1 } else { coldness };
             candidates.push((coldness, entry.key().to_vec()));
         }
-        candidates.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        candidates.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.0));
         let take = (candidates.len() * step.share_percent).div_ceil(100);
         for (_, key) in candidates.into_iter().take(take) {
             if !self.sweep_key(index, &key, step, &mut swept) {

@@ -11,7 +11,11 @@ mod tables;
 
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::keyspace::hot::entry::Entry;
+use crate::keyspace::position::POSITION_END;
+use crate::keyspace::tiering::scan::ScanRequest;
 use crate::state::new_replication_id;
+use crate::value::codec;
 use digest::Digest;
 use redrock_rdb::number::parse_i64;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,38 +197,54 @@ fn table<'c>(
     Some((database.keys, &database.table))
 }
 
-/// The digest of all databases. Values on disk are read one at a time; nothing else runs
-/// meanwhile, as in Redis.
+/// The digest of all databases. Values on disk are read in order; nothing else runs meanwhile, as
+/// in Redis.
 fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
     let mut digest = Digest::default();
     for index in 0..ctx.db.keyspace().database_count() {
-        let mut cold: Vec<Vec<u8>> = Vec::new();
-        let Some((keys, table)) = table(ctx, index) else {
-            continue;
-        };
+        let Some((keys, table)) = table(ctx, index) else { continue };
         if keys == 0 {
             continue;
         }
         digest.mix(&(index as u32).to_be_bytes());
-        for segment in (0..table.segment_count()).filter_map(|i| table.segment(i)) {
-            for entry in segment.iter() {
-                match entry.value() {
-                    Some(value) => digest.key(entry.key(), value, entry.has_expire()),
-                    None => cold.push(entry.key().to_vec()),
+        if keys == table.len() as u64 && ctx.db.keyspace().tiering.is_none() {
+            ctx.db.keyspace().for_each_entry(index, |entry| {
+                if let Some(value) = entry.value() {
+                    digest.key(entry.key(), value, entry.has_expire());
                 }
-            }
+            });
+        } else {
+            tiered_digest(ctx, index, &mut digest)?;
         }
-        let blocking_reads = std::mem::replace(&mut ctx.db.blocking_reads, true);
-        for key in cold {
-            let mut db = ctx.db.other(index);
-            let has_expire = db.presence(&key)?.is_some_and(|p| p.expire.is_some());
-            if let Some(value) = db.peek(&key)? {
-                digest.key(&key, value, has_expire);
-            }
-        }
-        ctx.db.blocking_reads = blocking_reads;
     }
     ctx.reply.simple(&digest.hex());
+    Ok(())
+}
+
+fn tiered_digest(ctx: &mut Context<'_>, index: usize, digest: &mut Digest) -> CommandResult {
+    let keyspace = ctx.db.keyspace();
+    let Some(store) = keyspace.tiering.as_ref().map(|tiering| tiering.cold.clone()) else {
+        return Ok(());
+    };
+    let failed = |error: String| CommandError::text(format!("ERR {error}"));
+    // Expired keys that are still there count, as in Redis.
+    let mut request =
+        ScanRequest { index, from: 0, count: 1024, with_records: true, now_ms: i64::MIN };
+    while request.from < POSITION_END {
+        let Some(instant) = keyspace.begin_scan(&store, &request) else { return Ok(()) };
+        let (keys, next) = instant.finish(&request).map_err(|error| failed(error.to_string()))?;
+        for key in keys {
+            let name = String::from_utf8_lossy(&key.key).into_owned();
+            let record = key.record.as_deref();
+            let record = record.ok_or_else(|| failed(format!("the tier has lost '{name}'")))?;
+            let value = codec::decode(record).map_err(|error| failed(format!("{name}: {error}")))?;
+            let entry = Entry::new(&key.key, value.as_new_value(), None);
+            if let Some(value) = entry.value() {
+                digest.key(&key.key, value, key.expire.is_some());
+            }
+        }
+        request.from = next;
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ pub(super) fn protocol(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult 
     match args.at(2).to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.int(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(f64::from(3141) / 1000.0),
         b"bignum" => reply.big_number(b"1234567999999999999999999999999999999"),
         b"null" => reply.null(),
         b"array" => {
