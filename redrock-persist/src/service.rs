@@ -3,7 +3,7 @@
 //! Nothing is decided here; each call checks the run, then hands on.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -259,7 +259,7 @@ impl Persist for PersistService {
             session.pins.lock().unpin(holder);
         }
         Ok(Response::new(v1::PinReply {
-            missing: missing.iter().map(text).collect(),
+            missing: missing.iter().map(|path| text(path)).collect(),
         }))
     }
 
@@ -316,6 +316,6 @@ fn lease(lease_ms: u64) -> Result<Duration> {
     }
 }
 
-fn text(path: &PathBuf) -> String {
+fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

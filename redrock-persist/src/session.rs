@@ -63,6 +63,9 @@ pub struct Session {
     pub settings: watch::Receiver<Option<Settings>>,
     /// Absent until the server's settings are known and the leftovers are cleaned up.
     keeper: watch::Sender<Option<Arc<Keeper>>>,
+    /// Set once the temporary files of dead processes are removed. Until then no job may write
+    /// one of its own: their names are the same.
+    cleaned: watch::Sender<Option<()>>,
     /// Length of the log right after the last rewrite, or at the start.
     aof_base_bytes: AtomicU64,
     began_unix_ms: u64,
@@ -93,6 +96,7 @@ impl Session {
             log,
             settings,
             keeper: watch::Sender::new(None),
+            cleaned: watch::Sender::new(None),
             aof_base_bytes: AtomicU64::new(0),
             began_unix_ms: unix_ms(),
         });
@@ -124,6 +128,12 @@ impl Session {
     /// The manifest's keeper; waits for it a bounded time.
     pub async fn keeper(&self) -> Result<Arc<Keeper>> {
         present(&self.keeper.subscribe(), "append only files").await
+    }
+
+    /// Returns once files may be written for this run; waits a bounded time.
+    async fn ready(&self) -> Result<()> {
+        self.source.dir.check_epoch()?;
+        present(&self.cleaned.subscribe(), "files").await
     }
 
     /// The keeper, if it is there.
@@ -165,6 +175,7 @@ impl Session {
         progress: &ActionProgress,
         cancel: &CancellationToken,
     ) -> Result<v1::Outcome> {
+        self.ready().await?;
         let settings = self.settings().await?;
         let root = self.source.dir.root();
         let temporary = root.join(format!("temp-{}.rdb", std::process::id()));
@@ -205,6 +216,7 @@ impl Session {
         progress: &ActionProgress,
         cancel: &CancellationToken,
     ) -> Result<v1::Outcome> {
+        self.ready().await?;
         let settings = self.settings().await?;
         let log = self.log().await?;
         let keeper = self.keeper().await?;
@@ -309,7 +321,7 @@ async fn present<T: Clone>(receiver: &watch::Receiver<Option<T>>, what: &str) ->
         _ => None,
     };
     value.ok_or_else(|| {
-        RpcError::unavailable(format!("the server's {what} are not known yet"))
+        RpcError::unavailable(format!("the server has not told about its {what} yet"))
             .with_hint("is the server up and done with loading?")
     })
 }

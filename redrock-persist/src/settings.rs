@@ -127,7 +127,7 @@ fn save_points(value: &str) -> Option<Vec<SavePoint>> {
         .split_ascii_whitespace()
         .map(|word| word.parse().ok())
         .collect::<Option<_>>()?;
-    if numbers.len() % 2 != 0 {
+    if !numbers.len().is_multiple_of(2) {
         return None;
     }
     Some(

@@ -370,7 +370,8 @@ fn the_check_command_tells_sound_from_damaged_files() {
         "{damaged}"
     );
 
-    log[10] = b'!';
+    // The `$` of the first argument's length.
+    log[4] = b'!';
     std::fs::write(&incr, &log).unwrap();
     let damaged = check(1);
     assert!(damaged.contains("redis-check-aof --fix"), "{damaged}");

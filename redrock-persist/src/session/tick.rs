@@ -52,8 +52,9 @@ pub(super) async fn run(session: Arc<Session>) {
             continue;
         };
         let settings = session.settings.borrow().clone().unwrap_or_default();
-        let present = (log.kind, log.segment.as_ref().map(|segment| segment.seq));
-        if segment != Some(present) && reconcile(&session, &keeper, &log).await {
+        let seq = log.segment.as_ref().map(|segment| segment.seq);
+        let present = (log.kind, seq, settings.append_only);
+        if segment != Some(present) && reconcile(&session, &keeper, &settings, &log).await {
             segment = Some(present);
         }
         expire_pins(&session, &keeper, &settings).await;
@@ -85,17 +86,24 @@ async fn opened(session: &Arc<Session>) -> Arc<Keeper> {
 
 fn open_and_clean(session: &Session) -> Result<Keeper> {
     let settings = session.settings.borrow().clone().unwrap_or_default();
-    let log = session.log.borrow().clone();
     let dir = session.source.dir.clone();
     dir.check_epoch()?;
-    for name in dir.names(dir.root())? {
-        if is_temporary_snapshot(&name) {
-            dir.unlink(&dir.root().join(&name))?;
+    // A second attempt must leave alone what jobs write meanwhile.
+    if session.cleaned.borrow().is_none() {
+        for name in dir.names(dir.root())? {
+            if is_temporary_snapshot(&name) {
+                dir.unlink(&dir.root().join(&name))?;
+            }
         }
+        session.cleaned.send_replace(Some(()));
     }
-    let keeper = Keeper::open(dir, &settings.append_dir_name, &settings.append_file_name)?;
-    keeper.clean_up(log.as_ref().and_then(current_segment))?;
-    Ok(keeper)
+    Keeper::open(dir, &settings.append_dir_name, &settings.append_file_name)
+}
+
+/// Whether the server has settled: a log that is wanted and not there yet may be one that is
+/// just being begun, whose files look like litter.
+fn is_settled(settings: &Settings, log: &LogState) -> bool {
+    settings.append_only == (log.kind == LogKind::AppendOnly)
 }
 
 /// `temp-<pid>.rdb` and `temp-rewriteaof-bg-<pid>.aof`, by us or by Redis: their writer is gone,
@@ -113,22 +121,30 @@ fn is_temporary_snapshot(name: &str) -> bool {
 
 /// Brings the manifest in line with the segment that the server appends to; false if a job
 /// holds the files at the moment.
-async fn reconcile(session: &Arc<Session>, keeper: &Arc<Keeper>, log: &LogState) -> bool {
+async fn reconcile(
+    session: &Arc<Session>,
+    keeper: &Arc<Keeper>,
+    settings: &Settings,
+    log: &LogState,
+) -> bool {
     let Some(_held) = session.jobs.try_hold() else {
         return false;
     };
     let (owned, log) = (Arc::clone(keeper), log.clone());
-    let done = blocking(move || reconcile_files(&owned, &log)).await;
+    let settled = is_settled(settings, &log);
+    let done = blocking(move || {
+        reconcile_files(&owned, &log)?;
+        if settled {
+            owned.clean_up(current_segment(&log))?;
+        }
+        Ok(())
+    })
+    .await;
     if let Err(error) = done {
         tracing::warn!(%error, "could not bring the manifest in line with the server's log");
     }
     session.tell_segments(keeper).await;
-    if !session
-        .settings
-        .borrow()
-        .as_ref()
-        .is_some_and(|s| s.keep_history)
-    {
+    if !settings.keep_history {
         delete_history(session, keeper).await;
     }
     true
@@ -136,8 +152,7 @@ async fn reconcile(session: &Arc<Session>, keeper: &Arc<Keeper>, log: &LogState)
 
 fn reconcile_files(keeper: &Keeper, log: &LogState) -> Result<()> {
     let Some(current) = current_segment(log) else {
-        // Of no use any longer: what an enabling that failed has left.
-        return keeper.clean_up(None);
+        return Ok(());
     };
     // What an enabling logs continues nothing that is listed; it lists its segment itself.
     if keeper.is_enabling(current)? {

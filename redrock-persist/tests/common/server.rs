@@ -152,6 +152,7 @@ impl FakeServer {
 
     /// Starts appending to a segment, as after a start with the log on.
     pub fn begin_log(&self, seq: u64, path: &Path) -> bool {
+        self.set(&[("appendonly", "yes")]);
         let mut state = self.state.lock();
         let begun = self.switch(&mut state, seq, path);
         self.log_states.send_replace(state.log.clone());
@@ -160,6 +161,7 @@ impl FakeServer {
 
     /// The log is off again.
     pub fn end_log(&self) {
+        self.set(&[("appendonly", "no")]);
         let mut state = self.state.lock();
         state.writer = None;
         state.log.kind = LogKind::None;
