@@ -4,7 +4,8 @@
 //!   sockets are handed over, bases and log segments are sent from files.
 //! - `follow`: our own master; its snapshot and stream are spooled to disk,
 //!   the server reads them from there.
-//! - [`app`] puts it together; `service` is the door for the server.
+//! - [`app`] puts it together; `service` is the door for the server;
+//!   `failover` hands our role to a replica.
 //!
 //! Invariants: no replica's pending bytes are kept in memory; nothing in the
 //! data directory is renamed or removed without the epoch check (I8); the

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::redis::{Redis, command};
 use common::server::{Fake, id};
-use common::{Agent, Front, eventually};
+use common::{Agent, Front, eventually, scale};
 use redrock_proto::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,7 +34,7 @@ fn getack() -> Vec<u8> {
 /// A log that continues a base made by a real Redis, and that Redis as oracle.
 fn server_with_data(fake: &Fake, offset: u64) -> Redis {
     let mut oracle = Redis::start(&[]);
-    oracle.apply(&writes("base", 2000));
+    oracle.apply(&writes("base", 2000 * scale()));
     assert_eq!(oracle.call("SAVE"), "OK");
     let base = fake.dir.join("appendonlydir/appendonly.aof.1.base.rdb");
     std::fs::copy(oracle.dir().join("dump.rdb"), &base).unwrap();
@@ -59,7 +59,7 @@ async fn a_real_redis_replicates_from_files_and_resumes() {
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::start(dir.path());
     let mut oracle = server_with_data(&fake, 1000);
-    write(&fake, &mut oracle, "before", 3000).await;
+    write(&fake, &mut oracle, "before", 3000 * scale()).await;
     let mut agent = Agent::start(&fake).await;
     let front = Front::start(&fake).await;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::redis::{Redis, command, free_port};
 use common::server::{Fake, id};
-use common::{Agent, Front, LONG, eventually};
+use common::{Agent, Front, LONG, eventually, scale};
 use redrock_proto::v1;
 
 fn fill(redis: &mut Redis, name: &str, count: usize) {
@@ -63,13 +63,19 @@ async fn follows_a_master(diskless: &str) {
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::start(dir.path());
     let mut master = Redis::start(&["--repl-diskless-sync", diskless]);
-    fill(&mut master, "before", 20_000);
+    fill(&mut master, "before", 20_000 * scale());
     let mut agent = Agent::start(&fake).await;
     let request = follow(&fake, master.port);
     agent.client.follow(request.clone()).await.unwrap();
     connected(&fake).await;
-    fill(&mut master, "stream", 2000);
+    fill(&mut master, "stream", 2000 * scale());
     same_data(&fake, &mut master).await;
+    let memory = redrock_daemon::memory::read_resident(agent.pid()).unwrap();
+    let peak_bytes = memory.peak_rss_bytes;
+    assert!(
+        peak_bytes < 40 << 20,
+        "it took {peak_bytes} bytes of memory"
+    );
     assert!(master.info("slave0").contains("port=7777"));
     // Following the same one again changes nothing.
     agent.client.follow(request).await.unwrap();

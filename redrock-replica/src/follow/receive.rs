@@ -102,6 +102,7 @@ pub(super) async fn snapshot(
         SnapshotLength::Bytes(bytes) => bytes,
         SnapshotLength::Marker(_) => 0,
     };
+    let began = Instant::now();
     tracing::info!(bytes = total, "receiving a snapshot from the master");
     link.send_modify(|link| link.state.sync_bytes_total = total);
     let mut file = SnapshotFile::create(context).context("create the snapshot's file")?;
@@ -136,7 +137,8 @@ pub(super) async fn snapshot(
             }
         }
     }
-    tracing::info!(bytes = file.bytes, "the snapshot is whole");
+    let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(bytes = file.bytes, elapsed_ms, "the snapshot is whole");
     Ok(file.finish(position, target))
 }
 

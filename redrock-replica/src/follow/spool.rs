@@ -313,15 +313,14 @@ impl SpoolWriter {
 
     /// Only where `received == safe`.
     fn rotate(&mut self) -> io::Result<()> {
+        if self.shared.is_closed() {
+            // Nobody would remove another file before the next start.
+            return Err(io::Error::other("the spool is closed"));
+        }
         let (path, file) = create(&self.data_dir, Kind::Stream(self.safe))?;
         self.file = Arc::new(file);
         self.file_start = self.safe;
         let mut inner = self.shared.inner.lock();
-        if inner.closed {
-            // Nobody would remove it any more.
-            std::fs::remove_file(&path)?;
-            return Err(io::Error::other("the spool is closed"));
-        }
         if let Some(last) = inner.files.back_mut() {
             last.complete = true;
         }

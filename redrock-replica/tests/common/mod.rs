@@ -28,6 +28,12 @@ use server::Fake;
 
 pub const LONG: Duration = Duration::from_secs(30);
 
+/// Factor of the sizes: `RR_SCALE`, 1 by default.
+pub fn scale() -> usize {
+    let scale = std::env::var("RR_SCALE").ok();
+    scale.and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}
+
 /// Waits until something holds; names it if it never does.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
