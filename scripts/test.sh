@@ -73,6 +73,7 @@ fi
 check clippy "$cargo" clippy --release --workspace --all-targets -- -D warnings
 [ "${1:-all}" = all ] || summary
 check build "$cargo" build --release --workspace || summary
+check compose scripts/test-compose.sh
 tests_ran=yes
 check tests "$cargo" test --release --workspace --no-fail-fast
 summary
