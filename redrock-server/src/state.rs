@@ -29,8 +29,6 @@ pub struct ServiceState {
     pub pause: Pause,
     /// SHUTDOWN.
     pub shutdown: Shutdown,
-    /// DEBUG SET-ACTIVE-EXPIRE: expired keys are looked for in the background.
-    pub active_expire: AtomicBool,
     /// DEBUG PAUSE-CRON: periodic jobs rest.
     pub cron_paused: AtomicBool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE and loads don't look at checksums.
@@ -49,7 +47,6 @@ impl Default for ServiceState {
             companions: Mutex::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
-            active_expire: AtomicBool::new(true),
             cron_paused: AtomicBool::new(false),
             skip_checksums: AtomicBool::new(false),
         }

@@ -2,6 +2,7 @@
 
 use super::{Facts, Section};
 use crate::command::registry;
+use crate::pubsub::Kind;
 use crate::keyspace::Database;
 use crate::stats::Metric;
 use crate::value::number::format_double;
@@ -52,14 +53,15 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     }
     let keyspace = &facts.keyspace.stats;
     out.field("expired_keys", keyspace.expired);
-    out.field("expired_stale_perc", "0.00");
+    let expiry = &facts.server.expiry;
+    out.field("expired_stale_perc", format_args!("{:.2}", expiry.stale_percent()));
     out.field(
         "expired_time_cap_reached_count",
-        load(&stats.expire_time_caps),
+        expiry.time_cap_reached(),
     );
     out.field(
         "expire_cycle_cpu_milliseconds",
-        load(&stats.expire_usec) / 1000,
+        expiry.spent_ms(),
     );
     out.field("evicted_keys", keyspace.evicted);
     out.field("evicted_clients", 0);
@@ -133,10 +135,10 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
 
 impl Facts<'_> {
     fn pubsub(&self, out: &mut Section<'_>) {
-        out.all(
-            &["pubsub_channels", "pubsub_patterns", "pubsubshard_channels"],
-            0,
-        );
+        let pubsub = &self.server.pubsub;
+        out.field("pubsub_channels", pubsub.len(Kind::Channel));
+        out.field("pubsub_patterns", pubsub.len(Kind::Pattern));
+        out.field("pubsubshard_channels", pubsub.len(Kind::Shard));
     }
 }
 

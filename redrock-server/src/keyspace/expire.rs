@@ -204,6 +204,8 @@ pub fn cycle(server: &Server, cursor: &mut ExpireCursor, limit: Duration) {
         keyspace.access.set_clock(now_ms);
         if keyspace.expire_mode != ExpireMode::Delete
             || !server.expiry.enabled.load(Ordering::Relaxed)
+            // CLIENT PAUSE: the data set stands still.
+            || server.state.pause.is_set()
             // Deletions that can't be logged would pile up.
             || server.log.refuses_writes()
         {

@@ -168,6 +168,7 @@ fn rewrite_now(path: &Path, settings: &Settings) -> CommandResult {
 
 fn reset_statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     ctx.server.stats.reset();
+    ctx.server.expiry.reset();
     ctx.reply.ok();
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::keyspace::{ExpireMode, Keyspace};
 use crate::server::Server;
 use crate::value::ObjectType;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Index entries looked at in one round.
@@ -51,7 +52,11 @@ pub fn spawn(
 /// One round; the number of index entries that were due.
 fn round(server: &Server, store: &ColdStore) -> Result<usize, ColdError> {
     let now_ms = crate::clock::unix_ms();
-    if server.keyspace.lock().expire_mode != ExpireMode::Delete {
+    if server.keyspace.lock().expire_mode != ExpireMode::Delete
+        || !server.expiry.enabled.load(Ordering::Relaxed)
+        || server.state.pause.is_set()
+        || server.log.refuses_writes()
+    {
         return Ok(0);
     }
     let due = store.due(now_ms, DUE_MAX)?;

@@ -66,7 +66,7 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             ctx.reply.int(matches.into());
             Ok(())
         }
-        (b"set-active-expire", 3) => switch(ctx, args, &flags.active_expire),
+        (b"set-active-expire", 3) => switch(ctx, args, &ctx.server.expiry.enabled),
         (b"pause-cron", 3) => switch(ctx, args, &flags.cron_paused),
         (b"set-skip-checksum-validation", 3) => switch(ctx, args, &flags.skip_checksums),
         (b"set-disable-deny-scripts", 3) => ok(ctx),
