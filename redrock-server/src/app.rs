@@ -216,7 +216,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let config = server.config();
     let data = DataDirectory::open(&config, &server.run_id)?;
-    signals::install(stop.clone(), Some(log.clone())).context("install signal handlers")?;
+    let asked = CancellationToken::new();
+    signals::install(asked.clone(), Some(log.clone())).context("install signal handlers")?;
     server.loading.begin(0);
     let (queues, workers) = start_workers(server)?;
     let acceptor = Acceptor::open(server.clone(), queues)
@@ -231,7 +232,8 @@ async fn serve(
     services::start::start(server, &data.epoch, &tasks, log).await?;
     let _pid_file = PidFile::write(&config);
     let recovery = start_recovery(server, data)?;
-    let ticker = tokio::spawn(tick(server.clone(), stop.clone()));
+    let ticker = tokio::spawn(tick(server.clone()));
+    tasks.spawn("shutdown", services::shutdown::run(server.clone(), asked, stop.clone()));
     // Dropping the acceptor closes the workers' queues, and with that the workers end.
     acceptor.run(stop).await;
     ticker.abort();
@@ -282,22 +284,15 @@ fn ready(config: &Config) {
     }
 }
 
-/// Periodic work, and SHUTDOWN.
-async fn tick(server: Arc<Server>, stop: CancellationToken) {
+/// Periodic work.
+async fn tick(server: Arc<Server>) {
     server.tick();
     let startup = crate::memory::stats::allocated();
     server.stats.memory_startup.store(startup, Ordering::Relaxed);
     let mut ticker = tokio::time::interval(Duration::from_millis(100));
-    let mut shutdown = server.state.shutdown.subscribe();
     loop {
-        tokio::select! {
-            _ = ticker.tick() => server.tick(),
-            _ = shutdown.wait_for(Option::is_some) => {
-                tracing::info!("User requested shutdown...");
-                stop.cancel();
-                return;
-            }
-        }
+        ticker.tick().await;
+        server.tick();
     }
 }
 

@@ -55,6 +55,11 @@ impl Server {
     ) -> Result<Pins, CommandError> {
         match wait {
             Wait::Nothing | Wait::Unpaused => {}
+            Wait::Released => {
+                if let Some(services) = self.services.get() {
+                    services.wait_released().await;
+                }
+            }
             Wait::Load(keys) => {
                 budget.loads += 1;
                 if budget.loads > LOADS_MAX {

@@ -50,6 +50,8 @@ pub enum Wait {
     Snapshot,
     /// The end of CLIENT PAUSE.
     Unpaused,
+    /// The end of SAVE.
+    Released,
 }
 
 /// A reply that is made outside the locks while its client waits: complete RESP.
@@ -141,6 +143,9 @@ fn execute_one(
             return Outcome::Done;
         }
     };
+    if server.held.load(Ordering::Acquire) {
+        return Outcome::Retry(Wait::Released);
+    }
     if server.state.pause.is_set() && is_paused(server, client, spec) {
         return Outcome::Retry(Wait::Unpaused);
     }
@@ -226,7 +231,11 @@ fn run_locked(
     if scratch.effect.dirty > 0 {
         server.state.changes.fetch_add(scratch.effect.dirty, Ordering::Relaxed);
     }
+    let appends = scratch.effect.count() > 0;
     server.log.append_effect(&mut scratch.effect);
+    if appends && let Some(client) = slot.as_deref_mut() {
+        client.changed_offset = server.log.appended_offset();
+    }
     if let Some(deferred) = slot.as_deref_mut().and_then(|client| client.deferred.take()) {
         return Outcome::Deferred(deferred);
     }

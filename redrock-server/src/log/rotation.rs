@@ -73,36 +73,33 @@ impl EffectLog {
         if present == sequence && stream.segment.as_ref().is_some_and(|s| s.path == path) {
             return Offered::InUse;
         }
-        if sequence <= present || kind != stream.kind {
+        // Another kind is wanted when the log is being turned on: its files are numbered apart.
+        let other = kind != stream.kind;
+        if kind == LogKind::None
+            || (other && kind == LogKind::Replication && stream.kind == LogKind::AppendOnly)
+            || (!other && sequence <= present)
+        {
             return Offered::Refused(present + 1);
         }
-        stream.offered = Some((sequence, path));
+        stream.offered = Some((sequence, path, kind));
         Offered::Accepted
     }
 
-    /// As [`EffectLog::take_offer`], only if the offer has this number.
-    pub(super) fn take_offer_of(&self, sequence: u64) -> Option<SwitchTarget> {
-        let matches = {
-            let stream = self.stream.lock();
-            stream
-                .offered
-                .as_ref()
-                .is_some_and(|(offered, _)| *offered == sequence)
-        };
-        if matches { self.take_offer() } else { None }
+    /// Takes the offered segment of this number, of whatever kind, as a target for
+    /// [`EffectLog::cut`].
+    pub(super) fn take_offer_of(&self, wanted: u64) -> Option<SwitchTarget> {
+        let mut stream = self.stream.lock();
+        let (sequence, path, kind) = stream.offered.take_if(|(number, ..)| *number == wanted)?;
+        Some(SwitchTarget { sequence, path, kind, replid: None })
     }
 
-    /// Takes the offered segment as a target for [`EffectLog::cut`].
+    /// Takes the offered segment as a target for [`EffectLog::cut`] that goes on with the log as
+    /// it is.
     pub fn take_offer(&self) -> Option<SwitchTarget> {
         let mut stream = self.stream.lock();
-        let kind = stream.kind;
-        let (sequence, path) = stream.offered.take()?;
-        Some(SwitchTarget {
-            sequence,
-            path,
-            kind,
-            replid: None,
-        })
+        let present = stream.kind;
+        let (sequence, path, kind) = stream.offered.take_if(|(.., kind)| *kind == present)?;
+        Some(SwitchTarget { sequence, path, kind, replid: None })
     }
 
     /// Notes a point between commands, and with a target switches there. Called with all shards

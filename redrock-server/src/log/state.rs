@@ -75,7 +75,7 @@ pub(super) struct Stream {
     pub(super) run_id: HexId,
     pub(super) epoch: u64,
     /// An empty segment that the persister made for the next switch: number and path.
-    pub(super) offered: Option<(u64, PathBuf)>,
+    pub(super) offered: Option<(u64, PathBuf, LogKind)>,
 }
 
 impl Default for Stream {

@@ -191,6 +191,19 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// What a replica said with REPLCONF before it asked for the stream.
+#[derive(Debug, Default, Clone)]
+pub struct Peer {
+    /// `listening-port`; 0: not told.
+    pub listening_port: u16,
+    /// `ip-address`; empty: not told.
+    pub announced_ip: String,
+    /// `version`; empty: not told.
+    pub version: String,
+    /// `capa`, each once.
+    pub capabilities: Vec<String>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Client {
@@ -238,6 +251,12 @@ pub struct Client {
     pub block: Option<BlockRequest>,
     /// Set by a command whose reply is made outside the locks.
     pub deferred: Option<crate::command::dispatch::Deferred>,
+    /// What REPLCONF told of a replica.
+    pub peer: Option<Box<Peer>>,
+    /// Set by PSYNC and SYNC: the connection goes to the replica agent.
+    pub hand_over: Option<redrock_daemon::handoff::PeerRequest>,
+    /// Stream offset behind the client's last change, for WAIT.
+    pub changed_offset: u64,
     /// A command to run again when the client is back from the table of blocked clients.
     pub rerun: Option<OwnedCommand>,
     /// Close the connection once the replies are sent (QUIT, protocol errors).
@@ -271,6 +290,9 @@ impl Client {
             block: None,
             rerun: None,
             deferred: None,
+            peer: None,
+            hand_over: None,
+            changed_offset: 0,
             close_after_reply: false,
         }
     }

@@ -1,5 +1,6 @@
 //! One client connection: reads, runs what was read, and hands replies to the worker's flush.
 
+use super::handover::HandedOver;
 use super::client::{Client, ClientShared, OwnedCommand};
 use super::parser::{Parser, RequestLimits, Step};
 use super::stream::{ReadHalf, WriteHalf};
@@ -44,7 +45,8 @@ pub struct Connection {
     out: RefCell<Vec<u8>>,
     /// Under `appendfsync always`: which part of `out` may go at which durable offset.
     marks: RefCell<VecDeque<(u64, usize)>>,
-    writer: WriteHalf,
+    /// Absent once the connection was handed to the replica agent.
+    writer: RefCell<Option<WriteHalf>>,
     /// The peer does not take more: the task waits until it does.
     congested: Cell<bool>,
     broken: Cell<bool>,
@@ -96,8 +98,10 @@ impl Connection {
             }
         };
         let mut sent = 0;
+        let writer = self.writer.borrow();
         while sent < sendable && !self.broken.get() {
-            match self.writer.try_write(&out[sent..sendable]) {
+            let Some(writer) = &*writer else { break };
+            match writer.try_write(&out[sent..sendable]) {
                 Ok(n) => {
                     sent += n;
                     server.stats.output(n);
@@ -140,7 +144,26 @@ impl Connection {
         }
     }
 
-    fn unsent(&self) -> usize {
+    /// The writing half; `None` once it was handed over.
+    pub(super) fn writer(&self) -> Option<WriteHalf> {
+        self.writer.borrow().clone()
+    }
+
+    /// Lets the socket go: nothing is sent any more.
+    pub(super) fn close_writer(&self) {
+        self.writer.borrow_mut().take();
+        self.broken.set(true);
+    }
+
+    /// Waits until the socket takes more.
+    async fn writable(&self) -> std::io::Result<()> {
+        match self.writer() {
+            Some(writer) => writer.writable().await,
+            None => Err(std::io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(super) fn unsent(&self) -> usize {
         self.out.borrow().len()
     }
 }
@@ -155,6 +178,8 @@ enum Pause {
     Retry(Wait, OwnedCommand),
     /// A command's reply is made by something that takes its time.
     Deferred(Deferred),
+    /// The connection goes to the replica agent ([`Client::hand_over`]).
+    HandOver,
     /// The connection ends.
     Close,
 }
@@ -171,14 +196,14 @@ enum Event {
 
 /// A connection's task state.
 pub(super) struct Session {
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
-    reader: ReadHalf,
+    pub(super) worker: Rc<Worker>,
+    pub(super) connection: Rc<Connection>,
+    pub(super) reader: Option<ReadHalf>,
     /// Absent while the client is parked in the table of blocked clients.
-    client: Option<Box<Client>>,
+    pub(super) client: Option<Box<Client>>,
     parser: Parser,
     /// Bytes read and not consumed: an unfinished request, or what follows a paused one.
-    buffered: Vec<u8>,
+    pub(super) buffered: Vec<u8>,
 }
 
 impl Session {
@@ -194,7 +219,7 @@ impl Session {
             scheduled: Cell::new(false),
             out: RefCell::default(),
             marks: RefCell::default(),
-            writer,
+            writer: RefCell::new(Some(writer)),
             congested: Cell::new(false),
             broken: Cell::new(false),
             idle: Idle { active: Cell::new(true), ..Idle::default() },
@@ -203,7 +228,7 @@ impl Session {
         Self {
             worker,
             connection,
-            reader,
+            reader: Some(reader),
             client: Some(client),
             parser: Parser::default(),
             buffered: Vec::new(),
@@ -213,6 +238,14 @@ impl Session {
     /// Serves the connection until it ends.
     pub(super) async fn run(mut self) {
         loop {
+            let request = self.client.as_mut().and_then(|client| client.hand_over.take());
+            if let Some(request) = request {
+                match self.hand_over(request).await {
+                    HandedOver::Gone => return,
+                    HandedOver::Kept => continue,
+                    HandedOver::Lost => break,
+                }
+            }
             let pause = if self.buffered.is_empty() {
                 Pause::Read
             } else {
@@ -225,6 +258,7 @@ impl Session {
                 Pause::Blocked(deadline) => self.wait_blocked(deadline).await,
                 Pause::Retry(wait, command) => self.wait_and_rerun(wait, command).await,
                 Pause::Deferred(deferred) => self.await_deferred(deferred).await,
+                Pause::HandOver => true,
             };
             if !open {
                 break;
@@ -239,7 +273,7 @@ impl Session {
         self.worker.flush();
         // Who was killed gets what its socket takes at once and no more.
         while self.connection.unsent() > 0 && !self.killed() {
-            if self.connection.writer.writable().await.is_err() {
+            if self.connection.writable().await.is_err() {
                 break;
             }
             self.worker.schedule(&self.connection, 0);
@@ -253,7 +287,7 @@ impl Session {
         self.worker.server.forget_client(&self.connection.shared, client);
     }
 
-    fn killed(&self) -> bool {
+    pub(super) fn killed(&self) -> bool {
         self.connection.broken.get() || self.connection.shared.kill.load(Ordering::Relaxed)
     }
 
@@ -282,6 +316,7 @@ impl Session {
                 self.wait_and_rerun(wait, command).await
             }
             Event::Processed(Pause::Deferred(deferred)) => self.await_deferred(deferred).await,
+            Event::Processed(Pause::HandOver) => true,
         }
     }
 
@@ -301,7 +336,8 @@ impl Session {
         poll_fn(|cx| {
             let polled = READ_BUFFER.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
-                match Pin::new(&mut self.reader).poll_read(cx, &mut buf) {
+                let Some(reader) = &mut self.reader else { return Some(Event::Closed) };
+                match Pin::new(reader).poll_read(cx, &mut buf) {
                     Poll::Ready(Ok(())) if buf.filled().is_empty() => Some(Event::Closed),
                     Poll::Ready(Ok(())) => {
                         let filled = buf.filled();
@@ -333,7 +369,7 @@ impl Session {
     async fn wait_writable(&mut self) -> bool {
         let connection = self.connection.clone();
         tokio::select! {
-            writable = connection.writer.writable() => if writable.is_err() {
+            writable = connection.writable() => if writable.is_err() {
                 return false;
             },
             () = connection.wake.notified() => return !self.killed(),
@@ -416,7 +452,14 @@ impl Session {
         drop(out);
         drop(scratch);
         let pause = match outcome {
-            Outcome::Done => self.client.as_ref()?.close_after_reply.then_some(Pause::Close),
+            Outcome::Done => {
+                let client = self.client.as_ref()?;
+                match (client.close_after_reply, client.hand_over.is_some()) {
+                    (true, _) => Some(Pause::Close),
+                    (_, true) => Some(Pause::HandOver),
+                    _ => None,
+                }
+            }
             Outcome::Parked { deadline_ms } => Some(Pause::Blocked(deadline_ms)),
             Outcome::Retry(wait) => Some(Pause::Retry(wait, OwnedCommand::new(&argv))),
             Outcome::Deferred(deferred) => Some(Pause::Deferred(deferred)),
@@ -486,8 +529,9 @@ impl Session {
         if self.buffered.len() >= READ_AHEAD_BYTES_MAX {
             return std::future::pending().await;
         }
+        let Some(reader) = &mut self.reader else { return false };
         let mut chunk = [0u8; 4096];
-        match tokio::io::AsyncReadExt::read(&mut self.reader, &mut chunk).await {
+        match tokio::io::AsyncReadExt::read(reader, &mut chunk).await {
             Ok(0) | Err(_) => false,
             Ok(n) => {
                 self.buffered.extend_from_slice(&chunk[..n]);
@@ -574,9 +618,21 @@ impl Session {
         self.reply_with(|reply| reply.error(&error.resp()));
     }
 
-    /// Waits for a reply that something else makes.
-    async fn await_deferred(&mut self, deferred: Deferred) -> bool {
-        let reply = deferred.0.await;
+    /// Waits for a reply that something else makes. The wait ends early when the peer leaves or
+    /// the client is killed; what the reply was to tell of may go on.
+    async fn await_deferred(&mut self, mut deferred: Deferred) -> bool {
+        let connection = self.connection.clone();
+        let reply = loop {
+            tokio::select! {
+                reply = &mut deferred.0 => break reply,
+                () = connection.wake.notified() => if self.killed() {
+                    return false;
+                },
+                open = self.read_ahead() => if !open {
+                    return false;
+                },
+            }
+        };
         let mut out = self.connection.out.borrow_mut();
         out.extend_from_slice(&reply);
         drop(out);
@@ -599,7 +655,7 @@ impl Session {
         outcome
     }
 
-    fn reply_with(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
+    pub(super) fn reply_with(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
         let resp3 = self.client.as_ref().is_some_and(|client| client.resp3);
         let mut out = self.connection.out.borrow_mut();
         write(&mut Reply::new(&mut out, resp3));

@@ -3,7 +3,7 @@
 use super::acceptor::Ticket;
 use super::client::{Client, ClientShared};
 use super::connection::Session;
-use super::stream::{ReadHalf, WriteHalf};
+use super::stream;
 use super::worker::{Worker, WorkerMailbox};
 use crate::clock;
 use crate::server::Server;
@@ -97,16 +97,16 @@ fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()>
             stream.set_nodelay(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
             let (addr, laddr) = (stream.peer_addr()?.to_string(), stream.local_addr()?.to_string());
-            let (r, w) = stream.into_split();
-            (ReadHalf::Tcp(r), WriteHalf::Tcp(w), addr, laddr)
+            let (reader, writer) = stream::tcp(stream);
+            (reader, writer, addr, laddr)
         }
         Socket::Unix(stream) => {
             stream.set_nonblocking(true)?;
             let stream = tokio::net::UnixStream::from_std(stream)?;
             let path = stream.local_addr()?;
             let path = path.as_pathname().map(|p| p.display().to_string()).unwrap_or_default();
-            let (r, w) = stream.into_split();
-            (ReadHalf::Unix(r), WriteHalf::Unix(w), format!("{path}:0"), format!("{path}:0"))
+            let (reader, writer) = stream::unix(stream);
+            (reader, writer, format!("{path}:0"), format!("{path}:0"))
         }
     };
     let now_ms = clock::unix_ms();

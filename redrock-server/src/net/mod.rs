@@ -4,6 +4,7 @@ pub mod acceptor;
 pub mod bind;
 pub mod client;
 pub mod connection;
+pub mod handover;
 pub mod listener;
 pub mod open_files;
 pub mod parser;

@@ -1,25 +1,42 @@
 //! Client sockets of either kind, TCP or Unix, as one type.
+//!
+//! Both halves share the socket and none shuts it down when dropped: a connection that was handed
+//! to the replica agent lives on there after our halves are gone.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::{tcp, unix};
+use tokio::net::{TcpStream, UnixStream};
 
-/// The reading half.
-pub enum ReadHalf {
-    /// TCP.
-    Tcp(tcp::OwnedReadHalf),
-    /// A Unix socket.
-    Unix(unix::OwnedReadHalf),
+/// A shared socket.
+#[derive(Clone)]
+enum Shared {
+    Tcp(Arc<TcpStream>),
+    Unix(Arc<UnixStream>),
 }
 
+/// The reading half. One task reads.
+pub struct ReadHalf(Shared);
+
 /// The writing half.
-pub enum WriteHalf {
-    /// TCP.
-    Tcp(tcp::OwnedWriteHalf),
-    /// A Unix socket.
-    Unix(unix::OwnedWriteHalf),
+#[derive(Clone)]
+pub struct WriteHalf(Shared);
+
+/// The halves of a TCP socket.
+pub fn tcp(stream: TcpStream) -> (ReadHalf, WriteHalf) {
+    halves(Shared::Tcp(Arc::new(stream)))
+}
+
+/// The halves of a Unix socket.
+pub fn unix(stream: UnixStream) -> (ReadHalf, WriteHalf) {
+    halves(Shared::Unix(Arc::new(stream)))
+}
+
+fn halves(socket: Shared) -> (ReadHalf, WriteHalf) {
+    (ReadHalf(socket.clone()), WriteHalf(socket))
 }
 
 impl AsyncRead for ReadHalf {
@@ -28,9 +45,25 @@ impl AsyncRead for ReadHalf {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(half) => Pin::new(half).poll_read(cx, buf),
-            Self::Unix(half) => Pin::new(half).poll_read(cx, buf),
+        loop {
+            let result = match &self.0 {
+                Shared::Tcp(socket) => {
+                    ready!(socket.poll_read_ready(cx))?;
+                    socket.try_read(buf.initialize_unfilled())
+                }
+                Shared::Unix(socket) => {
+                    ready!(socket.poll_read_ready(cx))?;
+                    socket.try_read(buf.initialize_unfilled())
+                }
+            };
+            match result {
+                Ok(count) => {
+                    buf.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
     }
 }
@@ -38,17 +71,26 @@ impl AsyncRead for ReadHalf {
 impl WriteHalf {
     /// Writes what the socket takes now.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(half) => half.try_write(bytes),
-            Self::Unix(half) => half.try_write(bytes),
+        match &self.0 {
+            Shared::Tcp(socket) => socket.try_write(bytes),
+            Shared::Unix(socket) => socket.try_write(bytes),
         }
     }
 
     /// Waits until the socket takes more.
     pub async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(half) => half.writable().await,
-            Self::Unix(half) => half.writable().await,
+        match &self.0 {
+            Shared::Tcp(socket) => socket.writable().await,
+            Shared::Unix(socket) => socket.writable().await,
+        }
+    }
+}
+
+impl AsFd for WriteHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Shared::Tcp(socket) => socket.as_fd(),
+            Shared::Unix(socket) => socket.as_fd(),
         }
     }
 }

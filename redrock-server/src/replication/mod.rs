@@ -2,5 +2,6 @@
 //! replicas acknowledge. Links to peers are the agent's.
 
 pub mod apply;
+pub mod commands;
 pub mod follow;
 pub mod replicas;

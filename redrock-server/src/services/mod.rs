@@ -6,6 +6,8 @@
 //! - every wait on a companion is bounded, and a companion that is absent changes nothing.
 
 pub mod gates;
+pub mod persistence;
+pub mod shutdown;
 pub mod start;
 pub mod tick;
 
@@ -71,6 +73,10 @@ pub struct Services {
     held: watch::Sender<bool>,
     /// A rewrite waits for a save to end.
     pub rewrite_scheduled: AtomicBool,
+    /// A save that a command asked for is under way.
+    saving: AtomicBool,
+    /// A rewrite that a command asked for is under way.
+    rewriting: AtomicBool,
     persist: PersistClient<Channel>,
     replica: ReplicaClient<Channel>,
 }
@@ -99,6 +105,8 @@ impl Services {
             segments: parking_lot::Mutex::default(),
             held: watch::Sender::new(false),
             rewrite_scheduled: AtomicBool::new(false),
+            saving: AtomicBool::new(false),
+            rewriting: AtomicBool::new(false),
             persist: persist_client(socket_dir, timeouts),
             replica: replica_client(socket_dir, timeouts),
         }

@@ -55,7 +55,30 @@ pub async fn start(
         bail!("the services have been started before");
     }
     grpc::serve(server, tasks, log).await?;
+    add_hooks(server);
     server.refresh_gates();
     tasks.spawn("look after companions", tick::run(services, tasks.token()));
     Ok(())
+}
+
+/// `appendonly` at run time. CONFIG SET calls it outside the locks.
+fn add_hooks(server: &Arc<Server>) {
+    let weak = Arc::downgrade(server);
+    server
+        .config_hooks
+        .write()
+        .add(&["appendonly"], move |_, new| {
+            let Some(server) = weak.upgrade() else {
+                return Ok(());
+            };
+            let services = server
+                .services()
+                .map_err(|error| String::from_utf8_lossy(&error.resp()).into_owned())?;
+            // The main thread drives this; the caller is a thread that may wait.
+            if new.append_only.enabled {
+                services.handle.block_on(services.enable_append_only())
+            } else {
+                services.handle.block_on(services.disable_append_only())
+            }
+        });
 }

@@ -61,6 +61,11 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         loading: ctx.server.loading.is_active(),
         local_client: is_local(&ctx.client.addr),
     };
+    // What asks a companion must not hold the keyspace, nor wait for one that does.
+    let slow = pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"));
+    if slow || ctx.server.config_change.is_locked() {
+        return set_later(ctx, &pairs, context);
+    }
     change(ctx.server, &pairs, context)?;
     // Part of the keyspace, which this command holds: a hook could not take it.
     ctx.db
@@ -68,6 +73,42 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         .access
         .configure(&ctx.server.config().memory);
     ctx.reply.ok();
+    Ok(())
+}
+
+/// As [`set`], on a thread that may wait.
+fn set_later(
+    ctx: &mut Context<'_>,
+    pairs: &[(&[u8], &[u8])],
+    context: SetContext,
+) -> CommandResult {
+    if ctx.client.deny_blocking {
+        return Err(CommandError::fixed(
+            "ERR CONFIG SET of appendonly is not allowed inside a transaction",
+        ));
+    }
+    let server = ctx.server.handle()?;
+    let owned: Vec<(Vec<u8>, Vec<u8>)> =
+        pairs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let resp3 = ctx.client.resp3;
+    ctx.client.deferred = Some(Deferred(Box::pin(async move {
+        let work = tokio::task::spawn_blocking(move || {
+            let pairs: Vec<(&[u8], &[u8])> =
+                owned.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            change(&server, &pairs, context)?;
+            let config = server.config();
+            server.keyspace.lock().access.configure(&config.memory);
+            Ok::<(), CommandError>(())
+        });
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, resp3);
+        match work.await {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => reply.error(&error.resp()),
+            Err(_) => reply.error(b"ERR CONFIG SET was interrupted"),
+        }
+        out
+    })));
     Ok(())
 }
 

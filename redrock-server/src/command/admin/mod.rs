@@ -8,6 +8,8 @@ mod debug;
 mod introspection;
 mod latency;
 mod memory;
+mod persistence;
+mod replication;
 mod service;
 mod slowlog;
 
@@ -32,6 +34,16 @@ pub const COMMANDS: &[Spec] = &[
     introspection::TIME,
     latency::LATENCY,
     memory::MEMORY,
+    persistence::BGREWRITEAOF,
+    persistence::BGSAVE,
+    persistence::SAVE,
+    replication::PSYNC,
+    replication::REPLCONF,
+    replication::REPLICAOF,
+    replication::SLAVEOF,
+    replication::SYNC,
+    replication::WAIT,
+    replication::WAITAOF,
     service::LASTSAVE,
     service::ROLE,
     service::SHUTDOWN,

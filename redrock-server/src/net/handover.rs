@@ -1,0 +1,155 @@
+//! Giving a connection to the replica agent: PSYNC and SYNC (DESIGN 8).
+//!
+//! What was replied before leaves first. From then on the socket is the agent's, with the bytes
+//! that were read and not run; our side stays in the list of clients until the agent says that
+//! the replica is gone, so that CLIENT LIST and KILL know it.
+
+use super::connection::Session;
+use super::stream::WriteHalf;
+use crate::services::Services;
+use redrock_daemon::handoff::{self, Handoff, HandoffError, HandoffReply, PeerRequest};
+use redrock_proto::client::HANDOFF_SOCKET;
+use redrock_proto::v1::KickRequest;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For the agent's answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// For a replica that was handed over to show up among those that the agent tells of.
+const SHOW_UP_WAIT: Duration = Duration::from_secs(30);
+/// A real replica tries again later when it hears this code; anything else makes it fall back to
+/// SYNC, or give up.
+const ABSENT: &str = "NOMASTERLINK Can't SYNC: the replication agent is not available";
+
+/// What became of the connection.
+pub(super) enum HandedOver {
+    /// It was the agent's, and now it is over.
+    Gone,
+    /// It is still ours, and the peer was told why.
+    Kept,
+    /// It must be closed.
+    Lost,
+}
+
+impl Session {
+    /// Hands the connection over and waits for its end.
+    pub(super) async fn hand_over(&mut self, request: PeerRequest) -> HandedOver {
+        let server = self.worker.server.clone();
+        let Some(services) = server.services.get().cloned() else {
+            self.reply_with(|reply| reply.error(ABSENT.as_bytes()));
+            return HandedOver::Kept;
+        };
+        let Some(writer) = self.flushed().await else {
+            return HandedOver::Lost;
+        };
+        let Some(message) = self.message(&services, request) else {
+            return HandedOver::Lost;
+        };
+        let socket = services.socket_dir.join(HANDOFF_SOCKET);
+        let answer = handoff::hand_over(&socket, &message, writer.as_fd(), ANSWER_WAIT).await;
+        let client = message.client_id;
+        match answer {
+            Ok(HandoffReply::Accepted) => {}
+            Ok(HandoffReply::Refused(reason)) => {
+                tracing::warn!(client, reason, "the replication agent refused a replica");
+                return HandedOver::Lost;
+            }
+            Err(HandoffError::Unreachable(error)) => {
+                tracing::warn!(client, %error, "a replica asks for the stream without an agent");
+                self.reply_with(|reply| reply.error(ABSENT.as_bytes()));
+                return HandedOver::Kept;
+            }
+            Err(error) => {
+                // The agent may have it or not: only closing is safe, the peer comes again.
+                tracing::warn!(client, %error, "a replica could not be handed over");
+                return HandedOver::Lost;
+            }
+        }
+        drop(writer);
+        self.reader = None;
+        self.buffered = Vec::new();
+        self.connection.close_writer();
+        self.wait_for_end(&services).await;
+        self.worker
+            .connections
+            .borrow_mut()
+            .remove(&self.connection.shared.id);
+        server.forget_client(&self.connection.shared, self.client.take());
+        HandedOver::Gone
+    }
+
+    /// Sends all replies made so far; the writing half then. `None`: the peer is gone.
+    async fn flushed(&self) -> Option<WriteHalf> {
+        loop {
+            self.worker.schedule(&self.connection, 0);
+            self.worker.flush();
+            let writer = self.connection.writer()?;
+            if self.connection.unsent() == 0 {
+                return Some(writer);
+            }
+            if self.killed() || writer.writable().await.is_err() {
+                return None;
+            }
+            // Replies held back for a sync of the log come soon.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn message(&self, services: &Services, request: PeerRequest) -> Option<Handoff> {
+        let client = self.client.as_ref()?;
+        let peer = client.peer.as_deref().cloned().unwrap_or_default();
+        Some(Handoff {
+            run_id: services.run.run_id.to_string(),
+            epoch: services.run.epoch,
+            client_id: client.id(),
+            tls_proxied: false,
+            address: self.connection.shared.addr.clone(),
+            local_address: self.connection.shared.laddr.clone(),
+            user: client.user.clone(),
+            listening_port: peer.listening_port,
+            announced_ip: peer.announced_ip,
+            version: peer.version,
+            capabilities: peer.capabilities,
+            request,
+            unread: self.buffered.clone(),
+        })
+    }
+
+    /// Until the agent no longer tells of the replica; a kill is passed on.
+    async fn wait_for_end(&self, services: &Arc<Services>) {
+        let id = self.connection.shared.id;
+        let mut replicas = services.replicas.subscribe();
+        let shown = replicas.wait_for(|list| list.iter().any(|replica| replica.client_id == id));
+        let shown = tokio::time::timeout(SHOW_UP_WAIT, shown)
+            .await
+            .is_ok_and(|s| s.is_ok());
+        if !shown {
+            return;
+        }
+        let gone = replicas.wait_for(|list| list.iter().all(|replica| replica.client_id != id));
+        let mut gone = std::pin::pin!(gone);
+        let mut kicked = false;
+        loop {
+            tokio::select! {
+                _ = &mut gone => return,
+                () = self.connection.wake.notified() => {}
+            }
+            let killed = self
+                .connection
+                .shared
+                .kill
+                .load(std::sync::atomic::Ordering::Relaxed);
+            if killed && !kicked {
+                kicked = true;
+                let request = KickRequest {
+                    run: services.run.to_wire(),
+                    client_ids: vec![id],
+                };
+                if let Err(error) = services.replica().kick(request).await {
+                    tracing::warn!(client = id, %error, "a killed replica stays for now");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What REPLICAOF, WAIT and WAITAOF do outside the locks.
+
+use super::follow;
+use super::replicas::{reached, reached_disk};
+use crate::command::admin::config;
+use crate::log::state::LogKind;
+use crate::server::Server;
+use crate::services::Services;
+use redrock_proto::RpcError;
+use redrock_proto::v1::{FollowRequest, UnfollowRequest};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Asks all replicas for an acknowledgement.
+pub const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+
+/// Whom REPLICAOF names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `NO ONE`
+    NoOne,
+    /// A host and its port.
+    Master(String, u16),
+}
+
+/// REPLICAOF: the status line. The role changes whether or not the agent is there: it asks for
+/// the role when it starts.
+pub async fn replicate(
+    services: &Arc<Services>,
+    target: Target,
+    who: &str,
+) -> Result<String, String> {
+    let Some(server) = services.server() else {
+        return Err("ERR the server is shutting down".to_owned());
+    };
+    let present = server.state.replication.lock().master.clone();
+    match &target {
+        Target::NoOne if present.is_none() => return Ok("OK".to_owned()),
+        Target::NoOne => {
+            unfollow(&server, services).await;
+            tracing::info!("MASTER MODE enabled (user request from '{who}')");
+        }
+        Target::Master(host, port) => {
+            if present.is_some_and(|link| link.host == *host && link.port == *port) {
+                let text = "OK Already connected to specified master";
+                return Ok(text.to_owned());
+            }
+            follow_master(&server, services, host, *port).await;
+            tracing::info!("REPLICAOF {host}:{port} enabled (user request from '{who}')");
+        }
+    }
+    note_in_settings(&server, target).await;
+    server.refresh_gates();
+    Ok("OK".to_owned())
+}
+
+async fn follow_master(server: &Server, services: &Services, host: &str, port: u16) {
+    // Where the stream stands is ours only if it was kept: without a log changes aren't counted.
+    let state = server.log.state();
+    let (replid, offset) = match state.kind {
+        LogKind::None if server.state.replication.lock().master.is_none() => (String::new(), 0),
+        _ => {
+            let replid = String::from_utf8_lossy(&state.replid).into_owned();
+            (replid, server.log.appended_offset())
+        }
+    };
+    follow::demote(server, host, port);
+    let config = server.config();
+    let replication = &config.replication;
+    let request = FollowRequest {
+        run: services.run.to_wire(),
+        host: host.to_owned(),
+        port: port.into(),
+        user: replication.master_user.clone().unwrap_or_default(),
+        password: replication
+            .master_password
+            .clone()
+            .unwrap_or_default()
+            .into(),
+        tls: config.tls.replication,
+        replid,
+        offset,
+        listening_port: match replication.announce_port {
+            0 => config.port.into(),
+            port => port.into(),
+        },
+        announced_ip: replication.announce_ip.clone().unwrap_or_default(),
+        failover: false,
+    };
+    if let Err(status) = services.replica().follow(request).await {
+        let error = RpcError::from(status);
+        tracing::warn!(%error, "the replication agent will follow the master when it is back");
+    }
+}
+
+async fn unfollow(server: &Server, services: &Services) {
+    let request = UnfollowRequest {
+        run: services.run.to_wire(),
+    };
+    if let Err(status) = services.replica().unfollow(request).await {
+        let error = RpcError::from(status);
+        tracing::warn!(%error, "the replication agent has not been told to stop following");
+    }
+    follow::promote(server, services.run);
+    server.log.flush_switch();
+}
+
+/// CONFIG GET and REWRITE show the role. On a thread that may wait for another change.
+async fn note_in_settings(server: &Arc<Server>, target: Target) {
+    let server = server.clone();
+    let work = tokio::task::spawn_blocking(move || match target {
+        Target::NoOne => config::record(&server, "replicaof", &[b"no", b"one"]),
+        Target::Master(host, port) => {
+            let port = port.to_string();
+            config::record(&server, "replicaof", &[host.as_bytes(), port.as_bytes()])
+        }
+    });
+    if !matches!(work.await, Ok(Ok(()))) {
+        tracing::warn!("`replicaof` keeps its old value in the configuration");
+    }
+}
+
+/// Replicas that have acknowledged `offset`.
+pub fn acknowledged(services: &Services, offset: u64) -> usize {
+    reached(&services.replicas.list(), offset)
+}
+
+/// Until `wanted` replicas have acknowledged `offset`, or for `timeout`; how many have.
+pub async fn wait(
+    services: &Services,
+    offset: u64,
+    wanted: usize,
+    timeout: Option<Duration>,
+) -> usize {
+    let mut replicas = services.replicas.subscribe();
+    ask_for_acknowledgements(services);
+    let done = replicas.wait_for(|list| reached(list, offset) >= wanted);
+    // However it ended: the reply tells what is.
+    let _ended = within(timeout, done).await;
+    acknowledged(services, offset)
+}
+
+/// Whether `offset` is on our own disk, and on how many replicas' disks.
+pub fn on_disk(server: &Server, services: &Services, offset: u64) -> (bool, usize) {
+    let local =
+        server.log.state().kind == LogKind::AppendOnly && server.log.durable_offset() >= offset;
+    (local, reached_disk(&services.replicas.list(), offset))
+}
+
+/// Until `wanted` (here, replicas) have `offset` on disk, or for `timeout`; who has.
+pub async fn wait_on_disk(
+    server: &Server,
+    services: &Services,
+    offset: u64,
+    wanted: (bool, usize),
+    timeout: Option<Duration>,
+) -> (bool, usize) {
+    let mut replicas = services.replicas.subscribe();
+    let mut log = server.log.subscribe();
+    if wanted.1 > 0 {
+        ask_for_acknowledgements(services);
+    }
+    let done = async {
+        loop {
+            let (local, remote) = on_disk(server, services, offset);
+            if local >= wanted.0 && remote >= wanted.1 {
+                return;
+            }
+            tokio::select! {
+                changed = replicas.changed() => if changed.is_err() { return },
+                changed = log.changed() => if changed.is_err() { return },
+            }
+        }
+    };
+    let _ended = within(timeout, done).await;
+    on_disk(server, services, offset)
+}
+
+fn ask_for_acknowledgements(services: &Services) {
+    if let Some(server) = services.server()
+        && !services.replicas.list().is_empty()
+    {
+        server.append_to_stream(GETACK);
+    }
+}
+
+/// The work's result, unless the time ends first.
+async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout.map(|timeout| Instant::now().checked_add(timeout)) {
+        Some(Some(deadline)) => tokio::time::timeout_at(deadline, work).await.ok(),
+        // No timeout, or one beyond all clocks.
+        Some(None) | None => Some(work.await),
+    }
+}

@@ -1,0 +1,299 @@
+//! Saves and rewrites: asked of the persister, within bounds. When it is absent nothing changes.
+
+use super::{Hold, SILENCE_MAX, Services, companion_error, tick};
+use crate::replication::commands::GETACK;
+use crate::replication::replicas::reached;
+use crate::server::Server;
+use crate::state::{PauseMode, ShutdownRequest};
+use redrock_proto::client::next_within;
+use redrock_proto::v1::{self, Activity, Progress, SaveKind};
+use redrock_proto::{ErrorCode, RpcError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tonic::Streaming;
+
+const NAME: &str = "persister";
+const SAVING: &str = "ERR Background save already in progress";
+const REWRITING: &str = "ERR Background append only file rewriting already in progress";
+const OTHER: &str = "ERR Another child process is active (AOF?): can't BGSAVE right now. Use \
+BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.";
+
+/// Makes a flag false again when an action has ended, however.
+struct Running(Arc<Services>, fn(&Services) -> &AtomicBool);
+
+impl Running {
+    /// `None` if it runs already.
+    fn begin(services: &Arc<Services>, flag: fn(&Services) -> &AtomicBool) -> Option<Self> {
+        let before = flag(services).swap(true, Ordering::AcqRel);
+        (!before).then(|| Self(services.clone(), flag))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.1(&self.0).store(false, Ordering::Release);
+        self.0.look_now.notify_one();
+    }
+}
+
+impl Services {
+    /// SAVE: clients are held back until it is done.
+    pub async fn save(self: Arc<Self>) -> Result<(), String> {
+        let Some(_running) = Running::begin(&self, |services| &services.saving) else {
+            return Err(SAVING.to_owned());
+        };
+        if matches!(self.activity().await.map_err(error_line)?, Activity::Save) {
+            return Err(SAVING.to_owned());
+        }
+        let Some(hold) = self.hold_clients() else {
+            return Err(SAVING.to_owned());
+        };
+        self.save_held(hold).await.map_err(error_line)
+    }
+
+    async fn save_held(&self, hold: Hold) -> Result<(), RpcError> {
+        let (stream, first) = self.start_save(SaveKind::Foreground, false).await?;
+        let result = finish(stream, first, |_| {}).await;
+        if let Some(server) = self.server() {
+            tick::look(self, &server).await;
+        }
+        drop(hold);
+        result
+    }
+
+    /// BGSAVE: the status line once the persister has begun, or will begin later.
+    pub async fn background_save(self: Arc<Self>, schedule: bool) -> Result<&'static str, String> {
+        let Some(running) = Running::begin(&self, |services| &services.saving) else {
+            return Err(SAVING.to_owned());
+        };
+        let idle = match self.activity().await.map_err(error_line)? {
+            Activity::Save => return Err(SAVING.to_owned()),
+            Activity::Idle | Activity::Unspecified => true,
+            _ if schedule => false,
+            _ => return Err(OTHER.to_owned()),
+        };
+        let (stream, first) = match self.start_save(SaveKind::Background, schedule).await {
+            Ok(started) => started,
+            Err(error) if error.code == ErrorCode::Busy => return Err(OTHER.to_owned()),
+            Err(error) => return Err(error_line(error)),
+        };
+        if let Some(server) = self.server().filter(|_| idle) {
+            let now_s = crate::clock::unix_ms() / 1000;
+            server
+                .state
+                .snapshot
+                .lock()
+                .running_since_s
+                .get_or_insert(now_s);
+        }
+        let services = self.clone();
+        self.handle.spawn(async move {
+            let server = services.server.clone();
+            let result = finish(stream, first, |progress| {
+                if let Some(server) = server.upgrade() {
+                    let mut snapshot = server.state.snapshot.lock();
+                    snapshot.keys_done = progress.keys_done;
+                    snapshot.keys_total = progress.keys_total;
+                }
+            });
+            if let Err(error) = result.await {
+                tracing::warn!(%error, "Background saving error");
+            }
+            drop(running);
+        });
+        Ok(if idle {
+            "Background saving started"
+        } else {
+            "Background saving scheduled"
+        })
+    }
+
+    async fn start_save(
+        &self,
+        kind: SaveKind,
+        schedule: bool,
+    ) -> Result<(Streaming<Progress>, Progress), RpcError> {
+        let request = v1::SaveRequest {
+            run: self.run.to_wire(),
+            kind: kind.into(),
+            schedule,
+        };
+        begun(self.persist().save(request).await?.into_inner()).await
+    }
+
+    /// BGREWRITEAOF: the status line once the persister has begun, or will begin later.
+    pub async fn rewrite(self: Arc<Self>) -> Result<&'static str, String> {
+        let Some(running) = Running::begin(&self, |services| &services.rewriting) else {
+            return Err(REWRITING.to_owned());
+        };
+        let idle = match self.activity().await.map_err(error_line)? {
+            Activity::Rewrite => return Err(REWRITING.to_owned()),
+            Activity::Idle | Activity::Unspecified => true,
+            _ => false,
+        };
+        let request = v1::RewriteRequest {
+            run: self.run.to_wire(),
+            automatic: false,
+        };
+        let started = async { begun(self.persist().rewrite(request).await?.into_inner()).await };
+        let (stream, first) = match started.await {
+            Ok(started) => started,
+            Err(error) if error.code == ErrorCode::Busy => return Err(REWRITING.to_owned()),
+            Err(error) => return Err(error_line(error)),
+        };
+        self.rewrite_scheduled.store(!idle, Ordering::Release);
+        if let Some(server) = self.server() {
+            let now_s = crate::clock::unix_ms() / 1000;
+            let mut state = server.state.append_only.lock();
+            state.rewrite_scheduled = !idle;
+            if idle {
+                state.rewrite_since_s.get_or_insert(now_s);
+            }
+        }
+        let services = self.clone();
+        self.handle.spawn(async move {
+            let result = finish(stream, first, |progress| {
+                if progress.phase() != v1::Phase::Waiting {
+                    services.rewrite_scheduled.store(false, Ordering::Release);
+                }
+            });
+            if let Err(error) = result.await {
+                tracing::warn!(%error, "Background AOF rewrite failed");
+            }
+            services.rewrite_scheduled.store(false, Ordering::Release);
+            drop(running);
+        });
+        Ok(match idle {
+            true => "Background append only file rewriting started",
+            false => "Background append only file rewriting scheduled",
+        })
+    }
+
+    /// `appendonly yes` at run time: returns when base and manifest are in place.
+    pub async fn enable_append_only(&self) -> Result<(), String> {
+        let request = v1::EnableAppendOnlyRequest {
+            run: self.run.to_wire(),
+        };
+        let enabled = async {
+            let stream = self
+                .persist()
+                .enable_append_only(request)
+                .await?
+                .into_inner();
+            let (stream, first) = begun(stream).await?;
+            finish(stream, first, |_| {}).await
+        };
+        enabled
+            .await
+            .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()))
+    }
+
+    /// `appendonly no` at run time. Without a persister no rewrite can be running.
+    pub async fn disable_append_only(&self) -> Result<(), String> {
+        let request = v1::DisableAppendOnlyRequest {
+            run: self.run.to_wire(),
+        };
+        match self
+            .persist()
+            .disable_append_only(request)
+            .await
+            .map_err(RpcError::from)
+        {
+            Ok(_) => {}
+            Err(error) if error.code == ErrorCode::Unavailable => {}
+            Err(error) => return Err(companion_error(NAME, &error).split_off("ERR ".len())),
+        }
+        match self.server() {
+            Some(server) => server.log.disable(),
+            None => Ok(()),
+        }
+    }
+
+    /// What the persister is at.
+    async fn activity(&self) -> Result<Activity, RpcError> {
+        let request = v1::PersistStatusRequest {
+            run: self.run.to_wire(),
+        };
+        let status = self.persist().status(request).await?.into_inner();
+        Ok(status.activity())
+    }
+}
+
+fn error_line(error: RpcError) -> String {
+    companion_error(NAME, &error)
+}
+
+/// The first message of a stream: the action has been accepted.
+async fn begun(
+    mut stream: Streaming<Progress>,
+) -> Result<(Streaming<Progress>, Progress), RpcError> {
+    let first = next_within(&mut stream, SILENCE_MAX).await?;
+    let first = first.ok_or_else(|| RpcError::internal("the action ended without a word"))?;
+    Ok((stream, first))
+}
+
+/// Follows an action to its end. A stream that is silent for too long is given up.
+async fn finish(
+    mut stream: Streaming<Progress>,
+    first: Progress,
+    mut seen: impl FnMut(&Progress),
+) -> Result<(), RpcError> {
+    let mut message = first;
+    loop {
+        seen(&message);
+        if message.phase() == v1::Phase::Done {
+            return Ok(());
+        }
+        message = next_within(&mut stream, SILENCE_MAX)
+            .await?
+            .ok_or_else(|| RpcError::internal("the action ended without an outcome"))?;
+    }
+}
+
+/// What must happen before the server may go: replicas catch up, data are saved where that is
+/// configured or wanted. An error means that the server stays.
+pub async fn before_shutdown(server: &Arc<Server>, wish: ShutdownRequest) -> Result<(), String> {
+    let config = server.config();
+    let Some(services) = server.services.get().cloned() else {
+        return Ok(());
+    };
+    if !wish.now {
+        let wait = Duration::from_secs(config.shutdown_timeout_s);
+        wait_for_replicas(server, &services, wait).await;
+    }
+    let save = wish.save || (!wish.nosave && !config.snapshot.points.is_empty());
+    if !save || server.loading.is_active() {
+        return Ok(());
+    }
+    tracing::info!("Saving the final RDB snapshot before exiting.");
+    match services.save().await {
+        Ok(()) => {
+            tracing::info!("DB saved on disk");
+            Ok(())
+        }
+        Err(why) if wish.force => {
+            tracing::warn!(why, "Error trying to save the DB, going anyway");
+            Ok(())
+        }
+        Err(why) => Err(why),
+    }
+}
+
+/// Holds writes back until all replicas have what there is, or for `wait`.
+async fn wait_for_replicas(server: &Server, services: &Services, wait: Duration) {
+    let online = |list: &[redrock_proto::model::ReplicaAck]| reached(list, 0);
+    let mut replicas = services.replicas.subscribe();
+    if online(&services.replicas.list()) == 0 || server.is_replica() {
+        return;
+    }
+    let until = crate::clock::unix_ms().saturating_add(wait.as_millis() as i64);
+    server.state.pause.start(until, PauseMode::Write);
+    server.append_to_stream(GETACK);
+    let target = server.log.appended_offset();
+    let caught_up = replicas.wait_for(|list| reached(list, target) == online(list));
+    if tokio::time::timeout(wait, caught_up).await.is_err() {
+        tracing::warn!("some replicas lag behind at the end of shutdown-timeout");
+    }
+    server.state.pause.lift();
+}
