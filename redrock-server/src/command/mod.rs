@@ -21,6 +21,7 @@ pub mod pubsub;
 pub mod registry;
 pub mod rename;
 pub mod reply;
+pub mod rock;
 pub mod residency;
 pub mod set;
 pub mod string;

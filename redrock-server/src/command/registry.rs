@@ -18,6 +18,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     super::transaction::COMMANDS,
     super::pubsub::COMMANDS,
     super::admin::COMMANDS,
+    super::rock::COMMANDS,
 ];
 
 /// Longest command name that is looked up; longer ones are unknown.

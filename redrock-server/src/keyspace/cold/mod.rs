@@ -150,6 +150,13 @@ impl ColdStore {
         self.db.cf_handle(name).ok_or(ColdError::NoFamily(name))
     }
 
+    /// Rewrites all files without what is obsolete. Takes its time; reads and writes go on.
+    pub fn compact(&self) -> Result<(), ColdError> {
+        let family = self.family(VALUES)?;
+        self.db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
+        Ok(())
+    }
+
     /// Whether a key may be there, by the filters in memory alone: false is certain. Errs
     /// towards true.
     pub fn may_contain(&self, key: &TierKey) -> bool {
