@@ -186,6 +186,14 @@ impl Server {
         }
     }
 
+    /// The most physical memory that the process has used so far, bytes.
+    pub fn peak_bytes(&self) -> anyhow::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")).context("VmHWM")?;
+        Ok(kilobytes.trim().parse::<u64>()? * 1024)
+    }
+
     /// User and system time that the process has used so far, seconds.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;

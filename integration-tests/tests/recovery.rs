@@ -441,6 +441,46 @@ fn clients_hear_of_a_load_and_of_its_progress() {
     server.terminate().unwrap();
 }
 
+#[test]
+fn a_dump_larger_than_the_bound_is_loaded_within_it() {
+    if !has_redis() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Server::start(Kind::Redis, folder.path(), &["--rdbcompression", "no"]).unwrap();
+    let mut client = redis.client().unwrap();
+    let (small, large) = ("v".repeat(1000), "w".repeat(60_000));
+    for base in (0..300_000).step_by(1000) {
+        let mut bytes = Vec::new();
+        for n in base..base + 1000 {
+            encode(&mut bytes, &["SET", &format!("key:{n}"), &small]);
+        }
+        encode(&mut bytes, &["RPUSH", &format!("list:{base}"), &large, "last"]);
+        client.send_raw(&bytes).unwrap();
+        for _ in 0..1001 {
+            client.receive().unwrap();
+        }
+    }
+    client.ok("SAVE").unwrap();
+    redis.kill().unwrap();
+    let bound = 200u64 << 20;
+    assert!(std::fs::metadata(folder.path().join("dump.rdb")).unwrap().len() > bound);
+    let options =
+        ["--maxmemory", "200mb", "--enable-rocksdb-feature", "yes", "--companions", "external"];
+    let server = Server::start(Kind::RedRock, folder.path(), &options).unwrap();
+    let peak = server.peak_bytes().unwrap();
+    assert!(peak < bound + (64 << 20), "{peak} bytes were used");
+    let mut client = server.client().unwrap();
+    assert_eq!(client.ok("DBSIZE").unwrap().int(), Some(300_300));
+    for n in (0..300_000).step_by(7001) {
+        assert_eq!(client.ok(&format!("GET key:{n}")).unwrap().text(), small);
+    }
+    for base in (0..300_000).step_by(50_000) {
+        let list = client.ok(&format!("LRANGE list:{base} 0 -1")).unwrap().elements();
+        assert_eq!((list[0].text(), list[1].text()), (large.clone(), "last".into()));
+    }
+}
+
 /// A small file system of its own, unmounted at the end.
 struct SmallDisk(PathBuf);
 
