@@ -1,0 +1,111 @@
+//! The same random commands, valid and not, to our server and to a real Redis 7.0.15: replies in
+//! RESP2 and RESP3, digests of touched keys and of the whole data set, and encodings must agree.
+//! What differs between Redis 7.2 and 7.0 by design stands in `differences.rs`.
+//!
+//! The seed is printed; `RR_SEED` repeats a run, `RR_SCALE` multiplies the number of commands.
+
+mod differences;
+mod families;
+mod pair;
+mod templates;
+mod wire;
+mod words;
+
+use pair::Pair;
+use redrock_integration_tests::process::{Kind, Server, has_redis};
+
+/// How our server is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Without tiering.
+    Off,
+    /// With tiering and more memory than the data needs.
+    On,
+    /// With tiering; everything is moved to disk before each step.
+    Cold,
+}
+
+/// Factor of the sizes.
+fn scale() -> u32 {
+    let told = std::env::var("RR_SCALE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    told.unwrap_or(1)
+}
+
+/// The seed of this run, printed.
+fn seed() -> u64 {
+    let told = std::env::var("RR_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seed = told.unwrap_or_else(rand::random);
+    println!("seed {seed} (RR_SEED repeats it)");
+    seed
+}
+
+fn options(mode: Mode) -> Vec<&'static str> {
+    let mut options = vec!["--companions", "external", "--appendonly", "no"];
+    options.extend(["--enable-debug-command", "yes"]);
+    match mode {
+        Mode::Off => options.extend(["--enable-rocksdb-feature", "no"]),
+        Mode::On | Mode::Cold => {
+            options.extend(["--enable-rocksdb-feature", "yes", "--maxmemory", "128mb"]);
+        }
+    }
+    options
+}
+
+/// Runs all families against both servers.
+fn run(mode: Mode) -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let ours = Server::start(Kind::RedRock, folders[0].path(), &options(mode))?;
+    if mode == Mode::Cold && !families::can_spill(&ours)? {
+        println!("skipped: the server has no command that moves everything to disk");
+        return Ok(());
+    }
+    let theirs = Server::start(Kind::Redis, folders[1].path(), &["--appendonly", "no"])?;
+    let seed = seed();
+    let mut found = Vec::new();
+    let mut commands = 0;
+    for (number, family) in families::FAMILIES.iter().enumerate() {
+        for protocol in ["2", "3"] {
+            let context = format!("{}, RESP{protocol}, {mode:?}, seed {seed}", family.name);
+            let mut pair = Pair::connect(&ours, &theirs, &context)?;
+            pair.spills = mode == Mode::Cold;
+            let seed = seed.wrapping_add(number as u64 * 2 + u64::from(protocol == "3"));
+            let outcome = families::run(family, &mut pair, protocol, seed, scale());
+            commands += pair.commands;
+            found.extend(pair.into_found());
+            if let Err(error) = outcome {
+                found.push(format!("{context}: {error:?}\n"));
+            }
+        }
+    }
+    println!("{mode:?}: {commands} commands");
+    assert!(commands > 1000, "hardly anything was compared");
+    assert!(
+        found.is_empty(),
+        "{} differences:\n{}",
+        found.len(),
+        found.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn without_tiering_everything_answers_as_redis() {
+    run(Mode::Off).unwrap();
+}
+
+#[test]
+fn with_tiering_everything_answers_as_redis() {
+    run(Mode::On).unwrap();
+}
+
+#[test]
+fn with_everything_on_disk_everything_answers_as_redis() {
+    run(Mode::Cold).unwrap();
+}

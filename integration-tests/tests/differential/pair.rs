@@ -1,0 +1,394 @@
+//! Both servers side by side: the same commands to both, the replies compared.
+//!
+//! Replies are brought into a comparable form first: what Redis gives in no order is sorted,
+//! random picks are compared by their shape, times within a tolerance, ids not at all.
+
+use crate::differences;
+use crate::wire::{Connection, Reply, Words, show};
+use redrock_integration_tests::process::Server;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Connections to each server.
+pub(crate) const CONNECTIONS: usize = 4;
+/// The connection that only checks: in database 0, with RESP2, never in a transaction.
+pub(crate) const CHECKS: usize = CONNECTIONS - 1;
+/// Differences that are collected before a run ends.
+const FOUND_MAX: usize = 15;
+/// Commands that a report shows before the one that differs.
+const HISTORY: usize = 12;
+/// How far apart two times may be, in the unit of the reply.
+const TIME_TOLERANCE: i64 = 20_000;
+
+/// Commands whose reply's order Redis leaves open.
+const UNORDERED: [&str; 7] = [
+    "SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "KEYS",
+];
+/// Commands that pick at random, or return cursors of their own.
+const RANDOM: [&str; 10] = [
+    "SRANDMEMBER",
+    "HRANDFIELD",
+    "ZRANDMEMBER",
+    "SPOP",
+    "RANDOMKEY",
+    "SCAN",
+    "HSCAN",
+    "SSCAN",
+    "ZSCAN",
+    "TIME",
+];
+
+/// Both servers.
+pub(crate) struct Pair {
+    ours: Vec<Connection>,
+    theirs: Vec<Connection>,
+    history: VecDeque<String>,
+    found: Vec<String>,
+    pub(crate) commands: u64,
+    /// Named in reports.
+    context: String,
+    /// Whether [`Pair::spill`] does something.
+    pub(crate) spills: bool,
+}
+
+impl Pair {
+    pub(crate) fn connect(ours: &Server, theirs: &Server, context: &str) -> anyhow::Result<Self> {
+        let open = |port| -> anyhow::Result<Vec<_>> {
+            (0..CONNECTIONS).map(|_| Connection::open(port)).collect()
+        };
+        Ok(Self {
+            ours: open(ours.port)?,
+            theirs: open(theirs.port)?,
+            history: VecDeque::new(),
+            found: Vec::new(),
+            commands: 0,
+            context: context.to_owned(),
+            spills: false,
+        })
+    }
+
+    /// Runs a command on both and compares; then what keeps both alike after a random pick.
+    pub(crate) fn run(&mut self, at: usize, words: &Words) -> anyhow::Result<Reply> {
+        self.note(at, words);
+        self.ours[at].send(words)?;
+        self.theirs[at].send(words)?;
+        let ours = self.ours[at].receive();
+        let theirs = self.theirs[at].receive();
+        let (Ok(ours), Ok(theirs)) = (&ours, &theirs) else {
+            anyhow::bail!(
+                "{}: no reply\n ours   {ours:?}\n theirs {theirs:?}\n{}",
+                self.context,
+                self.last_commands()
+            );
+        };
+        self.compare(words, ours, theirs);
+        let result = theirs.clone();
+        if name(words) == "SPOP" && words.len() > 1 && !result.is_error() {
+            self.run(at, &vec![b"DEL".to_vec(), words[1].clone()])?;
+        }
+        Ok(result)
+    }
+
+    /// Runs a line of words separated by blanks.
+    pub(crate) fn line(&mut self, at: usize, line: &str) -> anyhow::Result<Reply> {
+        self.run(at, &line.split(' ').map(|word| word.into()).collect())
+    }
+
+    /// Sends without reading replies.
+    pub(crate) fn send(&mut self, at: usize, words: &Words) -> anyhow::Result<()> {
+        self.note(at, words);
+        self.ours[at].send(words)?;
+        self.theirs[at].send(words)
+    }
+
+    /// Reads one reply that is outstanding from each and compares.
+    pub(crate) fn receive(&mut self, at: usize, of: &Words) -> anyhow::Result<()> {
+        let ours = self.ours[at].receive();
+        let theirs = self.theirs[at].receive();
+        let (Ok(ours), Ok(theirs)) = (&ours, &theirs) else {
+            anyhow::bail!(
+                "{}: no reply to {}\n ours   {ours:?}\n theirs {theirs:?}\n{}",
+                self.context,
+                show(of),
+                self.last_commands()
+            );
+        };
+        self.compare(of, ours, theirs);
+        Ok(())
+    }
+
+    /// Runs a command of which the number of replies is not known, compares all that arrived.
+    pub(crate) fn run_until_ping(&mut self, at: usize, words: &Words) -> anyhow::Result<()> {
+        self.note(at, words);
+        let comparable = |replies: Vec<Reply>| {
+            let sub = words.get(1).map(|word| upper(word)).unwrap_or_default();
+            let name = name(words);
+            let mut replies: Vec<_> = replies
+                .iter()
+                .map(|reply| comparable(&name, &sub, reply))
+                .collect();
+            // Patterns are matched in any order, and channels left all at once too.
+            if words.len() == 1 && name.ends_with("UNSUBSCRIBE") {
+                replies = replies
+                    .iter()
+                    .flat_map(|reply| reply.elements().to_vec())
+                    .collect();
+            }
+            replies.sort();
+            Reply::Many(b'*', replies)
+        };
+        let ours = comparable(self.ours[at].run_until_ping(words)?);
+        let theirs = comparable(self.theirs[at].run_until_ping(words)?);
+        if ours != theirs {
+            self.report(&format!("{at} got after {}", show(words)), &ours, &theirs);
+        }
+        Ok(())
+    }
+
+    /// Runs a command on both and hands both replies out, not compared.
+    pub(crate) fn both(&mut self, at: usize, line: &str) -> anyhow::Result<[Reply; 2]> {
+        let words: Words = line.split(' ').map(|word| word.into()).collect();
+        self.both_words(at, &words)
+    }
+
+    fn both_words(&mut self, at: usize, words: &Words) -> anyhow::Result<[Reply; 2]> {
+        Ok([self.ours[at].run(words)?, self.theirs[at].run(words)?])
+    }
+
+    /// Runs a command on each that contains ids of its own, and compares.
+    pub(crate) fn each(&mut self, at: usize, words: [Words; 2]) -> anyhow::Result<()> {
+        self.note(at, &words[0]);
+        let ours = self.ours[at].run(&words[0])?;
+        let theirs = self.theirs[at].run(&words[1])?;
+        self.compare(&words[0], &ours, &theirs);
+        Ok(())
+    }
+
+    /// Moves everything of our server to disk if this run is about that.
+    pub(crate) fn spill(&mut self, command: &str) -> anyhow::Result<()> {
+        if self.spills {
+            let reply = self.ours[CHECKS].run(&[command])?;
+            anyhow::ensure!(!reply.is_error(), "{command}: {reply:?}");
+        }
+        Ok(())
+    }
+
+    /// Iterates to the end on both from a first command with cursor 0: the elements, or pairs.
+    pub(crate) fn both_scans(
+        &mut self,
+        at: usize,
+        first: &Words,
+    ) -> anyhow::Result<[BTreeSet<Vec<Reply>>; 2]> {
+        self.note(at, first);
+        Ok([
+            scan(&mut self.ours[at], first)?,
+            scan(&mut self.theirs[at], first)?,
+        ])
+    }
+
+    /// Compares the data sets: sizes, digests of all and of each key.
+    pub(crate) fn compare_data(&mut self) -> anyhow::Result<()> {
+        self.line(CHECKS, "DBSIZE")?;
+        let [ours, theirs] = self.both(CHECKS, "DEBUG DIGEST")?;
+        if ours == theirs {
+            return Ok(());
+        }
+        self.report("DEBUG DIGEST", &ours, &theirs);
+        let Reply::Many(_, keys) = self.line(CHECKS, "KEYS *")? else {
+            return Ok(());
+        };
+        for key in keys {
+            self.run(
+                CHECKS,
+                &vec![
+                    b"DEBUG".to_vec(),
+                    b"DIGEST-VALUE".to_vec(),
+                    key.bytes().to_vec(),
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Compares digests and encodings of the keys among a command's words.
+    pub(crate) fn compare_touched(&mut self, words: &Words) -> anyhow::Result<()> {
+        let mut digest: Words = vec![b"DEBUG".to_vec(), b"DIGEST-VALUE".to_vec()];
+        digest.extend(words.iter().skip(1).take(6).cloned());
+        self.run(0, &digest)?;
+        if let Some(key) = words.get(1) {
+            let encoding = vec![b"OBJECT".to_vec(), b"ENCODING".to_vec(), key.clone()];
+            self.run(0, &encoding)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that something differs.
+    pub(crate) fn report(&mut self, what: &str, ours: &Reply, theirs: &Reply) {
+        let text = format!(
+            "{}: {what}\n  ours   {ours:?}\n  theirs {theirs:?}\n{}",
+            self.context,
+            self.last_commands()
+        );
+        self.found.push(text);
+    }
+
+    /// Whether so much differs that going on makes no sense.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.found.len() >= FOUND_MAX
+    }
+
+    /// What differed.
+    pub(crate) fn into_found(self) -> Vec<String> {
+        self.found
+    }
+
+    fn note(&mut self, at: usize, words: &Words) {
+        self.commands += 1;
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(format!("{at}: {}", show(words)));
+    }
+
+    fn last_commands(&self) -> String {
+        let lines: Vec<_> = self
+            .history
+            .iter()
+            .map(|line| format!("    {line}\n"))
+            .collect();
+        lines.concat()
+    }
+
+    fn compare(&mut self, words: &Words, ours: &Reply, theirs: &Reply) {
+        let name = name(words);
+        let sub = words.get(1).map(|w| upper(w)).unwrap_or_default();
+        if ours == theirs
+            || comparable(&name, &sub, ours) == comparable(&name, &sub, theirs)
+            || close_times(&name, ours, theirs)
+            || differences::known(words, ours, theirs).is_some()
+        {
+            return;
+        }
+        self.report(&show(words), ours, theirs);
+    }
+}
+
+/// Iterates to the end. A wrong type or syntax gives its error as the only element.
+fn scan(connection: &mut Connection, first: &Words) -> anyhow::Result<BTreeSet<Vec<Reply>>> {
+    const CALLS_MAX: usize = 100_000;
+    let is_keyed = name(first) != "SCAN";
+    let width = if ["HSCAN", "ZSCAN"].contains(&name(first).as_str()) {
+        2
+    } else {
+        1
+    };
+    let mut words = first.clone();
+    let mut all = BTreeSet::new();
+    for _ in 0..CALLS_MAX {
+        let reply = connection.run(&words)?;
+        if reply.is_error() {
+            return Ok([vec![reply]].into());
+        }
+        let [cursor, elements] = reply.elements() else {
+            anyhow::bail!("{reply:?} is no reply of a scan");
+        };
+        for group in elements.elements().chunks(width) {
+            all.insert(group.iter().map(exact_numbers).collect());
+        }
+        if cursor.bytes() == b"0" {
+            return Ok(all);
+        }
+        words[usize::from(is_keyed) + 1] = cursor.bytes().to_vec();
+    }
+    anyhow::bail!("{} does not end", show(first))
+}
+
+/// A command's name in capitals.
+pub(crate) fn name(words: &[Vec<u8>]) -> String {
+    words.first().map(|word| upper(word)).unwrap_or_default()
+}
+
+fn upper(word: &[u8]) -> String {
+    String::from_utf8_lossy(word).to_ascii_uppercase()
+}
+
+fn close_times(name: &str, ours: &Reply, theirs: &Reply) -> bool {
+    let timed = ["TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME"].contains(&name);
+    match (timed, ours.int(), theirs.int()) {
+        (true, Some(ours), Some(theirs)) => {
+            ours > 0 && theirs > 0 && (ours - theirs).abs() < TIME_TOLERANCE
+        }
+        _ => false,
+    }
+}
+
+/// The form of a reply in which both servers must agree.
+fn comparable(name: &str, sub: &str, reply: &Reply) -> Reply {
+    if reply.is_error() {
+        return reply.clone();
+    }
+    let sorted = |elements: &[Reply], width: usize| {
+        let mut groups: Vec<_> = elements.chunks(width).map(<[Reply]>::to_vec).collect();
+        groups.sort();
+        groups.concat()
+    };
+    match (name, sub, reply) {
+        ("HGETALL", _, Reply::Many(kind, elements)) => Reply::Many(*kind, sorted(elements, 2)),
+        ("PUBSUB", "CHANNELS", Reply::Many(kind, elements)) => {
+            Reply::Many(*kind, sorted(elements, 1))
+        }
+        ("HELLO", _, Reply::Many(kind, elements)) => Reply::Many(*kind, without_identity(elements)),
+        ("OBJECT", "IDLETIME", Reply::Line(b':', _)) | ("CLIENT", "ID", Reply::Line(b':', _)) => {
+            Reply::Null(b':')
+        }
+        (_, _, Reply::Many(kind, elements)) if UNORDERED.contains(&name) => {
+            Reply::Many(*kind, sorted(elements, 1))
+        }
+        _ if RANDOM.contains(&name) => shape(reply),
+        _ if name.starts_with('Z') || name.starts_with("BZ") => exact_numbers(reply),
+        _ => reply.clone(),
+    }
+}
+
+/// HELLO's reply without version, id and modules.
+fn without_identity(elements: &[Reply]) -> Vec<Reply> {
+    let pairs = elements.chunks(2).map(|pair| match pair {
+        [key, _] if [b"version", &b"id"[..], b"modules"].contains(&key.bytes()) => {
+            vec![key.clone()]
+        }
+        pair => pair.to_vec(),
+    });
+    pairs.flatten().collect()
+}
+
+/// Kinds and counts without contents.
+fn shape(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Many(kind, elements) => {
+            let inner: Vec<_> = elements.iter().map(shape).collect();
+            Reply::Many(*kind, inner)
+        }
+        Reply::Line(kind, _) => Reply::Line(*kind, Vec::new()),
+        Reply::Bulk(kind, _) => Reply::Bulk(*kind, Vec::new()),
+        null => null.clone(),
+    }
+}
+
+/// Numbers in one notation: Redis 7.0 prints scores with 17 digits, 7.2 the shortest form.
+fn exact_numbers(reply: &Reply) -> Reply {
+    let canonical = |bytes: &[u8]| -> Vec<u8> {
+        let is_number = bytes.len() >= 16 || bytes.contains(&b'.') || bytes.contains(&b'e');
+        let number = std::str::from_utf8(bytes).ok().filter(|_| is_number);
+        match number.and_then(|text| text.parse::<f64>().ok()) {
+            Some(number) => format!("{number:?}").into(),
+            None => bytes.to_vec(),
+        }
+    };
+    match reply {
+        Reply::Many(kind, elements) => {
+            Reply::Many(*kind, elements.iter().map(exact_numbers).collect())
+        }
+        Reply::Line(b',', bytes) => Reply::Line(b',', canonical(bytes)),
+        Reply::Bulk(kind, bytes) => Reply::Bulk(*kind, canonical(bytes)),
+        other => other.clone(),
+    }
+}
