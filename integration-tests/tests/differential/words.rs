@@ -62,7 +62,9 @@ impl Generator {
     pub(crate) fn command(&mut self, templates: &[&str]) -> Words {
         let template = self.pick(templates);
         let mut words = self.expand(template);
-        if self.chance(self.damaged_percent) {
+        // Ranges by name are only defined while all scores are the same.
+        let is_lex = words.iter().any(|word| word == b"lex");
+        if !is_lex && self.chance(self.damaged_percent) {
             self.damage(&mut words);
         }
         words
