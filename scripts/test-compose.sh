@@ -147,6 +147,8 @@ expect() {
     got=$(cli "$@")
     [ "$got" = "$want" ] || fail "$*: wanted '$want', got '$got'"
 }
+saved_since() { [ "$(cli lastsave)" -gt "$1" ]; }
+
 trap clean_up EXIT
 for program in docker docker-compose redis-cli; do
     if ! command -v "$program" >/dev/null; then
@@ -175,6 +177,10 @@ expect 201 dbsize
 compose exec -T server redrockctl --dir /data snapshot >"$work/snapshot.log" 2>&1 ||
     { cat "$work/snapshot.log"; fail "redrockctl snapshot"; }
 compose exec -T server test -s /data/dump.rdb || fail "no dump.rdb"
+before=$(cli lastsave)
+sleep 1.1 # LASTSAVE counts seconds
+[ "$(cli bgsave)" = "Background saving started" ] || fail "BGSAVE was refused"
+wait_for 60 "BGSAVE" saved_since "$before"
 say "a snapshot was saved by the persister"
 
 for service in persist replica; do
