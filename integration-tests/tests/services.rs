@@ -1,0 +1,219 @@
+//! The server with its companions, and without them.
+
+use redrock_integration_tests::process::{Kind, Server, has_redis};
+use redrock_integration_tests::resp::{Client, Reply};
+use std::time::{Duration, Instant};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + WAIT;
+    while !done()? {
+        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn error(client: &mut Client, line: &str) -> anyhow::Result<String> {
+    let words: Vec<&str> = line.split(' ').collect();
+    match client.run(&words)? {
+        Reply::Error(text) => Ok(text),
+        other => anyhow::bail!("{line}: {other:?}"),
+    }
+}
+
+fn companions_up(client: &mut Client) -> anyhow::Result<()> {
+    until("companions up", || {
+        let text = client.ok("INFO companions")?.text();
+        Ok(text.matches("state=up").count() == 2)
+    })
+}
+
+#[test]
+fn saves_rewrites_and_the_log_at_run_time_go_through_the_persister() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &[])?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    client.ok("SET a 1")?;
+    assert_eq!(
+        client.ok("BGSAVE")?,
+        Reply::Status("Background saving started".into())
+    );
+    until("the save", || {
+        let text = client.ok("INFO persistence")?.text();
+        Ok(text.contains("rdb_bgsave_in_progress:0\r\n"))
+    })?;
+    assert!(folder.path().join("dump.rdb").exists());
+    let text = client.ok("INFO persistence")?.text();
+    assert!(text.contains("rdb_changes_since_last_save:0\r\n"), "{text}");
+    assert!(text.contains("rdb_saves:1\r\n"), "{text}");
+    client.ok("SET b 2")?;
+    assert_eq!(client.ok("SAVE")?, Reply::Status("OK".into()));
+    assert_eq!(error(&mut client, "BGSAVE NOW")?, "ERR syntax error");
+
+    client.ok("CONFIG SET appendonly yes")?;
+    client.ok("SET c 3")?;
+    let both = client.ok("WAITAOF 1 0 5000")?;
+    assert_eq!(both, Reply::Array(vec![Reply::Int(1), Reply::Int(0)]));
+    assert_eq!(
+        client.ok("BGREWRITEAOF")?,
+        Reply::Status("Background append only file rewriting started".into())
+    );
+    until("the rewrite", || {
+        let text = client.ok("INFO persistence")?.text();
+        Ok(text.contains("aof_rewrite_in_progress:0\r\n"))
+    })?;
+    client.ok("SET d 4")?;
+    server.kill()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &["--appendonly", "yes"])?;
+    let mut client = server.client()?;
+    let values: Vec<String> = client
+        .ok("MGET a b c d")?
+        .elements()
+        .iter()
+        .map(Reply::text)
+        .collect();
+    assert_eq!(values, ["1", "2", "3", "4"]);
+    Ok(())
+}
+
+#[test]
+fn without_companions_what_needs_them_fails_and_changes_nothing() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &["--companions", "external"])?;
+    let mut client = server.client()?;
+    for line in ["SAVE", "BGSAVE", "BGSAVE SCHEDULE", "BGREWRITEAOF"] {
+        let text = error(&mut client, line)?;
+        assert!(
+            text.starts_with("ERR persister is not available: "),
+            "{text}"
+        );
+    }
+    let text = error(&mut client, "CONFIG SET appendonly yes")?;
+    assert!(text.contains("persister is not available"), "{text}");
+    let shown = client.ok("CONFIG GET appendonly")?.elements();
+    assert_eq!(shown.get(1).map(Reply::text).as_deref(), Some("no"));
+    let text = error(&mut client, "SHUTDOWN SAVE")?;
+    assert_eq!(text, "ERR Errors trying to SHUTDOWN. Check logs.");
+    let text = error(&mut client, "PSYNC ? -1")?;
+    assert!(text.starts_with("NOMASTERLINK "), "{text}");
+    // The connection is still good, and so is the server.
+    client.ok("SET a 1")?;
+    assert_eq!(client.ok("GET a")?.text(), "1");
+    assert_eq!(client.ok("WAIT 1 50")?.int(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_real_replica_follows_and_acknowledges() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let (ours, theirs) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let master = Server::start(Kind::RedRock, ours.path(), &["--appendonly", "yes"])?;
+    let mut client = master.client()?;
+    companions_up(&mut client)?;
+    client.ok("SET before 1")?;
+    let port = master.port.to_string();
+    let replica = Server::start(
+        Kind::Redis,
+        theirs.path(),
+        &["--replicaof", "127.0.0.1", &port],
+    )?;
+    until("an online replica", || {
+        Ok(client
+            .ok("INFO replication")?
+            .text()
+            .contains("state=online"))
+    })?;
+    client.ok("SET after 2")?;
+    assert_eq!(client.ok("WAIT 1 5000")?.int(), Some(1));
+    let mut other = replica.client()?;
+    assert_eq!(other.ok("GET before")?.text(), "1");
+    assert_eq!(other.ok("GET after")?.text(), "2");
+    let role = client.ok("ROLE")?.elements();
+    assert_eq!(
+        role.get(2).map(|list| list.clone().elements().len()),
+        Some(1)
+    );
+    replica.kill()?;
+    until("the replica is forgotten", || {
+        Ok(client
+            .ok("INFO replication")?
+            .text()
+            .contains("connected_slaves:0"))
+    })?;
+    client.ok("CONFIG SET min-replicas-to-write 1")?;
+    let text = error(&mut client, "SET a 1")?;
+    assert_eq!(text, "NOREPLICAS Not enough good replicas to write.");
+    Ok(())
+}
+
+#[test]
+fn a_replica_refuses_writes_until_it_is_a_master_again() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &[])?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    let id = |client: &mut Client| -> anyhow::Result<String> {
+        let text = client.ok("INFO replication")?.text();
+        let line = text.lines().find(|line| line.starts_with("master_replid:"));
+        Ok(line.unwrap_or_default().to_owned())
+    };
+    let before = id(&mut client)?;
+    // Nobody listens there.
+    client.ok("REPLICAOF 127.0.0.1 1")?;
+    let text = error(&mut client, "SET a 1")?;
+    assert_eq!(
+        text,
+        "READONLY You can't write against a read only replica."
+    );
+    assert!(error(&mut client, "WAIT 0 0")?.starts_with("ERR WAIT cannot be used with replica"));
+    assert_eq!(
+        client.ok("REPLICAOF 127.0.0.1 1")?,
+        Reply::Status("OK Already connected to specified master".into())
+    );
+    assert_eq!(
+        error(&mut client, "REPLICAOF 127.0.0.1 x")?,
+        "ERR Invalid master port"
+    );
+    client.ok("REPLICAOF NO ONE")?;
+    client.ok("SET a 1")?;
+    until("a new history", || Ok(id(&mut client)? != before))?;
+    let shown = client.ok("CONFIG GET replicaof")?.elements();
+    assert_eq!(shown.get(1).map(Reply::text).as_deref(), Some(""));
+    Ok(())
+}
+
+#[test]
+fn values_go_to_disk_on_demand_and_come_back() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let options = ["--maxmemory", "256mb", "--enable-rocksdb-feature", "yes"];
+    let server = Server::start(Kind::RedRock, folder.path(), &options)?;
+    let mut client = server.client()?;
+    for n in 0..100 {
+        client.ok(&format!("SET key:{n} value-{n}"))?;
+    }
+    client.ok("HSET hash field value")?;
+    let words =
+        |reply: Reply| -> Vec<String> { reply.elements().iter().map(Reply::text).collect() };
+    let first = words(client.ok("ROCKEVICT key:1 missing key:2")?);
+    assert_eq!(first, ["EVICTED", "NOT_FOUND", "EVICTED"]);
+    assert_eq!(words(client.ok("ROCKEVICT key:1")?), ["ON_DISK"]);
+    assert_eq!(client.ok("GET key:1")?.text(), "value-1");
+    let fields = words(client.ok("ROCKEVICTHASH hash field other")?);
+    assert_eq!(fields, ["EVICTED", "NOT_FOUND"]);
+    assert_eq!(client.ok("HGET hash field")?.text(), "value");
+    assert!(error(&mut client, "ROCKEVICTHASH key:3 x")?.starts_with("WRONGTYPE"));
+    assert!(client.ok("ROCKALL")?.int().is_some_and(|count| count >= 97));
+    let report = words(client.ok("ROCK REPORT")?);
+    assert_eq!(report.get(1).map(String::as_str), Some("101"));
+    assert_eq!(report.get(9).map(String::as_str), Some("100.00"));
+    assert_eq!(client.ok("GET key:50")?.text(), "value-50");
+    assert!(client.ok("ROCKMEM 1 5")?.int().is_some());
+    client.ok("PURGEROCKSDB")?;
+    assert!(client.ok("ROCKSTAT")?.text().contains("spilled_values:"));
+    Ok(())
+}
