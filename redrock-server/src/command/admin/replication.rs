@@ -113,7 +113,7 @@ fn replicaof(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// Without an error nothing but OK is answered; ACK and GETACK get no answer at all.
 fn replconf(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     for pair in args.from(1).chunks_exact(2) {
