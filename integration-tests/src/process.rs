@@ -190,7 +190,9 @@ impl Server {
     pub fn peak_bytes(&self) -> anyhow::Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")).context("VmHWM")?;
+        let kilobytes = line
+            .and_then(|line| line.trim().strip_suffix("kB"))
+            .context("VmHWM")?;
         Ok(kilobytes.trim().parse::<u64>()? * 1024)
     }
 

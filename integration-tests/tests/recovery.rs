@@ -455,7 +455,10 @@ fn a_dump_larger_than_the_bound_is_loaded_within_it() {
         for n in base..base + 1000 {
             encode(&mut bytes, &["SET", &format!("key:{n}"), &small]);
         }
-        encode(&mut bytes, &["RPUSH", &format!("list:{base}"), &large, "last"]);
+        encode(
+            &mut bytes,
+            &["RPUSH", &format!("list:{base}"), &large, "last"],
+        );
         client.send_raw(&bytes).unwrap();
         for _ in 0..1001 {
             client.receive().unwrap();
@@ -464,9 +467,20 @@ fn a_dump_larger_than_the_bound_is_loaded_within_it() {
     client.ok("SAVE").unwrap();
     redis.kill().unwrap();
     let bound = 200u64 << 20;
-    assert!(std::fs::metadata(folder.path().join("dump.rdb")).unwrap().len() > bound);
-    let options =
-        ["--maxmemory", "200mb", "--enable-rocksdb-feature", "yes", "--companions", "external"];
+    assert!(
+        std::fs::metadata(folder.path().join("dump.rdb"))
+            .unwrap()
+            .len()
+            > bound
+    );
+    let options = [
+        "--maxmemory",
+        "200mb",
+        "--enable-rocksdb-feature",
+        "yes",
+        "--companions",
+        "external",
+    ];
     let server = Server::start(Kind::RedRock, folder.path(), &options).unwrap();
     let peak = server.peak_bytes().unwrap();
     assert!(peak < bound + (64 << 20), "{peak} bytes were used");
@@ -476,8 +490,14 @@ fn a_dump_larger_than_the_bound_is_loaded_within_it() {
         assert_eq!(client.ok(&format!("GET key:{n}")).unwrap().text(), small);
     }
     for base in (0..300_000).step_by(50_000) {
-        let list = client.ok(&format!("LRANGE list:{base} 0 -1")).unwrap().elements();
-        assert_eq!((list[0].text(), list[1].text()), (large.clone(), "last".into()));
+        let list = client
+            .ok(&format!("LRANGE list:{base} 0 -1"))
+            .unwrap()
+            .elements();
+        assert_eq!(
+            (list[0].text(), list[1].text()),
+            (large.clone(), "last".into())
+        );
     }
 }
 

@@ -81,10 +81,31 @@ pub fn object_type(record: &[u8]) -> ObjectType {
     }
 }
 
-/// Reads a record that [`encode`] wrote.
+/// Reads a record that [`encode`] wrote. A collection comes back in the form that it had, so that
+/// a way through the tier does not change `OBJECT ENCODING`.
 pub fn decode(record: &[u8]) -> Result<Decoded, ObjectError> {
     let (type_byte, payload) = record.split_first().unwrap_or((&types::STRING, &[]));
-    decode_payload(*type_byte, payload, &Limits::default())
+    let limits = match *type_byte {
+        types::SET | types::HASH | types::ZSET_2 => limits_of(0),
+        types::SET_INTSET | types::SET_LISTPACK | types::HASH_LISTPACK | types::ZSET_LISTPACK => {
+            limits_of(usize::MAX / 2)
+        }
+        _ => Limits::default(),
+    };
+    decode_payload(*type_byte, payload, &limits)
+}
+
+fn limits_of(max: usize) -> Limits {
+    Limits {
+        hash_listpack_entries_max: max,
+        hash_listpack_value_bytes_max: max,
+        set_intset_entries_max: max,
+        set_listpack_entries_max: max,
+        set_listpack_value_bytes_max: max,
+        zset_listpack_entries_max: max,
+        zset_listpack_value_bytes_max: max,
+        ..Limits::default()
+    }
 }
 
 /// Reads any RDB value: a record of ours, a file's, a RESTORE's.
