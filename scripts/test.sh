@@ -8,9 +8,6 @@ cd "$(dirname "$0")/.." || exit 1
 
 : "${CARGO_TARGET_DIR:?set by the Makefile: run make test}"
 cargo=${CARGO:-cargo}
-# Crates whose formatting is checked; redrock-server joins when its open branches have landed.
-FORMATTED=(redrock-rdb redrock-log redrock-daemon redrock-proto redrock-persist redrock-replica
-    redrockctl redrock-integration-tests)
 logs=$CARGO_TARGET_DIR/logs
 mkdir -p "$logs"
 results=()
@@ -42,11 +39,7 @@ scripts_are_clean() {
 }
 
 formatting() {
-    local options=() package
-    for package in "${FORMATTED[@]}"; do
-        options+=(-p "$package")
-    done
-    "$cargo" fmt "${options[@]}" -- --check
+    "$cargo" fmt --all -- --check
 }
 
 # Sums the result lines of the test programs.

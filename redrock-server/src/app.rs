@@ -233,7 +233,10 @@ async fn serve(
     let _pid_file = PidFile::write(&config);
     let recovery = start_recovery(server, data)?;
     let ticker = tokio::spawn(tick(server.clone()));
-    tasks.spawn("shutdown", services::shutdown::run(server.clone(), asked, stop.clone()));
+    tasks.spawn(
+        "shutdown",
+        services::shutdown::run(server.clone(), asked, stop.clone()),
+    );
     // Dropping the acceptor closes the workers' queues, and with that the workers end.
     acceptor.run(stop).await;
     ticker.abort();
@@ -250,7 +253,10 @@ async fn serve(
     if sync_thread.join().is_err() {
         bail!("the log's thread panicked");
     }
-    server.log.close().map_err(|error| anyhow::anyhow!("finish the append only file: {error}"))?;
+    server
+        .log
+        .close()
+        .map_err(|error| anyhow::anyhow!("finish the append only file: {error}"))?;
     // Only now may another server have the directory.
     drop(data);
     joined
@@ -272,7 +278,10 @@ fn start_recovery(
         watch.done();
         result.map(|()| data)
     };
-    std::thread::Builder::new().name("recovery".into()).spawn(work).context("start the recovery")
+    std::thread::Builder::new()
+        .name("recovery".into())
+        .spawn(work)
+        .context("start the recovery")
 }
 
 fn ready(config: &Config) {
@@ -288,7 +297,10 @@ fn ready(config: &Config) {
 async fn tick(server: Arc<Server>) {
     server.tick();
     let startup = crate::memory::stats::allocated();
-    server.stats.memory_startup.store(startup, Ordering::Relaxed);
+    server
+        .stats
+        .memory_startup
+        .store(startup, Ordering::Relaxed);
     let mut ticker = tokio::time::interval(Duration::from_millis(100));
     loop {
         ticker.tick().await;

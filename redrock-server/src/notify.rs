@@ -57,7 +57,10 @@ impl Class {
     pub fn parse_mask(text: &str) -> Option<u32> {
         text.bytes().try_fold(0, |mask, letter| match letter {
             b'A' => Some(mask | Self::ALL),
-            _ => Self::LETTERS.iter().find(|(l, _)| *l == letter).map(|(_, bit)| mask | bit),
+            _ => Self::LETTERS
+                .iter()
+                .find(|(l, _)| *l == letter)
+                .map(|(_, bit)| mask | bit),
         })
     }
 

@@ -143,7 +143,8 @@ impl Server {
 
     /// Replaces the configuration.
     pub fn set_config(&self, config: Config) {
-        self.events.store(config.observation.events, Ordering::Relaxed);
+        self.events
+            .store(config.observation.events, Ordering::Relaxed);
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
         self.config_changes.send_replace(());
@@ -178,7 +179,9 @@ impl Server {
 
     /// Resident memory of the companions that we started, bytes.
     pub fn companion_bytes(&self) -> u64 {
-        self.services.get().map_or(0, |services| services.companions.resident_bytes())
+        self.services
+            .get()
+            .map_or(0, |services| services.companions.resident_bytes())
     }
 
     /// How to reach worker `index`.
@@ -204,7 +207,9 @@ impl Server {
     /// Registers a new client.
     pub fn admit_client(&self, client: &Client) {
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
-        self.clients.write().insert(client.id(), client.shared.clone());
+        self.clients
+            .write()
+            .insert(client.id(), client.shared.clone());
     }
 
     /// Removes a client that is gone from every table.
@@ -268,7 +273,9 @@ impl Server {
     /// Ends a blocked client's wait with the reply of a timeout, or with an error. False if the
     /// client does not wait.
     pub fn unblock_client(&self, id: u64, keyspace: &mut Keyspace, error: Option<&str>) -> bool {
-        let Some((Some(client), request)) = keyspace.blocked.remove(id) else { return false };
+        let Some((Some(client), request)) = keyspace.blocked.remove(id) else {
+            return false;
+        };
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, client.resp3);
         match error {

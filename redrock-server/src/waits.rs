@@ -70,8 +70,9 @@ impl Server {
                 return self.load_keys(keys).await;
             }
             Wait::Memory => {
-                let deadline =
-                    *budget.memory_deadline.get_or_insert_with(|| Instant::now() + MEMORY_WAIT_MAX);
+                let deadline = *budget
+                    .memory_deadline
+                    .get_or_insert_with(|| Instant::now() + MEMORY_WAIT_MAX);
                 let left = deadline.saturating_duration_since(Instant::now());
                 if !self.memory.wait_for_room(left).await {
                     return Err(CommandError::fixed(
@@ -81,14 +82,14 @@ impl Server {
             }
             Wait::Snapshot => tokio::time::sleep(Duration::from_millis(1)).await,
         }
-        Ok(Pins { server: self, keys: Vec::new() })
+        Ok(Pins {
+            server: self,
+            keys: Vec::new(),
+        })
     }
 
     /// Brings keys into memory and pins them.
-    async fn load_keys(
-        self: Arc<Self>,
-        keys: Vec<(usize, Vec<u8>)>,
-    ) -> Result<Pins, CommandError> {
+    async fn load_keys(self: Arc<Self>, keys: Vec<(usize, Vec<u8>)>) -> Result<Pins, CommandError> {
         let mut waiting = Vec::new();
         let mut pinned = Vec::with_capacity(keys.len());
         {
@@ -104,7 +105,10 @@ impl Server {
             }
         }
         // Made before the first await: a connection that goes away meanwhile unpins.
-        let pins = Pins { server: self, keys: pinned };
+        let pins = Pins {
+            server: self,
+            keys: pinned,
+        };
         for done in waiting {
             match done.await {
                 Ok(Ok(())) => {}

@@ -16,7 +16,10 @@ impl<'a> Args<'a> {
     }
 
     /// Number of arguments, the name included.
-    #[expect(clippy::len_without_is_empty, reason = "never empty: the name is argument 0")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "never empty: the name is argument 0"
+    )]
     pub fn len(&self) -> usize {
         self.argv.len()
     }

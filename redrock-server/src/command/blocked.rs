@@ -52,7 +52,10 @@ impl BlockedTable {
 
     /// Number of clients that wait with a deadline (`clients_in_timeout_table`).
     pub fn timeout_count(&self) -> usize {
-        self.clients.values().filter(|w| w.request.deadline_ms.is_some()).count()
+        self.clients
+            .values()
+            .filter(|w| w.request.deadline_ms.is_some())
+            .count()
     }
 
     /// Whether anyone waits for a key.
@@ -86,7 +89,15 @@ impl BlockedTable {
                 queue.push_back(id);
             }
         }
-        self.clients.insert(id, Waiting { client: Some(client), command, request, db });
+        self.clients.insert(
+            id,
+            Waiting {
+                client: Some(client),
+                command,
+                request,
+                db,
+            },
+        );
     }
 
     /// Takes a client out (served, timeout, unblock, kill); `None` if it is not there any more.
@@ -136,8 +147,12 @@ fn serve_one(
     id: u64,
     now_ms: i64,
 ) {
-    let Some(waiting) = keyspace.blocked.clients.get_mut(&id) else { return };
-    let Some(mut client) = waiting.client.take() else { return };
+    let Some(waiting) = keyspace.blocked.clients.get_mut(&id) else {
+        return;
+    };
+    let Some(mut client) = waiting.client.take() else {
+        return;
+    };
     let command = std::mem::take(&mut waiting.command);
     let argv = command.argv();
     let args = Args::new(&argv);
@@ -145,7 +160,13 @@ fn serve_one(
     let result = registry::resolve(&args).and_then(|spec| {
         let db = Db::new(keyspace, server, effect, client.db, now_ms);
         let reply = Reply::new(&mut out, client.resp3);
-        let mut ctx = Context { server, config, db, client: &mut client, reply };
+        let mut ctx = Context {
+            server,
+            config,
+            db,
+            client: &mut client,
+            reply,
+        };
         dispatch::call(&mut ctx, spec, &args)
     });
     match result {

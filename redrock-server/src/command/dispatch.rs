@@ -93,7 +93,9 @@ pub fn execute(
 ) -> Outcome {
     let start = out.len();
     let outcome = execute_one(server, scratch, slot, argv, out);
-    let Some(client) = slot.as_deref_mut() else { return outcome };
+    let Some(client) = slot.as_deref_mut() else {
+        return outcome;
+    };
     if matches!(outcome, Outcome::Done) {
         match client.reply_mode {
             ReplyMode::On => {}
@@ -118,11 +120,16 @@ fn execute_one(
 ) -> Outcome {
     let args = Args::new(argv);
     let config = scratch.config(server).clone();
-    let Some(client) = slot.as_deref_mut() else { return Outcome::Done };
+    let Some(client) = slot.as_deref_mut() else {
+        return Outcome::Done;
+    };
     let resolved = registry::resolve(&args);
     let is_exec = resolved.as_ref().is_ok_and(|spec| spec.name == "exec");
     if let Ok(spec) = &resolved {
-        client.shared.last_command.store(spec.index + 1, Ordering::Relaxed);
+        client
+            .shared
+            .last_command
+            .store(spec.index + 1, Ordering::Relaxed);
     }
     let spec = match resolved.and_then(|spec| match check(server, &config, client, spec, &args) {
         Ok(()) => Ok(spec),
@@ -133,8 +140,15 @@ fn execute_one(
     }) {
         Ok(spec) => spec,
         Err(error) => {
-            client.shared.last_seen_ms.store(crate::clock::unix_ms(), Ordering::Relaxed);
-            let error = if is_exec { abort_exec(server, client, error) } else { error };
+            client
+                .shared
+                .last_seen_ms
+                .store(crate::clock::unix_ms(), Ordering::Relaxed);
+            let error = if is_exec {
+                abort_exec(server, client, error)
+            } else {
+                error
+            };
             if let Some(transaction) = &mut client.transaction {
                 transaction.failed = true;
             }
@@ -150,14 +164,20 @@ fn execute_one(
         return Outcome::Retry(Wait::Unpaused);
     }
     if let Some(transaction) = &mut client.transaction
-        && !matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+        && !matches!(
+            spec.name,
+            "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
+        )
     {
         // What will not run anyway takes no memory.
         if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
             transaction.push(spec, argv);
         }
         if transaction.bytes > config.network.query_buffer_bytes_max {
-            tracing::warn!(client = client.shared.id, "transaction beyond client-query-buffer-limit");
+            tracing::warn!(
+                client = client.shared.id,
+                "transaction beyond client-query-buffer-limit"
+            );
             client.close_after_reply = true;
         }
         Reply::new(out, client.resp3).simple("QUEUED");
@@ -180,7 +200,16 @@ fn execute_one(
     if !missing.is_empty() {
         return Outcome::Retry(Wait::Load(missing));
     }
-    let outcome = run_locked(server, &config, scratch, slot, spec, &args, out, &mut keyspace);
+    let outcome = run_locked(
+        server,
+        &config,
+        scratch,
+        slot,
+        spec,
+        &args,
+        out,
+        &mut keyspace,
+    );
     let garbage = keyspace.garbage.take();
     drop(keyspace);
     if !garbage.is_empty() {
@@ -199,7 +228,9 @@ fn run_locked(
     out: &mut Vec<u8>,
     keyspace: &mut Keyspace,
 ) -> Outcome {
-    let Some(client) = slot.as_deref_mut() else { return Outcome::Done };
+    let Some(client) = slot.as_deref_mut() else {
+        return Outcome::Done;
+    };
     let now_us = crate::clock::unix_us();
     let now_ms = now_us / 1000;
     client.shared.last_seen_ms.store(now_ms, Ordering::Relaxed);
@@ -208,7 +239,13 @@ fn run_locked(
     {
         let db = Db::new(keyspace, server, &mut scratch.effect, client.db, now_ms);
         let reply = Reply::new(out, client.resp3);
-        let mut ctx = Context { server, config, db, client, reply };
+        let mut ctx = Context {
+            server,
+            config,
+            db,
+            client,
+            reply,
+        };
         if let Err(error) = call_at(&mut ctx, spec, args, now_us) {
             match error {
                 CommandError::Cold(db, key) => wait = Some(Wait::Load(vec![(db, key)])),
@@ -229,14 +266,20 @@ fn run_locked(
         super::blocked::serve(server, config, &mut scratch.effect, keyspace, now_ms);
     }
     if scratch.effect.dirty > 0 {
-        server.state.changes.fetch_add(scratch.effect.dirty, Ordering::Relaxed);
+        server
+            .state
+            .changes
+            .fetch_add(scratch.effect.dirty, Ordering::Relaxed);
     }
     let appends = scratch.effect.count() > 0;
     server.log.append_effect(&mut scratch.effect);
     if appends && let Some(client) = slot.as_deref_mut() {
         client.changed_offset = server.log.appended_offset();
     }
-    if let Some(deferred) = slot.as_deref_mut().and_then(|client| client.deferred.take()) {
+    if let Some(deferred) = slot
+        .as_deref_mut()
+        .and_then(|client| client.deferred.take())
+    {
         return Outcome::Deferred(deferred);
     }
     let Some(request) = slot.as_deref_mut().and_then(|client| client.block.take()) else {
@@ -246,7 +289,9 @@ fn run_locked(
     if let Some(client) = slot.take() {
         client.shared.blocked.store(true, Ordering::Relaxed);
         client.publish();
-        keyspace.blocked.park(client, OwnedCommand::new(args.all()), request);
+        keyspace
+            .blocked
+            .park(client, OwnedCommand::new(args.all()), request);
     }
     Outcome::Parked { deadline_ms }
 }
@@ -295,7 +340,11 @@ pub fn gave_up(
     error: CommandError,
 ) -> CommandError {
     let is_exec = registry::resolve(&Args::new(argv)).is_ok_and(|spec| spec.name == "exec");
-    let error = if is_exec { abort_exec(server, client, error) } else { error };
+    let error = if is_exec {
+        abort_exec(server, client, error)
+    } else {
+        error
+    };
     server.stats.error(&error);
     error
 }
@@ -304,20 +353,32 @@ pub fn gave_up(
 fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, failed: bool) {
     let server = ctx.server;
     let options = &ctx.config.observation;
-    server.stats.executed(spec, usec, failed, options.latency_tracking);
+    server
+        .stats
+        .executed(spec, usec, failed, options.latency_tracking);
     if options.latency_ms_min > 0 && usec >= 1000 {
-        let event = if spec.has(flag::FAST) { "fast-command" } else { "command" };
-        server.latency.record(event, usec / 1000, options.latency_ms_min);
+        let event = if spec.has(flag::FAST) {
+            "fast-command"
+        } else {
+            "command"
+        };
+        server
+            .latency
+            .record(event, usec / 1000, options.latency_ms_min);
     }
     let slow = u64::try_from(options.slow_us_min).is_ok_and(|min| usec >= min);
     if slow && !spec.has(flag::SKIP_SLOWLOG) {
         let shown = monitor::redacted(spec, args.all());
         let client = (&*ctx.client.shared.addr, &*ctx.client.name);
-        server.slow_log.push(&shown, usec, client, options.slow_entries_max);
+        server
+            .slow_log
+            .push(&shown, usec, client, options.slow_entries_max);
     }
     if !server.monitors.is_empty() && !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
         let shown = monitor::redacted(spec, args.all());
-        server.monitors.feed(server, ctx.client, ctx.db.index(), &shown);
+        server
+            .monitors
+            .feed(server, ctx.client, ctx.db.index(), &shown);
     }
     if spec.group == Group::Connection {
         ctx.client.publish_identity();
@@ -383,14 +444,23 @@ fn check(
         )));
     }
     if client.transaction.is_some() && spec.has(flag::NO_MULTI) {
-        return Err(CommandError::fixed("ERR Command not allowed inside a transaction"));
+        return Err(CommandError::fixed(
+            "ERR Command not allowed inside a transaction",
+        ));
     }
     if !client.resp3
         && client.subscription_count() + client.shard_channels.len() > 0
         && !matches!(
             spec.name,
-            "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ssubscribe"
-                | "sunsubscribe" | "ping" | "quit" | "reset"
+            "subscribe"
+                | "unsubscribe"
+                | "psubscribe"
+                | "punsubscribe"
+                | "ssubscribe"
+                | "sunsubscribe"
+                | "ping"
+                | "quit"
+                | "reset"
         )
     {
         return Err(CommandError::text(format!(
@@ -401,7 +471,10 @@ fn check(
     if spec.name == "exec"
         && let Some(transaction) = &client.transaction
     {
-        transaction.specs.iter().try_for_each(|spec| server.gate(spec))?;
+        transaction
+            .specs
+            .iter()
+            .try_for_each(|spec| server.gate(spec))?;
     }
     server.gate(spec)
 }

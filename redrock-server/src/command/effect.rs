@@ -45,7 +45,10 @@ impl Effect {
         if self.count == 0 {
             self.first_db = db;
         } else if self.last_db != db {
-            write_command(&mut self.commands, &[b"SELECT", itoa::Buffer::new().format(db).as_bytes()]);
+            write_command(
+                &mut self.commands,
+                &[b"SELECT", itoa::Buffer::new().format(db).as_bytes()],
+            );
         }
         self.last_db = db;
         write_command(&mut self.commands, argv);

@@ -51,9 +51,7 @@ impl CommandError {
     /// The error line without the leading `-` and the line end.
     pub fn resp(&self) -> Cow<'_, [u8]> {
         let fixed: &'static str = match self {
-            Self::WrongType => {
-                "WRONGTYPE Operation against a key holding the wrong kind of value"
-            }
+            Self::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
             Self::Syntax => "ERR syntax error",
             Self::NotInteger => "ERR value is not an integer or out of range",
             Self::NotFloat => "ERR value is not a valid float",

@@ -36,10 +36,17 @@ fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
         let mut numbered = Vec::new();
-        let commands: Vec<_> =
-            FAMILIES.iter().flat_map(|f| f.iter()).map(|s| number(*s, &mut numbered)).collect();
+        let commands: Vec<_> = FAMILIES
+            .iter()
+            .flat_map(|f| f.iter())
+            .map(|s| number(*s, &mut numbered))
+            .collect();
         let by_name = commands.iter().map(|spec| (spec.name, *spec)).collect();
-        Table { commands, numbered, by_name }
+        Table {
+            commands,
+            numbered,
+            by_name,
+        }
     })
 }
 
@@ -70,14 +77,18 @@ pub fn numbered() -> &'static [&'static Spec] {
 
 /// The record of a command or, written `container|name`, of a subcommand, in any case.
 pub fn find_full(name: &[u8]) -> Option<&'static Spec> {
-    let Some(bar) = memchr::memchr(b'|', name) else { return find(name) };
+    let Some(bar) = memchr::memchr(b'|', name) else {
+        return find(name);
+    };
     let (container, sub) = (name.get(..bar)?, name.get(bar + 1..)?);
     subcommand(find(container)?, sub)
 }
 
 fn subcommand(spec: &'static Spec, wanted: &[u8]) -> Option<&'static Spec> {
     spec.subcommands.iter().find(|sub| {
-        sub.name.split_once('|').is_some_and(|(_, s)| wanted.eq_ignore_ascii_case(s.as_bytes()))
+        sub.name
+            .split_once('|')
+            .is_some_and(|(_, s)| wanted.eq_ignore_ascii_case(s.as_bytes()))
     })
 }
 
@@ -97,13 +108,18 @@ pub fn find_original(name: &[u8]) -> Option<&'static Spec> {
     let slot = lower.get_mut(..name.len())?;
     slot.copy_from_slice(name);
     slot.make_ascii_lowercase();
-    table().by_name.get(std::str::from_utf8(slot).ok()?).copied()
+    table()
+        .by_name
+        .get(std::str::from_utf8(slot).ok()?)
+        .copied()
 }
 
 /// The record that runs for these arguments: a container's subcommand where there is one.
 /// Errors are Redis's for unknown commands and subcommands.
 pub fn resolve(args: &Args<'_>) -> Result<&'static Spec, CommandError> {
-    let Some(spec) = find(args.at(0)) else { return Err(unknown_command(args)) };
+    let Some(spec) = find(args.at(0)) else {
+        return Err(unknown_command(args));
+    };
     if spec.subcommands.is_empty() || args.len() < 2 {
         return Ok(spec);
     }

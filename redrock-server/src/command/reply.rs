@@ -73,7 +73,10 @@ impl<'a> Reply<'a> {
     /// in Redis's `addReplyErrorLength`.
     pub fn error(&mut self, text: &[u8]) {
         self.out.push(b'-');
-        self.out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
+        self.out.extend(
+            text.iter()
+                .map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
+        );
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -122,12 +125,14 @@ impl<'a> Reply<'a> {
 
     /// RESP3 `_`, RESP2 `$-1` (Redis: `shared.null`).
     pub fn null(&mut self) {
-        self.out.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+        self.out
+            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     /// RESP3 `_`, RESP2 `*-1` (Redis: `shared.nullarray`).
     pub fn null_array(&mut self) {
-        self.out.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+        self.out
+            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
     }
 
     /// Header of an array of `n` elements.
@@ -157,7 +162,8 @@ impl<'a> Reply<'a> {
     /// RESP3 boolean, RESP2 integer 0 or 1.
     pub fn boolean(&mut self, value: bool) {
         if self.resp3 {
-            self.out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
+            self.out
+                .extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
         } else {
             self.int(i64::from(value));
         }
@@ -220,7 +226,8 @@ impl<'a> Reply<'a> {
         head[digits.len() + 1] = b'\r';
         head[digits.len() + 2] = b'\n';
         let head_len = digits.len() + 3;
-        self.out.splice(start.0..start.0, head[..head_len].iter().copied());
+        self.out
+            .splice(start.0..start.0, head[..head_len].iter().copied());
     }
 
     /// Closes a deferred array of `n` elements.

@@ -62,7 +62,9 @@ impl Wanted<'_> {
     /// All commands of a transaction, each in the database that will be selected, and the keys
     /// that are watched: EXEC asks whether they have expired.
     fn transaction(&mut self, client: &Client) {
-        let Some(transaction) = &client.transaction else { return };
+        let Some(transaction) = &client.transaction else {
+            return;
+        };
         let mut db = client.db;
         for (command, spec) in transaction.commands.iter().zip(&transaction.specs) {
             let argv = command.argv();
@@ -93,7 +95,11 @@ pub fn missing(
         return Vec::new();
     }
     let now_ms = crate::clock::unix_ms();
-    let mut wanted = Wanted { keyspace, now_ms, missing: Vec::new() };
+    let mut wanted = Wanted {
+        keyspace,
+        now_ms,
+        missing: Vec::new(),
+    };
     if spec.name == "exec" {
         wanted.transaction(client);
     } else {
@@ -147,7 +153,13 @@ mod tests {
             let mut client = Client::new(shared, String::new(), String::new(), 0);
             client.authenticated = true;
             let slot = Some(Box::new(client));
-            Self { server, cold, slot, scratch: Scratch::default(), _folder: folder }
+            Self {
+                server,
+                cold,
+                slot,
+                scratch: Scratch::default(),
+                _folder: folder,
+            }
         }
 
         fn try_run(&mut self, command: &str, out: &mut Vec<u8>) -> Outcome {
@@ -159,7 +171,9 @@ mod tests {
             let mut out = Vec::new();
             let outcome = self.try_run(command, &mut out);
             assert!(matches!(outcome, Outcome::Done), "{command}: {outcome:?}");
-            String::from_utf8_lossy(&out).trim_end().replace("\r\n", " ")
+            String::from_utf8_lossy(&out)
+                .trim_end()
+                .replace("\r\n", " ")
         }
 
         /// What the command waits for.
@@ -179,10 +193,17 @@ mod tests {
         fn evict(&self, db: usize, keys: &[&str], whole: bool) {
             for key in keys {
                 let mut keyspace = self.server.keyspace.lock();
-                let hash = keyspace.database(db).expect("database").table.hash(key.as_bytes());
+                let hash = keyspace
+                    .database(db)
+                    .expect("database")
+                    .table
+                    .hash(key.as_bytes());
                 assert!(keyspace.spill(db, hash, key.as_bytes()), "{key}");
                 loop {
-                    if keyspace.drop_clean(db, hash, key.as_bytes(), whole).is_some() {
+                    if keyspace
+                        .drop_clean(db, hash, key.as_bytes(), whole)
+                        .is_some()
+                    {
                         break;
                     }
                     drop(keyspace);
@@ -200,10 +221,21 @@ mod tests {
                 match self.try_run(command, &mut out) {
                     Outcome::Retry(wait) => {
                         waits += 1;
-                        pins.push(self.server.clone().wait_for(wait, &mut budget).await.expect("load"));
+                        pins.push(
+                            self.server
+                                .clone()
+                                .wait_for(wait, &mut budget)
+                                .await
+                                .expect("load"),
+                        );
                     }
                     Outcome::Done => {
-                        return (String::from_utf8_lossy(&out).trim_end().replace("\r\n", " "), waits);
+                        return (
+                            String::from_utf8_lossy(&out)
+                                .trim_end()
+                                .replace("\r\n", " "),
+                            waits,
+                        );
                     }
                     other => panic!("{command}: {other:?}"),
                 }
@@ -218,7 +250,10 @@ mod tests {
             bench.run(&format!("SET {key} v"));
         }
         bench.evict(0, &["a", "b"], false);
-        assert_eq!(bench.waits("MGET a c b none"), [(0, "a".into()), (0, "b".into())]);
+        assert_eq!(
+            bench.waits("MGET a c b none"),
+            [(0, "a".into()), (0, "b".into())]
+        );
         assert_eq!(bench.waits("RENAME a b"), [(0, "a".into())]);
         let before = bench.cold.stats.reads.load(Ordering::Relaxed);
         for (command, reply) in [
@@ -256,7 +291,14 @@ mod tests {
         bench.run("SELECT 0");
         bench.evict(0, &["a", "l"], false);
         bench.evict(2, &["b"], true);
-        for command in ["MULTI", "INCR a", "SELECT 2", "INCR b", "SELECT 0", "RPUSH l y"] {
+        for command in [
+            "MULTI",
+            "INCR a",
+            "SELECT 2",
+            "INCR b",
+            "SELECT 0",
+            "RPUSH l y",
+        ] {
             bench.run(command);
         }
         let (reply, waits) = bench.run_waiting("EXEC").await;
@@ -272,7 +314,10 @@ mod tests {
         let mut bench = Bench::new();
         bench.run("RPUSH to x");
         bench.evict(0, &["to"], false);
-        let shared = Arc::new(ClientShared { id: 7, ..ClientShared::default() });
+        let shared = Arc::new(ClientShared {
+            id: 7,
+            ..ClientShared::default()
+        });
         let waiting = Client::new(shared, String::new(), String::new(), 0);
         let request = crate::net::client::BlockRequest {
             keys: vec![b"from".to_vec()],
@@ -281,7 +326,12 @@ mod tests {
         };
         let command = [&b"BLMOVE"[..], b"from", b"to", b"LEFT", b"RIGHT", b"0"];
         let command = crate::net::client::OwnedCommand::new(&command);
-        bench.server.keyspace.lock().blocked.park(Box::new(waiting), command, request);
+        bench
+            .server
+            .keyspace
+            .lock()
+            .blocked
+            .park(Box::new(waiting), command, request);
         assert_eq!(bench.waits("RPUSH from y"), [(0, "to".into())]);
         assert_eq!(bench.run_waiting("RPUSH from y").await.0, ":1");
         assert_eq!(bench.run("LRANGE to 0 -1"), "*2 $1 x $1 y");
@@ -294,7 +344,12 @@ mod tests {
         bench.evict(0, &["a"], false);
         let wait = Wait::Load(vec![(0, b"a".to_vec())]);
         let mut budget = WaitBudget::default();
-        let pins = bench.server.clone().wait_for(wait, &mut budget).await.expect("load");
+        let pins = bench
+            .server
+            .clone()
+            .wait_for(wait, &mut budget)
+            .await
+            .expect("load");
         assert_eq!(bench.server.keyspace.lock().pinned(), 1);
         bench.run("FLUSHALL");
         drop(pins);

@@ -150,11 +150,23 @@ pub enum KeySpec {
 
 impl KeySpec {
     /// One key at argument 1.
-    pub const ONE: Self = Self::Range { first: 1, last: 1, step: 1 };
+    pub const ONE: Self = Self::Range {
+        first: 1,
+        last: 1,
+        step: 1,
+    };
     /// Two keys at arguments 1 and 2.
-    pub const TWO: Self = Self::Range { first: 1, last: 2, step: 1 };
+    pub const TWO: Self = Self::Range {
+        first: 1,
+        last: 2,
+        step: 1,
+    };
     /// All arguments are keys.
-    pub const ALL: Self = Self::Range { first: 1, last: -1, step: 1 };
+    pub const ALL: Self = Self::Range {
+        first: 1,
+        last: -1,
+        step: 1,
+    };
 
     /// Calls `visit` with the argument index of each key.
     pub fn visit(&self, args: &Args<'_>, mut visit: impl FnMut(usize)) {
@@ -162,7 +174,11 @@ impl KeySpec {
             Self::None => {}
             Self::Range { first, last, step } => {
                 let count = args.len() as i64;
-                let last = if last < 0 { count + i64::from(last) } else { i64::from(last) };
+                let last = if last < 0 {
+                    count + i64::from(last)
+                } else {
+                    i64::from(last)
+                };
                 let mut at = first as i64;
                 while at <= last && at < count {
                     visit(at as usize);
@@ -286,6 +302,10 @@ impl Spec {
     /// Whether `count` arguments (name included) satisfy the arity.
     pub fn arity_ok(&self, count: usize) -> bool {
         let count = i32::try_from(count).unwrap_or(i32::MAX);
-        if self.arity >= 0 { count == self.arity } else { count >= -self.arity }
+        if self.arity >= 0 {
+            count == self.arity
+        } else {
+            count >= -self.arity
+        }
     }
 }

@@ -37,7 +37,11 @@ pub struct LoadService {
 impl LoadService {
     /// The service of one server.
     pub fn new(shared: Shared) -> Self {
-        Self { shared, loading: Arc::default(), applying: Arc::default() }
+        Self {
+            shared,
+            loading: Arc::default(),
+            applying: Arc::default(),
+        }
     }
 }
 
@@ -88,7 +92,10 @@ impl load_server::Load for LoadService {
         request: Request<Streaming<v1::ApplyRequest>>,
     ) -> Reply<Response<Self::ApplyStreamStream>> {
         let mut requests = request.into_inner();
-        let first = requests.message().await?.and_then(|message| message.request);
+        let first = requests
+            .message()
+            .await?
+            .and_then(|message| message.request);
         let Some(apply_request::Request::Begin(begin)) = first else {
             return Err(RpcError::invalid("the first message must be `begin`").into());
         };
@@ -102,7 +109,12 @@ impl load_server::Load for LoadService {
         let (newest, data_dir) = (self.applying.clone(), self.shared.data_dir.clone());
         let work = move || {
             let applier = Applier::new(&server, begin.start_offset, database);
-            let mut follower = Follower { server: &server, applier, file: None, data_dir };
+            let mut follower = Follower {
+                server: &server,
+                applier,
+                file: None,
+                data_dir,
+            };
             let mut arriving: mpsc::Receiver<SpoolState> = arriving;
             while let Some(spool) = arriving.blocking_recv() {
                 if newest.load(Ordering::Acquire) != number {
@@ -112,7 +124,8 @@ impl load_server::Load for LoadService {
                 }
                 if let Err(error) = follower.advance(&spool, &applied) {
                     tracing::error!(error = format!("{error:#}"), "master's stream stopped");
-                    let _former = applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
+                    let _former =
+                        applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
                     return;
                 }
             }
@@ -123,8 +136,12 @@ impl load_server::Load for LoadService {
             .map_err(|error| RpcError::internal(format!("start applying: {error}")))?;
         tokio::spawn(async move {
             while let Ok(Some(message)) = requests.message().await {
-                let Some(apply_request::Request::Spool(wire)) = message.request else { break };
-                let Ok(spool) = SpoolState::try_from(wire) else { break };
+                let Some(apply_request::Request::Spool(wire)) = message.request else {
+                    break;
+                };
+                let Ok(spool) = SpoolState::try_from(wire) else {
+                    break;
+                };
                 if spools.send(spool).await.is_err() {
                     break;
                 }
@@ -161,7 +178,9 @@ impl load_server::Load for LoadService {
     async fn demote(&self, request: Request<v1::DemoteRequest>) -> Reply<Response<v1::Empty>> {
         let wire = request.into_inner();
         self.shared.run.check(wire.run)?;
-        let port = u16::try_from(wire.master_port).ok().filter(|port| *port > 0);
+        let port = u16::try_from(wire.master_port)
+            .ok()
+            .filter(|port| *port > 0);
         let Some(port) = port else {
             return Err(RpcError::invalid("master_port must be 1 to 65535").into());
         };
@@ -212,7 +231,12 @@ impl LoadService {
         if state.replid != begin.replid.digits() {
             let run = self.shared.run;
             let former = Some((state.replid, offset));
-            server.log.set_identity(run.run_id.digits(), run.epoch, begin.replid.digits(), former);
+            server.log.set_identity(
+                run.run_id.digits(),
+                run.epoch,
+                begin.replid.digits(),
+                former,
+            );
         }
         drop(keyspace);
         Ok(server.log.stream_database())
@@ -220,7 +244,10 @@ impl LoadService {
 }
 
 fn state_of(server: &Server, applied_offset: u64) -> v1::Applied {
-    v1::Applied { applied_offset, durable_offset: server.log.durable_offset() }
+    v1::Applied {
+        applied_offset,
+        durable_offset: server.log.durable_offset(),
+    }
 }
 
 fn progress(done: u64, total: u64, started: Instant) -> v1::Progress {
@@ -283,7 +310,10 @@ fn load(
             })
         }
         Ok(Err(error)) => {
-            tracing::error!(error = format!("{error:#}"), "load of the master's snapshot failed");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "load of the master's snapshot failed"
+            );
             Err(RpcError::corrupt(format!("{error:#}")).into())
         }
         Err(_) => Err(RpcError::internal("the load ended unexpectedly").into()),
@@ -329,15 +359,19 @@ impl Follower<'_> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let at = self.applier.received_offset();
-            let Some((_, start, file)) = &mut self.file else { return Ok(()) };
+            let Some((_, start, file)) = &mut self.file else {
+                return Ok(());
+            };
             if at >= end {
                 return Ok(());
             }
-            let position = at.checked_sub(*start).ok_or_else(|| {
-                anyhow::anyhow!("the spool starts at {start}, {at} is needed")
-            })?;
+            let position = at
+                .checked_sub(*start)
+                .ok_or_else(|| anyhow::anyhow!("the spool starts at {start}, {at} is needed"))?;
             file.seek(SeekFrom::Start(position))?;
-            let want = usize::try_from(end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let want = usize::try_from(end - at)
+                .unwrap_or(READ_BYTES)
+                .min(READ_BYTES);
             let chunk = buffer.get_mut(..want).unwrap_or_default();
             file.read_exact(chunk)?;
             self.applier.feed(chunk)?;

@@ -74,16 +74,19 @@ pub async fn serve(server: &Arc<Server>, tasks: &Tasks, log: LogHandle) -> anyho
     let (health, routes) = uds::base_routes(&[redrock_proto::FILE_DESCRIPTOR_SET])?;
     let routes = routes
         .add_service(
-            SnapshotServer::from_arc(snapshot.clone())
-                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            SnapshotServer::from_arc(snapshot.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(LogServer::new(log_service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(LoadServer::new(load).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AdminServer::new(admin).max_decoding_message_size(MESSAGE_BYTES_MAX));
-    health.set_serving::<SnapshotServer<snapshot::SnapshotService>>().await;
+    health
+        .set_serving::<SnapshotServer<snapshot::SnapshotService>>()
+        .await;
     health.set_serving::<LogServer<log::LogService>>().await;
     health.set_serving::<LoadServer<load::LoadService>>().await;
-    health.set_serving::<AdminServer<admin::AdminService>>().await;
+    health
+        .set_serving::<AdminServer<admin::AdminService>>()
+        .await;
     let stop = tasks.token();
     tasks.spawn("checkpoint leases", expire_leases(snapshot, stop.clone()));
     tasks.spawn_critical("server socket", uds::serve(listener, routes, stop));

@@ -75,12 +75,7 @@ impl SnapshotService {
     }
 
     /// The cut: all under one lock hold.
-    fn begin(
-        &self,
-        id: u64,
-        request: &TakeRequest,
-        ring: &Arc<Ring>,
-    ) -> Result<Begin, RpcError> {
+    fn begin(&self, id: u64, request: &TakeRequest, ring: &Arc<Ring>) -> Result<Begin, RpcError> {
         let server = &self.shared.server;
         let used_memory_bytes = server.memory.measured().0;
         let mut keyspace = server.keyspace.lock();
@@ -93,7 +88,10 @@ impl SnapshotService {
         };
         if matches!(request.purpose, Purpose::Save | Purpose::BackgroundSave) {
             let changes = server.state.changes.load(Ordering::Relaxed);
-            server.state.changes_at_cut.store(changes, Ordering::Release);
+            server
+                .state
+                .changes_at_cut
+                .store(changes, Ordering::Release);
         }
         if let Some(tiering) = &keyspace.tiering {
             let path = tiering.cold.checkpoint_path(id);
@@ -106,7 +104,11 @@ impl SnapshotService {
                 match store.checkpoint(&path) {
                     Ok(()) => {
                         let until = Instant::now() + LEASE;
-                        leases.lock().push(Lease { snapshot_id: id, path: path.clone(), until });
+                        leases.lock().push(Lease {
+                            snapshot_id: id,
+                            path: path.clone(),
+                            until,
+                        });
                         ring.push(Item::Checkpoint(path));
                     }
                     Err(error) => ring.push(Item::Failed(error.to_string())),
@@ -117,7 +119,12 @@ impl SnapshotService {
         if let Err(why) = server.log.finish_switch() {
             ring.push(Item::Failed(why));
         }
-        let functions = server.functions.lock().iter().map(|f| Bytes::copy_from_slice(f)).collect();
+        let functions = server
+            .functions
+            .lock()
+            .iter()
+            .map(|f| Bytes::copy_from_slice(f))
+            .collect();
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
         Ok(Begin { functions, ..frame })
     }
@@ -184,11 +191,16 @@ impl Sender {
             let taken = tokio::time::timeout(STALL, self.ring.take()).await;
             let sent = match taken {
                 Err(_) => {
-                    self.fail(RpcError::timeout("the snapshot made no progress")).await;
+                    self.fail(RpcError::timeout("the snapshot made no progress"))
+                        .await;
                     return;
                 }
                 Ok(Item::Records(packed, count)) => {
-                    self.send(Frame::Records { packed: Bytes::from(packed), count }).await
+                    self.send(Frame::Records {
+                        packed: Bytes::from(packed),
+                        count,
+                    })
+                    .await
                 }
                 Ok(Item::Value(value)) => self.send_large(value).await,
                 Ok(Item::Checkpoint(path)) => {
@@ -198,7 +210,10 @@ impl Sender {
                 Ok(Item::DirtyEnd(by_database)) => {
                     dirty_window = Some(self.started.elapsed());
                     let records = by_database.iter().sum();
-                    let end = DirtyEnd { records, records_by_database: by_database };
+                    let end = DirtyEnd {
+                        records,
+                        records_by_database: by_database,
+                    };
                     self.send(Frame::DirtyEnd(end)).await
                 }
                 Ok(Item::Failed(reason)) => {
@@ -243,7 +258,12 @@ impl Sender {
 
     /// Sends a value in pieces. A large string is sent straight from the keyspace's own bytes.
     async fn send_large(&self, value: LargeValue) -> bool {
-        let LargeValue { db, key, expire, object } = value;
+        let LargeValue {
+            db,
+            key,
+            expire,
+            object,
+        } = value;
         let mut record = Vec::new();
         match &*object {
             Object::Raw(bytes) => {
@@ -348,7 +368,12 @@ impl snapshot_server::Snapshot for SnapshotService {
     ) -> Result<Response<v1::Empty>, Status> {
         let wire = request.into_inner();
         self.shared.run.check(wire.run)?;
-        let ring = self.running.lock().as_ref().filter(|r| r.0 == wire.snapshot_id).map(|r| r.1.clone());
+        let ring = self
+            .running
+            .lock()
+            .as_ref()
+            .filter(|r| r.0 == wire.snapshot_id)
+            .map(|r| r.1.clone());
         let Some(ring) = ring else {
             return Err(RpcError::not_found("that snapshot is over").into());
         };
@@ -365,7 +390,10 @@ impl snapshot_server::Snapshot for SnapshotService {
         self.shared.run.check(wire.run)?;
         let lease = Duration::from_millis(wire.lease_ms.clamp(1000, 600_000));
         let mut leases = self.leases.lock();
-        let Some(held) = leases.iter_mut().find(|l| l.snapshot_id == wire.snapshot_id) else {
+        let Some(held) = leases
+            .iter_mut()
+            .find(|l| l.snapshot_id == wire.snapshot_id)
+        else {
             return Err(RpcError::not_found("the checkpoint's lease has run out").into());
         };
         held.until = Instant::now() + lease;
@@ -387,7 +415,9 @@ impl SnapshotService {
     fn release_checkpoint(&self, snapshot_id: u64) {
         let gone: Vec<Lease> = {
             let mut leases = self.leases.lock();
-            leases.extract_if(.., |lease| lease.snapshot_id == snapshot_id).collect()
+            leases
+                .extract_if(.., |lease| lease.snapshot_id == snapshot_id)
+                .collect()
         };
         for lease in gone {
             remove_checkpoint(&lease.path);

@@ -77,7 +77,10 @@ pub(super) fn persistence(facts: &Facts<'_>, out: &mut Section<'_>) {
         "aof_rewrites_consecutive_failures",
         log.consecutive_failures,
     );
-    out.field("aof_last_write_status", word(log.last_write_ok && !facts.server.log.refuses_writes()));
+    out.field(
+        "aof_last_write_status",
+        word(log.last_write_ok && !facts.server.log.refuses_writes()),
+    );
     out.field("aof_last_cow_size", 0);
     out.all(&["module_fork_in_progress", "module_fork_last_cow_size"], 0);
     if log.enabled {

@@ -2,8 +2,8 @@
 
 use super::{Facts, Section};
 use crate::command::registry;
-use crate::pubsub::Kind;
 use crate::keyspace::Database;
+use crate::pubsub::Kind;
 use crate::stats::Metric;
 use crate::value::number::format_double;
 use std::sync::atomic::Ordering;
@@ -54,15 +54,12 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     let keyspace = &facts.keyspace.stats;
     out.field("expired_keys", keyspace.expired);
     let expiry = &facts.server.expiry;
-    out.field("expired_stale_perc", format_args!("{:.2}", expiry.stale_percent()));
     out.field(
-        "expired_time_cap_reached_count",
-        expiry.time_cap_reached(),
+        "expired_stale_perc",
+        format_args!("{:.2}", expiry.stale_percent()),
     );
-    out.field(
-        "expire_cycle_cpu_milliseconds",
-        expiry.spent_ms(),
-    );
+    out.field("expired_time_cap_reached_count", expiry.time_cap_reached());
+    out.field("expire_cycle_cpu_milliseconds", expiry.spent_ms());
     out.field("evicted_keys", keyspace.evicted);
     out.field("evicted_clients", 0);
     out.all(

@@ -50,7 +50,11 @@ impl AccessPolicy {
 
     /// Access data of a new key.
     pub fn initial(&self) -> u32 {
-        if self.lfu { self.clock_minutes << 8 | LFU_INIT } else { self.clock_seconds }
+        if self.lfu {
+            self.clock_minutes << 8 | LFU_INIT
+        } else {
+            self.clock_seconds
+        }
     }
 
     /// Access data after one more access.
@@ -78,7 +82,11 @@ impl AccessPolicy {
         }
         let base = f64::from(counter.saturating_sub(LFU_INIT));
         let chance = 1.0 / (base * f64::from(self.lfu_log_factor) + 1.0);
-        if rand::rng().random::<f64>() < chance { counter + 1 } else { counter }
+        if rand::rng().random::<f64>() < chance {
+            counter + 1
+        } else {
+            counter
+        }
     }
 
     /// Seconds since the last access (LRU).
@@ -88,6 +96,10 @@ impl AccessPolicy {
 
     /// How little an entry deserves to stay, larger first to go.
     pub fn coldness(&self, access: u32) -> u32 {
-        if self.lfu { 255 - self.decayed(access) } else { self.idle_seconds(access) }
+        if self.lfu {
+            255 - self.decayed(access)
+        } else {
+            self.idle_seconds(access)
+        }
     }
 }

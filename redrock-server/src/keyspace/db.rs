@@ -135,7 +135,15 @@ impl<'a> Db<'a> {
         index: usize,
         now_ms: i64,
     ) -> Self {
-        Self { keyspace, notifier, index, now_ms, touch: true, blocking_reads: false, effect }
+        Self {
+            keyspace,
+            notifier,
+            index,
+            now_ms,
+            touch: true,
+            blocking_reads: false,
+            effect,
+        }
     }
 
     /// The same keyspace with another database selected.
@@ -212,7 +220,9 @@ impl<'a> Db<'a> {
                 }
             }
         }
-        Ok(self.keyspace.databases[self.index].table.find_mut(hash, key))
+        Ok(self.keyspace.databases[self.index]
+            .table
+            .find_mut(hash, key))
     }
 
     /// The tier must be asked: the command waits, or (in EXEC and scripts) reads now.
@@ -241,7 +251,8 @@ impl<'a> Db<'a> {
         self.keyspace.stats.expired += 1;
         self.effect.before(self.index, &[b"DEL", key]);
         self.signal(key);
-        self.notifier.notify(Class::EXPIRED, "expired", key, self.index);
+        self.notifier
+            .notify(Class::EXPIRED, "expired", key, self.index);
     }
 
     /// Deletes a key whose time has come (active expiry). False if it is not due.
@@ -274,13 +285,16 @@ impl<'a> Db<'a> {
         let access = self.keyspace.access;
         if self.entry(hash, key)?.is_none() {
             self.keyspace.stats.misses += 1;
-            self.notifier.notify(Class::KEY_MISS, "keymiss", key, self.index);
+            self.notifier
+                .notify(Class::KEY_MISS, "keymiss", key, self.index);
             return Ok(None);
         }
         self.keyspace.stats.hits += 1;
         self.resident(hash, key)?;
         let database = &mut self.keyspace.databases[self.index];
-        let Some(entry) = database.table.find_mut(hash, key) else { return Ok(None) };
+        let Some(entry) = database.table.find_mut(hash, key) else {
+            return Ok(None);
+        };
         if touch {
             Self::touch_entry(entry, &access);
         }
@@ -289,7 +303,11 @@ impl<'a> Db<'a> {
 
     /// Makes sure that an existing entry has its value.
     pub(super) fn resident(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult {
-        let stub = self.database().table.find(hash, key).is_some_and(Entry::is_stub);
+        let stub = self
+            .database()
+            .table
+            .find(hash, key)
+            .is_some_and(Entry::is_stub);
         if stub { self.cold(key) } else { Ok(()) }
     }
 
@@ -361,7 +379,9 @@ impl<'a> Db<'a> {
     pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u64>, freq: Option<u8>) {
         let policy = self.keyspace.access;
         let hash = self.hash(key);
-        let Ok(Some(entry)) = self.entry(hash, key) else { return };
+        let Ok(Some(entry)) = self.entry(hash, key) else {
+            return;
+        };
         if let Some(idle) = idle_seconds
             && !policy.lfu
         {
@@ -393,7 +413,11 @@ impl<'a> Db<'a> {
             return Ok(None);
         }
         self.resident(hash, key)?;
-        Ok(self.database().table.find(hash, key).map(|entry| entry.memory_bytes() + 8))
+        Ok(self
+            .database()
+            .table
+            .find(hash, key)
+            .map(|entry| entry.memory_bytes() + 8))
     }
 
     // ----- changing --------------------------------------------------------------------------
@@ -403,7 +427,9 @@ impl<'a> Db<'a> {
             return Ok(None);
         }
         self.keyspace.before_change(self.index, hash, key);
-        Ok(self.keyspace.databases[self.index].table.find_mut(hash, key))
+        Ok(self.keyspace.databases[self.index]
+            .table
+            .find_mut(hash, key))
     }
 
     pub(super) fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
@@ -414,7 +440,11 @@ impl<'a> Db<'a> {
         let database = self.database_mut();
         database.keys += 1;
         database.expires += u64::from(has_expire);
-        let key = self.keyspace.tiering.is_some().then(|| entry.key().to_vec());
+        let key = self
+            .keyspace
+            .tiering
+            .is_some()
+            .then(|| entry.key().to_vec());
         self.database_mut().table.insert(hash, entry);
         if let Some(key) = key {
             self.keyspace.note_inserted(self.index, hash, &key);
@@ -428,7 +458,11 @@ impl<'a> Db<'a> {
         let mut replaced = None;
         let now_expire = match self.entry_for_change(hash, key)? {
             None => {
-                let expire = if let Expiry::At(ms) = expiry { Some(ms) } else { None };
+                let expire = if let Expiry::At(ms) = expiry {
+                    Some(ms)
+                } else {
+                    None
+                };
                 self.insert(hash, Entry::new(key, value, expire));
                 return Ok(());
             }
@@ -473,7 +507,11 @@ impl<'a> Db<'a> {
 
     /// Sets a string; it is stored as an integer where its bytes are one.
     pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) -> CommandResult {
-        let int = if bytes.len() <= 20 { parse_i64(bytes) } else { None };
+        let int = if bytes.len() <= 20 {
+            parse_i64(bytes)
+        } else {
+            None
+        };
         match int {
             Some(n) => self.put(key, NewValue::Int(n), expiry),
             None if bytes.len() <= INLINE_BYTES_MAX => {
@@ -492,12 +530,7 @@ impl<'a> Db<'a> {
     }
 
     /// Sets any object, replacing whatever the key held. Strings are stored as `set_string` does.
-    pub fn set_object(
-        &mut self,
-        key: &[u8],
-        object: Object,
-        expiry: Expiry,
-    ) -> CommandResult {
+    pub fn set_object(&mut self, key: &[u8], object: Object, expiry: Expiry) -> CommandResult {
         match object {
             Object::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
                 self.set_string(key, &bytes, expiry)
@@ -510,7 +543,9 @@ impl<'a> Db<'a> {
     /// Its encoding is `raw` from now on.
     pub fn string_mut(&mut self, key: &[u8]) -> CommandResult<&mut Vec<u8>> {
         let hash = self.hash(key);
-        let on_heap = self.entry(hash, key)?.is_some_and(|entry| entry.share().is_some());
+        let on_heap = self
+            .entry(hash, key)?
+            .is_some_and(|entry| entry.share().is_some());
         match self.read_string_untouched(key)? {
             None => {
                 let object = Arc::new(Object::Raw(Vec::new()));
@@ -545,11 +580,17 @@ impl<'a> Db<'a> {
         }
     }
 
-    fn object_for_change(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Object>> {
+    fn object_for_change(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> CommandResult<Option<&mut Object>> {
         let touch = self.touch;
         let access = self.keyspace.access;
         let blocking_reads = self.blocking_reads;
-        let Some(entry) = self.entry_for_change(hash, key)? else { return Ok(None) };
+        let Some(entry) = self.entry_for_change(hash, key)? else {
+            return Ok(None);
+        };
         if touch {
             Self::touch_entry(entry, &access);
         }
@@ -560,8 +601,11 @@ impl<'a> Db<'a> {
                 return Err(CommandError::Busy);
             }
             // A snapshot still reads the old value: the writer continues on a copy.
-            let mut fresh =
-                Entry::new(key, NewValue::Heap(Arc::new((*object).clone())), entry.expire());
+            let mut fresh = Entry::new(
+                key,
+                NewValue::Heap(Arc::new((*object).clone())),
+                entry.expire(),
+            );
             fresh.inherit(entry);
             *entry = fresh;
         }
@@ -584,7 +628,10 @@ impl<'a> Db<'a> {
     }
 
     /// A collection for editing, created empty if absent: the caller must add an element.
-    pub fn write_or_create<T: Collection + 'static>(&mut self, key: &[u8]) -> CommandResult<&mut T> {
+    pub fn write_or_create<T: Collection + 'static>(
+        &mut self,
+        key: &[u8],
+    ) -> CommandResult<&mut T> {
         let hash = self.hash(key);
         match self.peek(key)? {
             None => {
@@ -633,7 +680,9 @@ impl<'a> Db<'a> {
         }
         let removed = self.remove_entry(hash, key);
         let existed = removed.is_some();
-        removed.into_iter().for_each(|entry| self.keyspace.garbage.add(entry));
+        removed
+            .into_iter()
+            .for_each(|entry| self.keyspace.garbage.add(entry));
         Ok(existed)
     }
 
@@ -654,7 +703,9 @@ impl<'a> Db<'a> {
             return Ok(None);
         }
         self.resident(hash, key)?;
-        let Some(entry) = self.database().table.find(hash, key) else { return Ok(None) };
+        let Some(entry) = self.database().table.find(hash, key) else {
+            return Ok(None);
+        };
         let expire = entry.expire();
         let object = match (entry.value(), entry.share()) {
             (None, _) => return Ok(None),
@@ -677,7 +728,8 @@ impl<'a> Db<'a> {
         };
         if clean {
             // The value stays as it is in the tier; only the small record beside it changes.
-            self.keyspace.tier_set_expire(self.index, hash, key, before, expire);
+            self.keyspace
+                .tier_set_expire(self.index, hash, key, before, expire);
         } else {
             self.keyspace.before_change(self.index, hash, key);
         }
@@ -719,7 +771,12 @@ impl<'a> Db<'a> {
     /// command (or the whole EXEC) is done.
     pub fn signal_ready(&mut self, key: &[u8]) {
         let index = self.index;
-        if !self.keyspace.ready.iter().any(|(db, k)| *db == index && k == key) {
+        if !self
+            .keyspace
+            .ready
+            .iter()
+            .any(|(db, k)| *db == index && k == key)
+        {
             self.keyspace.ready.push((index, key.to_vec()));
         }
     }

@@ -42,7 +42,12 @@ pub struct Database {
 
 impl Database {
     fn new(generation: u32, positioner: Positioner) -> Self {
-        Self { generation, table: HotTable::new(positioner), keys: 0, expires: 0 }
+        Self {
+            generation,
+            table: HotTable::new(positioner),
+            keys: 0,
+            expires: 0,
+        }
     }
 }
 
@@ -115,8 +120,9 @@ pub struct KeyspaceStats {
 impl Keyspace {
     /// `databases` empty databases.
     pub fn new(databases: usize, positioner: Positioner) -> Self {
-        let databases: Vec<_> =
-            (0..databases).map(|i| Database::new(i as u32, positioner)).collect();
+        let databases: Vec<_> = (0..databases)
+            .map(|i| Database::new(i as u32, positioner))
+            .collect();
         Self {
             positioner,
             next_generation: databases.len() as u32,
@@ -207,13 +213,19 @@ impl Keyspace {
     /// How much of a key is in memory. What has expired needs nothing from disk.
     pub fn residency(&self, index: usize, key: &[u8], now_ms: i64) -> Residency {
         let hash = self.positioner.hash(key);
-        let Some(database) = self.databases.get(index) else { return Residency::Resident };
+        let Some(database) = self.databases.get(index) else {
+            return Residency::Resident;
+        };
         match database.table.find(hash, key) {
             Some(entry) if !entry.is_stub() => Residency::Resident,
             Some(stub) => {
                 let expired = self.expire_mode != ExpireMode::Ignore
                     && stub.expire().is_some_and(|ms| ms <= now_ms);
-                if expired { Residency::Resident } else { Residency::Stub }
+                if expired {
+                    Residency::Resident
+                } else {
+                    Residency::Stub
+                }
             }
             None if self.may_be_cold(index, hash, key) => Residency::Unknown,
             None => Residency::Resident,

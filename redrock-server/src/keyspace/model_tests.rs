@@ -135,7 +135,11 @@ impl World {
     }
 
     fn load_now(&mut self, index: usize, key: &[u8]) {
-        if let Join::Wait { start: Some(tier_key), .. } = self.keyspace.join_load(index, key) {
+        if let Join::Wait {
+            start: Some(tier_key),
+            ..
+        } = self.keyspace.join_load(index, key)
+        {
             let read = self.store.get(&tier_key).expect("read");
             self.keyspace.finish_load(&tier_key, Ok(read));
         } else {
@@ -177,7 +181,9 @@ impl World {
     fn set(&mut self, index: usize, key: Vec<u8>) {
         let long = self.random.random_bool(0.1);
         let len = self.random.random_range(0..if long { 9000 } else { 40 });
-        let value: Vec<u8> = (0..len).map(|_| self.random.random_range(b'0'..b'z')).collect();
+        let value: Vec<u8> = (0..len)
+            .map(|_| self.random.random_range(b'0'..b'z'))
+            .collect();
         let expiry = match self.random.random_range(0..3) {
             0 => Expiry::Clear,
             1 => Expiry::Keep,
@@ -204,7 +210,9 @@ impl World {
             hash.set(&field, &value, &Limits::default());
             Ok(())
         });
-        let entry = self.model[index].entry(key).or_insert((Value::Hash(BTreeMap::new()), None));
+        let entry = self.model[index]
+            .entry(key)
+            .or_insert((Value::Hash(BTreeMap::new()), None));
         if let Value::Hash(fields) = &mut entry.0 {
             fields.insert(field, value);
         }
@@ -218,7 +226,9 @@ impl World {
             db.string_mut(&key)?.extend_from_slice(b"+tail");
             Ok(())
         });
-        let entry = self.model[index].entry(key).or_insert((Value::String(Vec::new()), None));
+        let entry = self.model[index]
+            .entry(key)
+            .or_insert((Value::String(Vec::new()), None));
         if let Value::String(bytes) = &mut entry.0 {
             bytes.extend_from_slice(b"+tail");
         }
@@ -230,7 +240,10 @@ impl World {
     }
 
     fn expire(&mut self, index: usize, key: Vec<u8>) {
-        let expire = self.random.random_bool(0.7).then(|| NOW + self.random.random_range(1..999));
+        let expire = self
+            .random
+            .random_bool(0.7)
+            .then(|| NOW + self.random.random_range(1..999));
         let found = self.with_db(index, |db| db.set_expire(&key, expire));
         assert_eq!(found, self.model[index].contains_key(&key));
         if let Some(entry) = self.model[index].get_mut(&key) {
@@ -243,7 +256,12 @@ impl World {
             let expire = db.presence(key)?.and_then(|presence| presence.expire);
             Ok(db.read_any(key)?.map(|value| (value_of(value), expire)))
         });
-        assert_eq!(found.as_ref(), self.model[index].get(key), "{}", String::from_utf8_lossy(key));
+        assert_eq!(
+            found.as_ref(),
+            self.model[index].get(key),
+            "{}",
+            String::from_utf8_lossy(key)
+        );
     }
 
     fn spill(&mut self, index: usize, key: &[u8]) {
@@ -264,7 +282,11 @@ impl World {
 
     /// A read that is slow: what it saw arrives later.
     fn start_read(&mut self, index: usize, key: &[u8]) {
-        if let Join::Wait { start: Some(tier_key), .. } = self.keyspace.join_load(index, key) {
+        if let Join::Wait {
+            start: Some(tier_key),
+            ..
+        } = self.keyspace.join_load(index, key)
+        {
             let value = self.store.get(&tier_key).expect("read");
             self.reads.push((tier_key, value));
         }
@@ -278,8 +300,10 @@ impl World {
     }
 
     fn swap(&mut self) {
-        let (a, b) =
-            (self.random.random_range(0..DATABASES), self.random.random_range(0..DATABASES));
+        let (a, b) = (
+            self.random.random_range(0..DATABASES),
+            self.random.random_range(0..DATABASES),
+        );
         self.keyspace.swap(a, b);
         self.model.swap(a, b);
     }
@@ -289,14 +313,17 @@ impl World {
             return;
         }
         let ring = Arc::new(Ring::new(1 << 30, 4096));
-        let Some(databases) = self.keyspace.cut(ring.clone()) else { return };
+        let Some(databases) = self.keyspace.cut(ring.clone()) else {
+            return;
+        };
         let checkpoint = Arc::new(Mutex::new(None));
         let (slot, cut) = (checkpoint.clone(), databases.clone());
         self.queue.push(TierOp::Marker(Box::new(move |store| {
             *slot.lock() = Some(read_all(store, &cut));
         })));
         let expected = self.model.iter().enumerate().flat_map(|(index, keys)| {
-            keys.iter().map(move |(key, entry)| ((index, key.clone()), entry.clone()))
+            keys.iter()
+                .map(move |(key, entry)| ((index, key.clone()), entry.clone()))
         });
         self.taking = Some(Taking {
             ring,
@@ -310,9 +337,13 @@ impl World {
     }
 
     fn walk(&mut self) {
-        let Some(mut taking) = self.taking.take() else { return };
+        let Some(mut taking) = self.taking.take() else {
+            return;
+        };
         if !taking.dirty_end {
-            taking.dirty_end = self.keyspace.walk_step_for_test(&mut taking.walk, &taking.ring);
+            taking.dirty_end = self
+                .keyspace
+                .walk_step_for_test(&mut taking.walk, &taking.ring);
         }
         while let Some(item) = taking.ring.try_take_for_test() {
             take_item(&mut taking.records, item);
@@ -330,14 +361,25 @@ impl World {
     fn scan(&mut self, index: usize) {
         let (mut from, mut seen) = (0, BTreeMap::new());
         while from < POSITION_END {
-            let request =
-                ScanRequest { index, from, count: 3, with_records: true, now_ms: NOW };
-            let instant = self.keyspace.begin_scan(&self.store, &request).expect("a database");
+            let request = ScanRequest {
+                index,
+                from,
+                count: 3,
+                with_records: true,
+                now_ms: NOW,
+            };
+            let instant = self
+                .keyspace
+                .begin_scan(&self.store, &request)
+                .expect("a database");
             let (keys, next) = instant.finish(&request).expect("scan");
             assert!(next > from);
             for key in keys {
                 let value = decode(&key.record.expect("a record was asked for"));
-                assert!(seen.insert(key.key, (value, key.expire)).is_none(), "met twice");
+                assert!(
+                    seen.insert(key.key, (value, key.expire)).is_none(),
+                    "met twice"
+                );
             }
             from = next;
             let key = self.key();
@@ -383,7 +425,11 @@ fn take_item(records: &mut Vec<(usize, Vec<u8>, Entry)>, item: Item) {
                 let mut bytes = vec![record.header.object_type];
                 bytes.extend_from_slice(record.payload);
                 let entry = (decode(&bytes), record.header.expires_unix_ms);
-                records.push((record.header.database as usize, record.header.key.to_vec(), entry));
+                records.push((
+                    record.header.database as usize,
+                    record.header.key.to_vec(),
+                    entry,
+                ));
             }
             assert_eq!(records.len() - before, count as usize);
         }
@@ -399,14 +445,19 @@ fn take_item(records: &mut Vec<(usize, Vec<u8>, Entry)>, item: Item) {
 fn read_all(store: &ColdStore, cut: &[CutDatabase]) -> Vec<(TierKey, super::cold::ColdValue)> {
     let mut out = Vec::new();
     for database in cut {
-        let (keys, rest) = store.scan_keys(database.generation, 0, usize::MAX).expect("scan");
+        let (keys, rest) = store
+            .scan_keys(database.generation, 0, usize::MAX)
+            .expect("scan");
         assert_eq!(rest, None);
         for (position, key) in keys {
             let mut bytes =
                 super::cold::key::position_prefix(database.generation, position).to_vec();
             bytes.extend_from_slice(&key);
             let tier_key = TierKey::from_bytes(&bytes);
-            let value = store.get(&tier_key).expect("read").expect("it was just seen");
+            let value = store
+                .get(&tier_key)
+                .expect("read")
+                .expect("it was just seen");
             out.push((tier_key, value));
         }
     }
@@ -418,7 +469,10 @@ impl Taking {
     fn verify(self) {
         let mut all = Flat::new();
         for (db, key, entry) in self.records {
-            assert!(all.insert((db, key), entry).is_none(), "a key came twice from memory");
+            assert!(
+                all.insert((db, key), entry).is_none(),
+                "a key came twice from memory"
+            );
         }
         for (tier_key, value) in self.checkpoint.lock().take().expect("a checkpoint") {
             let generation = tier_key.generation();
@@ -426,7 +480,10 @@ impl Taking {
             let index = database.expect("a database of the cut").index;
             let entry = (decode(&value.record), value.expire);
             let slot = (index, tier_key.key().to_vec());
-            assert!(all.insert(slot, entry).is_none(), "a key came from memory and from the tier");
+            assert!(
+                all.insert(slot, entry).is_none(),
+                "a key came from memory and from the tier"
+            );
         }
         let keys: u64 = self.databases.iter().map(|d| d.keys).sum();
         assert_eq!(all.len() as u64, keys, "the counts of the cut");
@@ -435,12 +492,17 @@ impl Taking {
 }
 
 fn scale() -> u64 {
-    std::env::var("RR_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    std::env::var("RR_SCALE")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1)
 }
 
 #[test]
 fn hot_cold_and_snapshots_agree_with_the_model_under_random_interleavings() {
-    let fixed: Option<u64> = std::env::var("RR_SEED").ok().and_then(|text| text.parse().ok());
+    let fixed: Option<u64> = std::env::var("RR_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let seeds: Vec<u64> = match fixed {
         Some(seed) => vec![seed],
         None => (0..12 * scale()).map(|_| rand::random()).collect(),
@@ -455,5 +517,8 @@ fn hot_cold_and_snapshots_agree_with_the_model_under_random_interleavings() {
         world.settle();
         snapshots += world.snapshots;
     }
-    assert!(fixed.is_some() || snapshots > 12, "too few snapshots were taken: {snapshots}");
+    assert!(
+        fixed.is_some() || snapshots > 12,
+        "too few snapshots were taken: {snapshots}"
+    );
 }

@@ -21,7 +21,11 @@ impl KeyHash {
 
     /// The top `depth` bits of the position.
     pub fn prefix(self, depth: u32) -> usize {
-        if depth == 0 { 0 } else { (self.0 >> (64 - depth)) as usize }
+        if depth == 0 {
+            0
+        } else {
+            (self.0 >> (64 - depth)) as usize
+        }
     }
 
     /// Hash for the table within a segment. Keys of a segment share their top bits; the low bits

@@ -271,7 +271,8 @@ impl EffectLog {
         if db.is_some() {
             pending.db = db;
         }
-        self.appended.fetch_add(bytes.len() as u64, Ordering::Release);
+        self.appended
+            .fetch_add(bytes.len() as u64, Ordering::Release);
     }
 
     /// Makes the next effect select its database in the stream.
@@ -302,7 +303,9 @@ impl EffectLog {
     /// Bytes that were appended and are not written.
     pub fn unwritten_bytes(&self) -> u64 {
         let written = self.written.load(Ordering::Relaxed);
-        self.appended.load(Ordering::Relaxed).saturating_sub(written)
+        self.appended
+            .load(Ordering::Relaxed)
+            .saturating_sub(written)
     }
 
     /// Whether something was appended and not written.
@@ -328,7 +331,10 @@ impl EffectLog {
         }
         let written = self.written.load(Ordering::Acquire);
         if written < appended {
-            return FlushPoint::Durable { appended, durable: written };
+            return FlushPoint::Durable {
+                appended,
+                durable: written,
+            };
         }
         FlushPoint::Written
     }
@@ -360,7 +366,10 @@ impl EffectLog {
 
     /// Writes the batch, or its part before a switch and the switch. False if that failed.
     fn write_batch(&self, writer: &mut Writer) -> bool {
-        let part = writer.switch.as_ref().map_or(writer.batch.len(), |switch| switch.at);
+        let part = writer
+            .switch
+            .as_ref()
+            .map_or(writer.batch.len(), |switch| switch.at);
         if part > 0 {
             if !self.write_part(writer, part) {
                 return false;
@@ -380,7 +389,12 @@ impl EffectLog {
     }
 
     fn write_part(&self, writer: &mut Writer, part: usize) -> bool {
-        let Writer { segment, batch, ballast, .. } = writer;
+        let Writer {
+            segment,
+            batch,
+            ballast,
+            ..
+        } = writer;
         let bytes = batch.get(..part).unwrap_or_default();
         let Some(segment) = segment else {
             // Nobody needs the stream any more.
@@ -448,7 +462,9 @@ impl EffectLog {
             self.appended.load(Ordering::Acquire)
         };
         if !self.write_out(appended) {
-            return Err(self.refusal_text().unwrap_or_else(|| "the log is not written".into()));
+            return Err(self
+                .refusal_text()
+                .unwrap_or_else(|| "the log is not written".into()));
         }
         let mut writer = self.writer.lock();
         let segment = writer.segment.take();

@@ -90,7 +90,12 @@ impl EffectLog {
     pub(super) fn take_offer_of(&self, wanted: u64) -> Option<SwitchTarget> {
         let mut stream = self.stream.lock();
         let (sequence, path, kind) = stream.offered.take_if(|(number, ..)| *number == wanted)?;
-        Some(SwitchTarget { sequence, path, kind, replid: None })
+        Some(SwitchTarget {
+            sequence,
+            path,
+            kind,
+            replid: None,
+        })
     }
 
     /// Takes the offered segment as a target for [`EffectLog::cut`] that goes on with the log as
@@ -99,7 +104,12 @@ impl EffectLog {
         let mut stream = self.stream.lock();
         let present = stream.kind;
         let (sequence, path, kind) = stream.offered.take_if(|(.., kind)| *kind == present)?;
-        Some(SwitchTarget { sequence, path, kind, replid: None })
+        Some(SwitchTarget {
+            sequence,
+            path,
+            kind,
+            replid: None,
+        })
     }
 
     /// Notes a point between commands, and with a target switches there. Called with all shards

@@ -4,7 +4,9 @@ use crate::keyspace::watch::DirtyFlag;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+};
 
 use crate::command::reply::Reply;
 use crate::command::table::Spec;
@@ -69,8 +71,13 @@ pub struct ClientShared {
 impl ClientShared {
     /// Memory of the client, bytes: its structures and what is buffered.
     pub fn memory_bytes(&self) -> usize {
-        let buffered = [&self.out_bytes, &self.query_bytes, &self.argument_bytes, &self.queued_bytes]
-            .map(|bytes| bytes.load(Ordering::Relaxed) as usize);
+        let buffered = [
+            &self.out_bytes,
+            &self.query_bytes,
+            &self.argument_bytes,
+            &self.queued_bytes,
+        ]
+        .map(|bytes| bytes.load(Ordering::Relaxed) as usize);
         size_of::<Self>() + size_of::<Client>() + buffered.iter().sum::<usize>()
     }
 }
@@ -325,16 +332,29 @@ impl Client {
         }
         shared.flags.store(flags, Ordering::Relaxed);
         shared.db.store(self.db as u32, Ordering::Relaxed);
-        shared.resp.store(if self.resp3 { 3 } else { 2 }, Ordering::Relaxed);
-        let counts = [self.channels.len(), self.patterns.len(), self.shard_channels.len()];
+        shared
+            .resp
+            .store(if self.resp3 { 3 } else { 2 }, Ordering::Relaxed);
+        let counts = [
+            self.channels.len(),
+            self.patterns.len(),
+            self.shard_channels.len(),
+        ];
         for (slot, count) in shared.subscriptions.iter().zip(counts) {
             slot.store(count as u32, Ordering::Relaxed);
         }
-        let queued = self.transaction.as_ref().map_or(0, |t| t.commands.len() as u32 + 1);
+        let queued = self
+            .transaction
+            .as_ref()
+            .map_or(0, |t| t.commands.len() as u32 + 1);
         let before = shared.queued.swap(queued, Ordering::Relaxed);
         if before != queued {
             let bytes = self.transaction.as_ref().map_or(0, |transaction| {
-                transaction.commands.iter().map(OwnedCommand::memory_bytes).sum::<usize>()
+                transaction
+                    .commands
+                    .iter()
+                    .map(OwnedCommand::memory_bytes)
+                    .sum::<usize>()
             });
             shared.queued_bytes.store(bytes as u64, Ordering::Relaxed);
         }
@@ -342,8 +362,11 @@ impl Client {
 
     /// Copies the names to where other threads see them.
     pub fn publish_identity(&self) {
-        *self.shared.identity.lock() =
-            Identity { name: self.name.clone(), lib: self.lib.clone(), user: self.user.clone() };
+        *self.shared.identity.lock() = Identity {
+            name: self.name.clone(),
+            lib: self.lib.clone(),
+            user: self.user.clone(),
+        };
     }
 
     /// Whether it came through a Unix socket.

@@ -1,18 +1,18 @@
 //! One client connection: reads, runs what was read, and hands replies to the worker's flush.
 
-use super::handover::HandedOver;
 use super::client::{Client, ClientShared, OwnedCommand};
+use super::handover::HandedOver;
 use super::parser::{Parser, RequestLimits, Step};
 use super::stream::{ReadHalf, WriteHalf};
 use super::worker::Worker;
-use crate::command::dispatch::{self, Deferred, Outcome, Wait};
-use crate::waits::WaitBudget;
-use crate::command::CommandError;
-use crate::command::reply::Reply;
 use crate::clock;
+use crate::command::CommandError;
+use crate::command::dispatch::{self, Deferred, Outcome, Wait};
+use crate::command::reply::Reply;
 use crate::log::FlushPoint;
 use crate::server::Server;
 use crate::state::PauseMode;
+use crate::waits::WaitBudget;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -130,7 +130,9 @@ impl Connection {
         } else if out.is_empty() && out.capacity() > READ_BYTES {
             *out = Vec::new();
         }
-        self.shared.out_bytes.store(out.len() as u64, Ordering::Relaxed);
+        self.shared
+            .out_bytes
+            .store(out.len() as u64, Ordering::Relaxed);
         self.marks.borrow().iter().all(|&(offset, _)| offset == 0)
     }
 
@@ -222,9 +224,15 @@ impl Session {
             writer: RefCell::new(Some(writer)),
             congested: Cell::new(false),
             broken: Cell::new(false),
-            idle: Idle { active: Cell::new(true), ..Idle::default() },
+            idle: Idle {
+                active: Cell::new(true),
+                ..Idle::default()
+            },
         });
-        worker.connections.borrow_mut().insert(client.id(), connection.clone());
+        worker
+            .connections
+            .borrow_mut()
+            .insert(client.id(), connection.clone());
         Self {
             worker,
             connection,
@@ -238,7 +246,10 @@ impl Session {
     /// Serves the connection until it ends.
     pub(super) async fn run(mut self) {
         loop {
-            let request = self.client.as_mut().and_then(|client| client.hand_over.take());
+            let request = self
+                .client
+                .as_mut()
+                .and_then(|client| client.hand_over.take());
             if let Some(request) = request {
                 match self.hand_over(request).await {
                     HandedOver::Gone => return,
@@ -280,11 +291,16 @@ impl Session {
             self.worker.flush();
             tokio::task::yield_now().await;
         }
-        self.worker.connections.borrow_mut().remove(&self.connection.shared.id);
+        self.worker
+            .connections
+            .borrow_mut()
+            .remove(&self.connection.shared.id);
         // Taken back from the table of blocked clients by a connection that ends.
         let returned = self.connection.shared.returned.lock().take();
         let client = self.client.take().or(returned);
-        self.worker.server.forget_client(&self.connection.shared, client);
+        self.worker
+            .server
+            .forget_client(&self.connection.shared, client);
     }
 
     pub(super) fn killed(&self) -> bool {
@@ -336,7 +352,9 @@ impl Session {
         poll_fn(|cx| {
             let polled = READ_BUFFER.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
-                let Some(reader) = &mut self.reader else { return Some(Event::Closed) };
+                let Some(reader) = &mut self.reader else {
+                    return Some(Event::Closed);
+                };
                 match Pin::new(reader).poll_read(cx, &mut buf) {
                     Poll::Ready(Ok(())) if buf.filled().is_empty() => Some(Event::Closed),
                     Poll::Ready(Ok(())) => {
@@ -383,8 +401,12 @@ impl Session {
     /// Runs all complete requests in `data`, which is nobody's to keep; the rest is copied.
     fn process(&mut self, data: &[u8]) -> Pause {
         let (pause, consumed) = self.steps(data);
-        self.buffered.extend_from_slice(data.get(consumed..).unwrap_or_default());
-        self.connection.shared.query_bytes.store(self.buffered.len() as u64, Ordering::Relaxed);
+        self.buffered
+            .extend_from_slice(data.get(consumed..).unwrap_or_default());
+        self.connection
+            .shared
+            .query_bytes
+            .store(self.buffered.len() as u64, Ordering::Relaxed);
         pause
     }
 
@@ -393,7 +415,10 @@ impl Session {
     fn process_buffered(&mut self, mut data: Vec<u8>) -> Pause {
         let (pause, consumed) = self.steps(&data);
         data.drain(..consumed);
-        self.connection.shared.query_bytes.store(data.len() as u64, Ordering::Relaxed);
+        self.connection
+            .shared
+            .query_bytes
+            .store(data.len() as u64, Ordering::Relaxed);
         if data.is_empty() {
             data = Vec::new();
         }
@@ -413,7 +438,9 @@ impl Session {
 
     /// One request. `None`: go on with the next.
     fn step(&mut self, rest: &mut &[u8]) -> Option<Pause> {
-        let Some(client) = &self.client else { return Some(Pause::Blocked(None)) };
+        let Some(client) = &self.client else {
+            return Some(Pause::Blocked(None));
+        };
         let mut scratch = self.worker.scratch.borrow_mut();
         let limits = RequestLimits {
             bulk_bytes_max: scratch.config(&self.worker.server).proto_bulk_bytes_max,
@@ -441,9 +468,13 @@ impl Session {
             return Some(Pause::Close);
         }
         let shared = &self.connection.shared;
-        shared.query_bytes.store(rest.len() as u64, Ordering::Relaxed);
+        shared
+            .query_bytes
+            .store(rest.len() as u64, Ordering::Relaxed);
         let argument_bytes: usize = argv.iter().map(|arg| arg.len()).sum();
-        shared.argument_bytes.store(argument_bytes as u64, Ordering::Relaxed);
+        shared
+            .argument_bytes
+            .store(argument_bytes as u64, Ordering::Relaxed);
         let mut out = self.connection.out.borrow_mut();
         let before = out.len();
         let server = &self.worker.server;
@@ -518,7 +549,10 @@ impl Session {
                 drop(out);
                 self.worker.schedule(&self.connection, 0);
             }
-            self.connection.shared.blocked.store(false, Ordering::Relaxed);
+            self.connection
+                .shared
+                .blocked
+                .store(false, Ordering::Relaxed);
             *self.connection.shared.returned.lock() = Some(client);
         }
     }
@@ -529,7 +563,9 @@ impl Session {
         if self.buffered.len() >= READ_AHEAD_BYTES_MAX {
             return std::future::pending().await;
         }
-        let Some(reader) = &mut self.reader else { return false };
+        let Some(reader) = &mut self.reader else {
+            return false;
+        };
         let mut chunk = [0u8; 4096];
         match tokio::io::AsyncReadExt::read(reader, &mut chunk).await {
             Ok(0) | Err(_) => false,
@@ -613,7 +649,9 @@ impl Session {
 
     /// Answers a command that can't have what it waited for.
     fn give_up(&mut self, argv: &[&[u8]], error: CommandError) {
-        let Some(client) = self.client.as_deref_mut() else { return };
+        let Some(client) = self.client.as_deref_mut() else {
+            return;
+        };
         let error = dispatch::gave_up(&self.worker.server, client, argv, error);
         self.reply_with(|reply| reply.error(&error.resp()));
     }

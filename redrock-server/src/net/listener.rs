@@ -32,9 +32,9 @@ impl Socket {
     /// Whether the peer is on this machine: loopback or a Unix socket.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(stream) => {
-                stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
-            }
+            Self::Tcp(stream) => stream
+                .peer_addr()
+                .is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
             Self::Unix(_) => true,
         }
     }
@@ -96,7 +96,10 @@ fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()>
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
-            let (addr, laddr) = (stream.peer_addr()?.to_string(), stream.local_addr()?.to_string());
+            let (addr, laddr) = (
+                stream.peer_addr()?.to_string(),
+                stream.local_addr()?.to_string(),
+            );
             let (reader, writer) = stream::tcp(stream);
             (reader, writer, addr, laddr)
         }
@@ -104,7 +107,10 @@ fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()>
             stream.set_nonblocking(true)?;
             let stream = tokio::net::UnixStream::from_std(stream)?;
             let path = stream.local_addr()?;
-            let path = path.as_pathname().map(|p| p.display().to_string()).unwrap_or_default();
+            let path = path
+                .as_pathname()
+                .map(|p| p.display().to_string())
+                .unwrap_or_default();
             let (reader, writer) = stream::unix(stream);
             (reader, writer, format!("{path}:0"), format!("{path}:0"))
         }

@@ -57,8 +57,16 @@ pub struct Parser {
 impl Parser {
     /// The arguments of the last command, out of the buffer it was parsed from.
     pub fn arguments<'b>(&'b self, buffer: &'b [u8], argv: &mut impl Extend<&'b [u8]>) {
-        let source = if self.inline { &self.unquoted[..] } else { buffer };
-        argv.extend(self.arguments.iter().map(|r| source.get(r.clone()).unwrap_or_default()));
+        let source = if self.inline {
+            &self.unquoted[..]
+        } else {
+            buffer
+        };
+        argv.extend(
+            self.arguments
+                .iter()
+                .map(|r| source.get(r.clone()).unwrap_or_default()),
+        );
     }
 
     /// Forgets the last command; the buffer's consumed bytes were dropped.
@@ -77,7 +85,9 @@ impl Parser {
 
     /// Goes on parsing `buffer`.
     pub fn next(&mut self, buffer: &[u8], limits: RequestLimits) -> Step {
-        let Some(&first) = buffer.first() else { return Step::Incomplete { needed: 1 } };
+        let Some(&first) = buffer.first() else {
+            return Step::Incomplete { needed: 1 };
+        };
         if first != b'*' && self.remaining.is_none() {
             return self.next_inline(buffer);
         }
@@ -85,7 +95,8 @@ impl Parser {
             match self.header(buffer, 0, "too big mbulk count string") {
                 Err(step) => return step,
                 Ok((digits, end)) => {
-                    let Some(count) = parse_i64(&buffer[digits]).filter(|&n| n <= i64::from(i32::MAX))
+                    let Some(count) =
+                        parse_i64(&buffer[digits]).filter(|&n| n <= i64::from(i32::MAX))
                     else {
                         return error("invalid multibulk length");
                     };
@@ -106,7 +117,9 @@ impl Parser {
     fn next_bulks(&mut self, buffer: &[u8], limits: RequestLimits) -> Step {
         while let Some(left @ 1..) = self.remaining {
             let Some(&kind) = buffer.get(self.at) else {
-                return Step::Incomplete { needed: self.at + 1 };
+                return Step::Incomplete {
+                    needed: self.at + 1,
+                };
             };
             let (digits, start) = match self.header(buffer, self.at, "too big bulk count string") {
                 Err(step) => return step,
@@ -151,9 +164,13 @@ impl Parser {
         };
         match found {
             Some(end) if line.len() > end + 1 => Ok((at + 1..at + end, at + end + 2)),
-            Some(end) => Err(Step::Incomplete { needed: at + end + 2 }),
+            Some(end) => Err(Step::Incomplete {
+                needed: at + end + 2,
+            }),
             None if line.len() >= LINE_BYTES_MAX => Err(error(too_long)),
-            None => Err(Step::Incomplete { needed: buffer.len() + 1 }),
+            None => Err(Step::Incomplete {
+                needed: buffer.len() + 1,
+            }),
         }
     }
 
@@ -162,7 +179,9 @@ impl Parser {
             if buffer.len() > LINE_BYTES_MAX {
                 return error("too big inline request");
             }
-            return Step::Incomplete { needed: buffer.len() + 1 };
+            return Step::Incomplete {
+                needed: buffer.len() + 1,
+            };
         };
         let mut line = &buffer[..newline];
         if line.last() == Some(&b'\r') {
@@ -197,7 +216,10 @@ pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
-        let skip = rest.iter().take_while(|b| b.is_ascii_whitespace() || **b == 0x0b).count();
+        let skip = rest
+            .iter()
+            .take_while(|b| b.is_ascii_whitespace() || **b == 0x0b)
+            .count();
         rest = &rest[skip..];
         if rest.is_empty() {
             return Some(words);
@@ -217,11 +239,17 @@ fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
             [b'"', tail @ ..] => {
                 rest = double_quoted(tail, &mut word)?;
                 // A closing quote must be followed by a space or nothing at all.
-                return rest.first().is_none_or(u8::is_ascii_whitespace).then_some((word, rest));
+                return rest
+                    .first()
+                    .is_none_or(u8::is_ascii_whitespace)
+                    .then_some((word, rest));
             }
             [b'\'', tail @ ..] => {
                 rest = single_quoted(tail, &mut word)?;
-                return rest.first().is_none_or(u8::is_ascii_whitespace).then_some((word, rest));
+                return rest
+                    .first()
+                    .is_none_or(u8::is_ascii_whitespace)
+                    .then_some((word, rest));
             }
             [b, tail @ ..] => {
                 word.push(*b);
@@ -283,8 +311,10 @@ fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]>
 mod tests {
     use super::*;
 
-    const LIMITS: RequestLimits =
-        RequestLimits { bulk_bytes_max: 512 << 20, authenticated: true };
+    const LIMITS: RequestLimits = RequestLimits {
+        bulk_bytes_max: 512 << 20,
+        authenticated: true,
+    };
 
     fn parse_all(mut buffer: &[u8]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
         let (mut parser, mut out) = (Parser::default(), Vec::new());
@@ -308,12 +338,16 @@ mod tests {
 
     #[test]
     fn reads_pipelined_multibulk_and_inline_commands() {
-        let (commands, error) =
-            parse_all(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n\r\nPING\r\nset k \"a\\x41 b\"\r\n*0\r\n*1\r\n$4\r\nPI");
+        let (commands, error) = parse_all(
+            b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n\r\nPING\r\nset k \"a\\x41 b\"\r\n*0\r\n*1\r\n$4\r\nPI",
+        );
         assert_eq!(error, None);
         assert_eq!(commands.len(), 3);
         assert_eq!(commands[0], [b"GET".to_vec(), b"a".to_vec()]);
-        assert_eq!(commands[2], [b"set".to_vec(), b"k".to_vec(), b"aA b".to_vec()]);
+        assert_eq!(
+            commands[2],
+            [b"set".to_vec(), b"k".to_vec(), b"aA b".to_vec()]
+        );
     }
 
     #[test]
@@ -321,8 +355,16 @@ mod tests {
         let input = b"*3\r\n$3\r\nSET\r\n$5\r\nhello\r\n$0\r\n\r\n";
         for cut in 0..input.len() {
             let mut parser = Parser::default();
-            assert!(matches!(parser.next(&input[..cut], LIMITS), Step::Incomplete { .. }), "{cut}");
-            assert_eq!(parser.next(input, LIMITS), Step::Command { consumed: input.len() });
+            assert!(
+                matches!(parser.next(&input[..cut], LIMITS), Step::Incomplete { .. }),
+                "{cut}"
+            );
+            assert_eq!(
+                parser.next(input, LIMITS),
+                Step::Command {
+                    consumed: input.len()
+                }
+            );
             let mut argv = Vec::new();
             parser.arguments(input, &mut argv);
             assert_eq!(argv, [&b"SET"[..], b"hello", b""]);
@@ -333,11 +375,20 @@ mod tests {
     fn names_protocol_errors_as_redis_does() {
         for (input, text) in [
             (&b"*a\r\n"[..], "Protocol error: invalid multibulk length"),
-            (b"*3000000000\r\n", "Protocol error: invalid multibulk length"),
+            (
+                b"*3000000000\r\n",
+                "Protocol error: invalid multibulk length",
+            ),
             (b"*1\r\n:1\r\n", "Protocol error: expected '$', got ':'"),
             (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
-            (b"*1\r\n$999999999999\r\n", "Protocol error: invalid bulk length"),
-            (b"get \"a\r\n", "Protocol error: unbalanced quotes in request"),
+            (
+                b"*1\r\n$999999999999\r\n",
+                "Protocol error: invalid bulk length",
+            ),
+            (
+                b"get \"a\r\n",
+                "Protocol error: unbalanced quotes in request",
+            ),
         ] {
             assert_eq!(parse_all(input).1.as_deref(), Some(text));
         }

@@ -115,7 +115,10 @@ impl PubSub {
     }
 
     fn count(&self, tables: &Tables) {
-        self.listened.store(tables.channels.len() + tables.patterns.len(), Ordering::Relaxed);
+        self.listened.store(
+            tables.channels.len() + tables.patterns.len(),
+            Ordering::Relaxed,
+        );
     }
 
     /// Whether anybody listens to a channel or pattern.
@@ -150,7 +153,10 @@ struct Message<'m> {
 
 impl<'m> Message<'m> {
     fn new(parts: &'m [&'m [u8]]) -> Self {
-        Self { parts, encoded: [None, None] }
+        Self {
+            parts,
+            encoded: [None, None],
+        }
     }
 
     fn resp(&mut self, resp3: bool) -> &[u8] {
@@ -224,13 +230,21 @@ fn is_beyond(limit: &OutputLimit, client: &ClientShared, waiting: u64, now_ms: i
 /// Sends a message to all who listen; their number.
 pub fn publish(server: &Server, kind: Kind, channel: &[u8], payload: &[u8]) -> usize {
     let tables = server.pubsub.tables.read();
-    let named = tables.of(kind).get(channel).map(Vec::as_slice).unwrap_or_default();
+    let named = tables
+        .of(kind)
+        .get(channel)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let by_pattern = kind == Kind::Channel && !tables.patterns.is_empty();
     if named.is_empty() && !by_pattern {
         return 0;
     }
     let limit = server.config().network.pubsub_limit;
-    let word: &[u8] = if kind == Kind::Shard { b"smessage" } else { b"message" };
+    let word: &[u8] = if kind == Kind::Shard {
+        b"smessage"
+    } else {
+        b"message"
+    };
     deliver(server, &limit, named, &[word, channel, payload]);
     let mut receivers = named.len();
     if by_pattern {
@@ -265,15 +279,26 @@ mod tests {
 
     #[test]
     fn the_hard_limit_closes_at_once_and_the_soft_one_after_its_time() {
-        let limit = OutputLimit { hard_bytes: 100, soft_bytes: 50, soft_seconds: 2 };
+        let limit = OutputLimit {
+            hard_bytes: 100,
+            soft_bytes: 50,
+            soft_seconds: 2,
+        };
         let client = ClientShared::default();
         assert!(is_beyond(&limit, &client, 100, 1));
         assert!(!is_beyond(&limit, &client, 60, 1000));
         assert!(!is_beyond(&limit, &client, 60, 3000));
         assert!(is_beyond(&limit, &client, 60, 3001));
-        assert!(!is_beyond(&limit, &client, 49, 3002), "it has read: the time starts again");
+        assert!(
+            !is_beyond(&limit, &client, 49, 3002),
+            "it has read: the time starts again"
+        );
         assert!(!is_beyond(&limit, &client, 60, 4000));
-        let none = OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 };
+        let none = OutputLimit {
+            hard_bytes: 0,
+            soft_bytes: 0,
+            soft_seconds: 0,
+        };
         assert!(!is_beyond(&none, &client, u64::MAX, i64::MAX));
     }
 }

@@ -49,7 +49,10 @@ impl<'s> Applier<'s> {
 
     /// End of what was fed, complete command or not.
     pub fn received_offset(&self) -> u64 {
-        let open = self.transaction.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        let open = self
+            .transaction
+            .as_ref()
+            .map_or(0, |(_, bytes)| bytes.len());
         self.applied_offset + (open + self.buffer.len()) as u64
     }
 
@@ -59,7 +62,10 @@ impl<'s> Applier<'s> {
         self.buffer.extend_from_slice(bytes);
         let buffer = std::mem::take(&mut self.buffer);
         let mut consumed = 0;
-        let limits = RequestLimits { bulk_bytes_max: BULK_BYTES_MAX, authenticated: true };
+        let limits = RequestLimits {
+            bulk_bytes_max: BULK_BYTES_MAX,
+            authenticated: true,
+        };
         loop {
             let rest = buffer.get(consumed..).unwrap_or_default();
             match self.parser.next(rest, limits) {
@@ -100,7 +106,9 @@ impl<'s> Applier<'s> {
                 commands.push(command);
                 return Ok(());
             }
-            let Some((commands, bytes)) = self.transaction.take() else { return Ok(()) };
+            let Some((commands, bytes)) = self.transaction.take() else {
+                return Ok(());
+            };
             return self.run(&commands, &bytes);
         }
         self.run(std::slice::from_ref(&command), raw)
@@ -115,7 +123,9 @@ impl<'s> Applier<'s> {
         // A command of the master applies to what is there, expired or not: the master's DEL
         // comes in its own place.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
-        let ran = commands.iter().try_for_each(|c| self.replayer.run(&mut keyspace, &c.argv()));
+        let ran = commands
+            .iter()
+            .try_for_each(|c| self.replayer.run(&mut keyspace, &c.argv()));
         keyspace.expire_mode = mode;
         ran?;
         self.append(raw);

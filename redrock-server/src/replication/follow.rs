@@ -33,7 +33,9 @@ impl Read for WatchedFile {
             return Err(std::io::Error::other("the load was cancelled"));
         }
         let count = self.file.read(buffer)?;
-        self.watch.read_bytes.fetch_add(count as u64, Ordering::Relaxed);
+        self.watch
+            .read_bytes
+            .fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -56,8 +58,15 @@ pub fn load_snapshot(
     );
     let leftover = server.keyspace.lock().begin_staging();
     drop(leftover);
-    let options = RdbOptions { drop_expired: false, allow_trailing: false, staged: true };
-    let source = WatchedFile { file, watch: watch.clone() };
+    let options = RdbOptions {
+        drop_expired: false,
+        allow_trailing: false,
+        staged: true,
+    };
+    let source = WatchedFile {
+        file,
+        watch: watch.clone(),
+    };
     let loaded = rdb::load(server, source, options);
     let facts = match loaded {
         Ok(facts) => facts,
@@ -75,7 +84,12 @@ pub fn load_snapshot(
         let mut keyspace = server.keyspace.lock();
         touch_everything(&keyspace);
         keyspace.expire_mode = ExpireMode::Hide;
-        server.log.set_identity(run.run_id.digits(), run.epoch, request.source.replid.digits(), None);
+        server.log.set_identity(
+            run.run_id.digits(),
+            run.epoch,
+            request.source.replid.digits(),
+            None,
+        );
         server.log.set_offset(request.source.offset);
         keyspace.swap_staged()
     };
@@ -98,7 +112,10 @@ pub fn demote(server: &Server, host: &str, port: u16) {
     let mut keyspace = server.keyspace.lock();
     keyspace.expire_mode = ExpireMode::Hide;
     let mut replication = server.state.replication.lock();
-    let same = replication.master.as_ref().is_some_and(|m| m.host == host && m.port == port);
+    let same = replication
+        .master
+        .as_ref()
+        .is_some_and(|m| m.host == host && m.port == port);
     if !same {
         replication.master = Some(MasterLink {
             host: host.to_owned(),
@@ -130,7 +147,9 @@ pub fn promote(server: &Server, run: RunRef) -> ([u8; 40], u64) {
         }
         _ => {
             let former = Some((state.replid, offset));
-            server.log.set_identity(run.run_id.digits(), run.epoch, replid, former);
+            server
+                .log
+                .set_identity(run.run_id.digits(), run.epoch, replid, former);
         }
     }
     server.log.force_select();

@@ -91,7 +91,10 @@ impl Services {
         socket_dir: &Path,
         companions: Companions,
     ) -> Self {
-        let timeouts = Timeouts { request: ANSWER_WAIT, ..Timeouts::default() };
+        let timeouts = Timeouts {
+            request: ANSWER_WAIT,
+            ..Timeouts::default()
+        };
         Self {
             server: Arc::downgrade(server),
             run,
@@ -129,7 +132,9 @@ impl Services {
 
     /// Holds all clients back until the guard is dropped; `None` if they already are.
     pub fn hold_clients(self: &Arc<Self>) -> Option<Hold> {
-        let first = self.held.send_if_modified(|held| !std::mem::replace(held, true));
+        let first = self
+            .held
+            .send_if_modified(|held| !std::mem::replace(held, true));
         if first && let Some(server) = self.server() {
             server.held.store(true, Ordering::Release);
         }
@@ -192,6 +197,9 @@ mod tests {
             "ERR persister is not available: connect:  no such file"
         );
         let full = RpcError::new(ErrorCode::NoSpace, "no room");
-        assert_eq!(companion_error("persister", &full), "ERR persister: no room");
+        assert_eq!(
+            companion_error("persister", &full),
+            "ERR persister: no room"
+        );
     }
 }

@@ -69,7 +69,9 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
         keyspace.expire_mode = ExpireMode::Ignore;
         keyspace.access.set_clock(crate::clock::unix_ms());
     }
-    server.log.observe(Arc::new(Observer(Arc::downgrade(server))));
+    server
+        .log
+        .observe(Arc::new(Observer(Arc::downgrade(server))));
     server.log.set_policy(fsync_policy(&config));
     let loaded = if config.append_only.enabled {
         append_only::load(server, data)?
@@ -104,7 +106,11 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
     server.loading.set_total(bytes);
     refuse_what_does_not_fit(config, bytes)?;
     let started = Instant::now();
-    let options = rdb::RdbOptions { drop_expired: true, allow_trailing: true, staged: false };
+    let options = rdb::RdbOptions {
+        drop_expired: true,
+        allow_trailing: true,
+        staged: false,
+    };
     let source = rdb::CountingReader::new(file, server);
     let facts = rdb::load(server, source, options).with_context(named)?;
     tracing::info!(
@@ -112,7 +118,10 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
         facts.keys,
         facts.expired
     );
-    tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
+    tracing::info!(
+        "DB loaded from disk: {:.3} seconds",
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -121,7 +130,9 @@ fn refuse_what_does_not_fit(config: &Config, file_bytes: u64) -> anyhow::Result<
     if config.memory.tiering || config.snapshot.load_anyway {
         return Ok(());
     }
-    let Some(free) = crate::memory::available_bytes() else { return Ok(()) };
+    let Some(free) = crate::memory::available_bytes() else {
+        return Ok(());
+    };
     if file_bytes > free {
         bail!(
             "the data set needs at least {file_bytes} bytes of memory and {free} bytes are free: \
@@ -156,9 +167,14 @@ fn begin_stream(
         (_, None) => ReplicationState::new(replid, 0, 0),
     };
     state.store(fs, &data.path, &|| Ok(()))?;
-    let former = state.former().next().map(|former| (former.replid, former.valid_to_offset));
+    let former = state
+        .former()
+        .next()
+        .map(|former| (former.replid, former.valid_to_offset));
     let epoch = data.epoch;
-    server.log.set_identity(epoch.run_id, epoch.number, replid, former);
+    server
+        .log
+        .set_identity(epoch.run_id, epoch.number, replid, former);
     server.log.set_offset(state.offset);
     if !config.append_only.enabled {
         return Ok(());
@@ -189,6 +205,8 @@ fn begin_stream(
         bail!("fsync of the append only file failed");
     }
     let path = data.log_directory(config).join(BALLAST_NAME);
-    server.log.set_ballast(Ballast::open(fs, &path, BALLAST_BYTES).context("disk space reserve")?);
+    server
+        .log
+        .set_ballast(Ballast::open(fs, &path, BALLAST_BYTES).context("disk space reserve")?);
     Ok(())
 }

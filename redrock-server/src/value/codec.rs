@@ -30,7 +30,11 @@ impl Decoded {
     }
 
     fn string(bytes: Vec<u8>) -> Self {
-        match if bytes.len() <= 20 { parse_i64(&bytes) } else { None } {
+        match if bytes.len() <= 20 {
+            parse_i64(&bytes)
+        } else {
+            None
+        } {
             Some(n) => Self::Int(n),
             None if bytes.len() <= INLINE_BYTES_MAX => Self::Inline(bytes),
             None => Self::Heap(Arc::new(Object::Raw(bytes))),
@@ -120,7 +124,10 @@ pub fn decode_payload(
         object::Object::Stream(stream) => {
             let mut payload = Vec::new();
             stream.encode(&mut payload);
-            Object::Stream(Stream { type_byte: types::STREAM_LISTPACKS_3, payload })
+            Object::Stream(Stream {
+                type_byte: types::STREAM_LISTPACKS_3,
+                payload,
+            })
         }
         other => super::convert::collection(other, limits)?,
     };

@@ -44,7 +44,10 @@ fn without_expiry(fields: Vec<TtlField>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Obje
             version: FIELD_EXPIRY_VERSION - 1,
         });
     }
-    Ok(fields.into_iter().map(|(field, value, _)| (field, value)).collect())
+    Ok(fields
+        .into_iter()
+        .map(|(field, value, _)| (field, value))
+        .collect())
 }
 
 #[cfg(test)]
@@ -64,12 +67,19 @@ mod tests {
 
     #[test]
     fn hashes_of_every_encoding_survive_a_round_trip() {
-        let limits = Limits { hash_listpack_entries_max: 128, ..Limits::default() };
+        let limits = Limits {
+            hash_listpack_entries_max: 128,
+            ..Limits::default()
+        };
         for (count, encoding) in [(1, "listpack"), (128, "listpack"), (129, "hashtable")] {
-            let pairs: Vec<_> = (0..count).map(|n| (format!("f{n}"), format!("{n}"))).collect();
+            let pairs: Vec<_> = (0..count)
+                .map(|n| (format!("f{n}"), format!("{n}")))
+                .collect();
             let built = Hash::from_pairs(pairs_of(&pairs), &limits).expect("not empty");
             let object = round_trip(&Object::Hash(built), &limits);
-            let Object::Hash(again) = &*object else { panic!("{object:?}") };
+            let Object::Hash(again) = &*object else {
+                panic!("{object:?}")
+            };
             assert_eq!((again.encoding(), again.len()), (encoding, count));
             for (field, value) in &pairs {
                 let found = again.get(field.as_bytes()).expect("is there");
@@ -79,20 +89,33 @@ mod tests {
     }
 
     fn pairs_of(pairs: &[(String, String)]) -> std::collections::BTreeMap<&str, &str> {
-        pairs.iter().map(|(field, value)| (field.as_str(), value.as_str())).collect()
+        pairs
+            .iter()
+            .map(|(field, value)| (field.as_str(), value.as_str()))
+            .collect()
     }
 
     #[test]
     fn sets_of_every_encoding_survive_a_round_trip() {
         let limits = Limits::default();
-        let cases = [("", 512, "intset"), ("m", 128, "listpack"), ("m", 600, "hashtable")];
+        let cases = [
+            ("", 512, "intset"),
+            ("m", 128, "listpack"),
+            ("m", 600, "hashtable"),
+        ];
         for (prefix, count, encoding) in cases {
             let members: Vec<_> = (0..count).map(|n| format!("{prefix}{n}")).collect();
             let built = Set::from_members(members.iter(), &limits).expect("not empty");
             let object = round_trip(&Object::Set(built), &limits);
-            let Object::Set(again) = &*object else { panic!("{object:?}") };
+            let Object::Set(again) = &*object else {
+                panic!("{object:?}")
+            };
             assert_eq!((again.encoding(), again.len()), (encoding, count));
-            assert!(members.iter().all(|member| again.contains(member.as_bytes())));
+            assert!(
+                members
+                    .iter()
+                    .all(|member| again.contains(member.as_bytes()))
+            );
         }
     }
 }

@@ -15,7 +15,11 @@ const NESTING_MAX: usize = 1000;
 /// Whether `text` matches `pattern`; with `nocase`, ASCII letters match in any case.
 pub fn matches(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
     let mut skip_longer = false;
-    Matcher { nocase, skip_longer: &mut skip_longer }.run(pattern, text, 0)
+    Matcher {
+        nocase,
+        skip_longer: &mut skip_longer,
+    }
+    .run(pattern, text, 0)
 }
 
 struct Matcher<'a> {
@@ -132,7 +136,13 @@ impl Matcher<'_> {
         if signed(start) > signed(end) {
             std::mem::swap(&mut start, &mut end);
         }
-        let fold = |byte: u8| signed(if self.nocase { byte.to_ascii_lowercase() } else { byte });
+        let fold = |byte: u8| {
+            signed(if self.nocase {
+                byte.to_ascii_lowercase()
+            } else {
+                byte
+            })
+        };
         (fold(start)..=fold(end)).contains(&fold(c))
     }
 }
@@ -165,7 +175,10 @@ mod tests {
             (b"*\xff*", b"a\xffb"),
         ];
         for (pattern, text) in yes {
-            let (p, t) = (String::from_utf8_lossy(pattern), String::from_utf8_lossy(text));
+            let (p, t) = (
+                String::from_utf8_lossy(pattern),
+                String::from_utf8_lossy(text),
+            );
             assert!(matches(pattern, text, false), "{p} against {t}");
         }
     }
@@ -186,7 +199,10 @@ mod tests {
             (b"[a-\xff]", b"b"),
         ];
         for (pattern, text) in no {
-            let (p, t) = (String::from_utf8_lossy(pattern), String::from_utf8_lossy(text));
+            let (p, t) = (
+                String::from_utf8_lossy(pattern),
+                String::from_utf8_lossy(text),
+            );
             assert!(!matches(pattern, text, false), "{p} against {t}");
         }
     }

@@ -32,7 +32,9 @@ enum Repr {
 
 impl Default for Hash {
     fn default() -> Self {
-        Self { repr: Repr::Pack(ListPack::new()) }
+        Self {
+            repr: Repr::Pack(ListPack::new()),
+        }
     }
 }
 
@@ -44,7 +46,10 @@ impl Hash {
     }
 
     /// Number of fields.
-    #[expect(clippy::len_without_is_empty, reason = "an empty one never stays in the keyspace")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty one never stays in the keyspace"
+    )]
     #[inline]
     pub fn len(&self) -> usize {
         match &self.repr {
@@ -168,7 +173,9 @@ impl Hash {
     ) {
         match &self.repr {
             Repr::Pack(_) => {
-                select(self.iter(), self.len(), count, |(field, value)| visit(field, value));
+                select(self.iter(), self.len(), count, |(field, value)| {
+                    visit(field, value)
+                });
             }
             Repr::Table(table) => table.random_distinct(count, |pair: &Pair| {
                 let (field, value) = pair.parts();
@@ -186,7 +193,9 @@ impl Hash {
         let Repr::Pack(pack) = &self.repr else { return };
         let total: usize = items.iter().map(|item| item.len()).sum();
         if items.len() / 2 > limits.hash_listpack_entries_max
-            || items.iter().any(|item| item.len() > limits.hash_listpack_value_bytes_max)
+            || items
+                .iter()
+                .any(|item| item.len() > limits.hash_listpack_value_bytes_max)
             || !pack.safe_to_add(total)
         {
             self.convert();
@@ -216,9 +225,11 @@ impl Hash {
                 }
                 true
             }
-            Repr::Table(table) => {
-                table.upsert(field, |pair| pair.set_value(value), || Pair::new(field, value))
-            }
+            Repr::Table(table) => table.upsert(
+                field,
+                |pair| pair.set_value(value),
+                || Pair::new(field, value),
+            ),
         }
     }
 
@@ -271,7 +282,9 @@ impl Hash {
         if pack.is_empty() || !pack.len().is_multiple_of(2) {
             return None;
         }
-        let mut hash = Self { repr: Repr::Pack(pack) };
+        let mut hash = Self {
+            repr: Repr::Pack(pack),
+        };
         if hash.len() > limits.hash_listpack_entries_max {
             hash.convert();
         }
@@ -333,7 +346,9 @@ mod tests {
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
     fn content(hash: &Hash) -> Model {
-        hash.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect()
+        hash.iter()
+            .map(|(field, value)| (field.to_vec(), value.to_vec()))
+            .collect()
     }
 
     fn small_limits() -> Limits {
@@ -346,7 +361,10 @@ mod tests {
 
     #[test]
     fn encodings_change_at_the_thresholds_and_never_back() {
-        let limits = Limits { hash_listpack_entries_max: 128, ..Limits::default() };
+        let limits = Limits {
+            hash_listpack_entries_max: 128,
+            ..Limits::default()
+        };
         let mut hash = Hash::new();
         for n in 0..128 {
             assert!(hash.set(format!("f{n}").as_bytes(), b"v", &limits));

@@ -52,7 +52,9 @@ fn is_infinity_word(text: &[u8]) -> bool {
 
 /// Whether a decimal number's digits before the exponent are not all zero.
 fn has_nonzero_digit(text: &[u8]) -> bool {
-    text.iter().take_while(|b| !matches!(b, b'e' | b'E')).any(|b| (b'1'..=b'9').contains(b))
+    text.iter()
+        .take_while(|b| !matches!(b, b'e' | b'E'))
+        .any(|b| (b'1'..=b'9').contains(b))
 }
 
 /// A double's text in place, without a heap allocation.
@@ -64,7 +66,10 @@ pub struct DoubleText {
 
 impl DoubleText {
     const fn empty() -> Self {
-        Self { bytes: [0; DOUBLE_TEXT_BYTES_MAX], len: 0 }
+        Self {
+            bytes: [0; DOUBLE_TEXT_BYTES_MAX],
+            len: 0,
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -120,7 +125,11 @@ pub fn double_text(value: f64) -> DoubleText {
     } else if value.is_infinite() {
         text.push(if value > 0.0 { b"inf" } else { b"-inf" });
     } else if value == 0.0 {
-        text.push(if value.is_sign_negative() { b"-0" } else { b"0" });
+        text.push(if value.is_sign_negative() {
+            b"-0"
+        } else {
+            b"0"
+        });
     } else if value.fract() == 0.0 && value.abs() <= (i64::MAX / 2) as f64 {
         text.push(itoa::Buffer::new().format(value as i64).as_bytes());
     } else {
@@ -157,8 +166,9 @@ fn push_scaled(text: &mut DoubleText, digits: &[u8], exponent: i32) {
             text.push_zeros((-exponent - 1) as usize);
             text.push(digits);
         } else {
-            let (whole, fraction) =
-                digits.split_at_checked(exponent as usize + 1).unwrap_or_default();
+            let (whole, fraction) = digits
+                .split_at_checked(exponent as usize + 1)
+                .unwrap_or_default();
             text.push(whole);
             text.push(b".");
             text.push(fraction);
@@ -187,7 +197,9 @@ fn split_scientific(text: &DoubleText) -> (DoubleText, i32) {
             digits.push(&[*byte]);
         }
     }
-    let exponent = parts.next().and_then(|e| std::str::from_utf8(e).ok()?.parse().ok());
+    let exponent = parts
+        .next()
+        .and_then(|e| std::str::from_utf8(e).ok()?.parse().ok());
     (digits, exponent.unwrap_or(0))
 }
 
@@ -221,8 +233,9 @@ pub fn format_g17(value: f64) -> String {
         text.push(significant);
         text.push_zeros((exponent + 1 - count) as usize);
     } else {
-        let (whole, fraction) =
-            significant.split_at_checked(exponent as usize + 1).unwrap_or_default();
+        let (whole, fraction) = significant
+            .split_at_checked(exponent as usize + 1)
+            .unwrap_or_default();
         text.push(whole);
         text.push(b".");
         text.push(fraction);

@@ -38,7 +38,10 @@ mod tests {
             chosen.iter().for_each(|&n| seen[n] += 1);
         }
         // 3000 expected each, standard deviation 46: seven of them either way.
-        assert!(seen.iter().all(|count| (2680..3320).contains(count)), "{seen:?}");
+        assert!(
+            seen.iter().all(|count| (2680..3320).contains(count)),
+            "{seen:?}"
+        );
         let mut chosen = 0;
         select(0..4, 4, 9, |_| chosen += 1);
         assert_eq!(chosen, 4);

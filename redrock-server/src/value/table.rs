@@ -66,7 +66,9 @@ impl Keyed for super::thin::Pair {
 #[inline]
 fn hash_of(key: &[u8]) -> u64 {
     static HASHER: OnceLock<SipHasher13> = OnceLock::new();
-    HASHER.get_or_init(|| SipHasher13::new_with_keys(rand::random(), rand::random())).hash(key)
+    HASHER
+        .get_or_init(|| SipHasher13::new_with_keys(rand::random(), rand::random()))
+        .hash(key)
 }
 
 /// The byte kept beside an element; bucket numbers come from the other end of the hash.
@@ -84,8 +86,12 @@ struct Bucket<T> {
 }
 
 impl<T: Keyed> Bucket<T> {
-    const EMPTY: Self =
-        Self { tags: [0; SLOTS], count: 0, slots: [const { None }; SLOTS], next: None };
+    const EMPTY: Self = Self {
+        tags: [0; SLOTS],
+        count: 0,
+        slots: [const { None }; SLOTS],
+        next: None,
+    };
 
     #[inline]
     fn find(&self, tag: u8, key: &[u8]) -> Option<&T> {
@@ -118,9 +124,12 @@ impl<T: Keyed> Bucket<T> {
     /// The slot of an element in this very bucket.
     #[inline]
     fn position(&self, tag: u8, key: &[u8]) -> Option<usize> {
-        self.slots.iter().zip(&self.tags).position(|(slot, &slot_tag)| {
-            slot_tag == tag && slot.as_ref().is_some_and(|element| element.key() == key)
-        })
+        self.slots
+            .iter()
+            .zip(&self.tags)
+            .position(|(slot, &slot_tag)| {
+                slot_tag == tag && slot.as_ref().is_some_and(|element| element.key() == key)
+            })
     }
 
     /// Adds an element at the end of the chain; returns the chain's new length.
@@ -252,7 +261,12 @@ impl<T: Keyed> Table<T> {
     /// Bytes on the heap, elements included: exact but for the allocator's rounding and chained
     /// buckets, which are estimated.
     pub fn memory_bytes(&self) -> usize {
-        let buckets = self.segments.iter().take(1).map(Vec::capacity).sum::<usize>()
+        let buckets = self
+            .segments
+            .iter()
+            .take(1)
+            .map(Vec::capacity)
+            .sum::<usize>()
             + self.segments.len().saturating_sub(1) * SEGMENT_BUCKETS;
         // About a tenth of the buckets chain, averaged over a round of growing.
         (buckets + self.bucket_count() / 10) * size_of::<Bucket<T>>()
@@ -270,17 +284,25 @@ impl<T: Keyed> Table<T> {
     #[inline]
     fn bucket_of(&self, hash: u64) -> usize {
         let low = hash as usize & ((1 << self.level) - 1);
-        if low < self.split { hash as usize & ((2 << self.level) - 1) } else { low }
+        if low < self.split {
+            hash as usize & ((2 << self.level) - 1)
+        } else {
+            low
+        }
     }
 
     #[inline]
     fn bucket(&self, index: usize) -> Option<&Bucket<T>> {
-        self.segments.get(index / SEGMENT_BUCKETS)?.get(index % SEGMENT_BUCKETS)
+        self.segments
+            .get(index / SEGMENT_BUCKETS)?
+            .get(index % SEGMENT_BUCKETS)
     }
 
     #[inline]
     fn bucket_mut(&mut self, index: usize) -> Option<&mut Bucket<T>> {
-        self.segments.get_mut(index / SEGMENT_BUCKETS)?.get_mut(index % SEGMENT_BUCKETS)
+        self.segments
+            .get_mut(index / SEGMENT_BUCKETS)?
+            .get_mut(index % SEGMENT_BUCKETS)
     }
 
     /// The element with this key.
@@ -304,7 +326,10 @@ impl<T: Keyed> Table<T> {
         let before = element.heap_bytes();
         let result = change(element);
         let after = element.heap_bytes();
-        debug_assert!(element.key() == key, "an element's key changed in its table");
+        debug_assert!(
+            element.key() == key,
+            "an element's key changed in its table"
+        );
         self.heap_bytes = self.heap_bytes + after - before;
         Some(result)
     }
@@ -313,7 +338,10 @@ impl<T: Keyed> Table<T> {
     pub fn insert_with(&mut self, key: &[u8], make: impl FnOnce() -> T) -> bool {
         let hash = hash_of(key);
         let index = self.bucket_of(hash);
-        if self.bucket(index).is_none_or(|bucket| bucket.find(tag_of(hash), key).is_some()) {
+        if self
+            .bucket(index)
+            .is_none_or(|bucket| bucket.find(tag_of(hash), key).is_some())
+        {
             return false;
         }
         self.add(hash, make());
@@ -329,8 +357,9 @@ impl<T: Keyed> Table<T> {
     ) -> bool {
         let hash = hash_of(key);
         let index = self.bucket_of(hash);
-        if let Some(element) =
-            self.bucket_mut(index).and_then(|bucket| bucket.find_mut(tag_of(hash), key))
+        if let Some(element) = self
+            .bucket_mut(index)
+            .and_then(|bucket| bucket.find_mut(tag_of(hash), key))
         {
             let before = element.heap_bytes();
             change(element);
@@ -388,11 +417,16 @@ impl<T: Keyed> Table<T> {
             self.level += 1;
             self.split = 0;
         }
-        let Some(bucket) = self.bucket_mut(low) else { return };
+        let Some(bucket) = self.bucket_mut(low) else {
+            return;
+        };
         let mut whole = std::mem::replace(bucket, Bucket::EMPTY);
         while let Some((tag, element)) = whole.pop() {
             let home = self.bucket_of(hash_of(element.key()));
-            debug_assert!(home == low || home == high, "an element left its bucket's pair");
+            debug_assert!(
+                home == low || home == high,
+                "an element left its bucket's pair"
+            );
             if let Some(bucket) = self.bucket_mut(home) {
                 bucket.push(tag, element);
             }
@@ -410,8 +444,12 @@ impl<T: Keyed> Table<T> {
         }
         self.split -= 1;
         let low = self.split;
-        let Some(segment) = self.segments.last_mut() else { return };
-        let Some(mut last) = segment.pop() else { return };
+        let Some(segment) = self.segments.last_mut() else {
+            return;
+        };
+        let Some(mut last) = segment.pop() else {
+            return;
+        };
         if segment.is_empty() {
             self.segments.pop();
         } else if self.segments.len() == 1
@@ -421,7 +459,9 @@ impl<T: Keyed> Table<T> {
             segment.shrink_to(segment.len() * 2);
         }
         let mut chain_max = self.chain_max;
-        let Some(bucket) = self.bucket_mut(low) else { return };
+        let Some(bucket) = self.bucket_mut(low) else {
+            return;
+        };
         while let Some((tag, element)) = last.pop() {
             chain_max = chain_max.max(bucket.push(tag, element));
         }
@@ -431,8 +471,16 @@ impl<T: Keyed> Table<T> {
     /// All elements, in the order of their buckets.
     pub fn iter(&self) -> Iter<'_, T> {
         let mut segments = self.segments.iter();
-        let buckets = segments.next().map(|segment| segment.iter()).unwrap_or_default();
-        Iter { segments, buckets, bucket: None, slot: 0 }
+        let buckets = segments
+            .next()
+            .map(|segment| segment.iter())
+            .unwrap_or_default();
+        Iter {
+            segments,
+            buckets,
+            bucket: None,
+            slot: 0,
+        }
     }
 
     /// A random element, each with the same probability.
@@ -479,14 +527,20 @@ impl<T: Keyed> Table<T> {
         for _ in 0..=count.saturating_mul(10) {
             let low_mask = (1_u64 << self.level) - 1;
             let low = cursor & low_mask;
-            let mask =
-                if (low as usize) < self.split { (2_u64 << self.level) - 1 } else { low_mask };
+            let mask = if (low as usize) < self.split {
+                (2_u64 << self.level) - 1
+            } else {
+                low_mask
+            };
             if let Some(bucket) = self.bucket((cursor & mask) as usize) {
                 visited += bucket.chain_len();
                 bucket.for_each(&mut visit);
             }
             // Counts up the masked bits from the top one down.
-            cursor = (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits();
+            cursor = (cursor | !mask)
+                .reverse_bits()
+                .wrapping_add(1)
+                .reverse_bits();
             if cursor == 0 || visited >= count {
                 break;
             }
@@ -501,7 +555,9 @@ impl<T: Keyed> Extend<T> for Table<T> {
         for element in elements {
             let hash = hash_of(element.key());
             let index = self.bucket_of(hash);
-            let found = self.bucket(index).and_then(|b| b.find(tag_of(hash), element.key()));
+            let found = self
+                .bucket(index)
+                .and_then(|b| b.find(tag_of(hash), element.key()));
             if found.is_none() {
                 self.add(hash, element);
             }
@@ -618,7 +674,10 @@ mod tests {
         assert_eq!(seen.len(), 100);
         // 1000 expected each, standard deviation 31.5: seven of them either way.
         for (element, count) in seen {
-            assert!((780..1220).contains(&count), "{element:?} came {count} times");
+            assert!(
+                (780..1220).contains(&count),
+                "{element:?} came {count} times"
+            );
         }
     }
 

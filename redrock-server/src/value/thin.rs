@@ -69,13 +69,18 @@ impl ThinBytes {
         let head_len = write_length(len, &mut head);
         let layout = Self::layout(head_len + len);
         // SAFETY: the layout is never of size zero: the length takes at least one byte.
-        let Some(ptr) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let Some(ptr) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
         // SAFETY: the allocation has exactly room for the length and all parts.
         unsafe {
-            ptr.as_ptr().copy_from_nonoverlapping(head.as_ptr(), head_len);
+            ptr.as_ptr()
+                .copy_from_nonoverlapping(head.as_ptr(), head_len);
             let mut at = head_len;
             for part in parts {
-                ptr.as_ptr().add(at).copy_from_nonoverlapping(part.as_ptr(), part.len());
+                ptr.as_ptr()
+                    .add(at)
+                    .copy_from_nonoverlapping(part.as_ptr(), part.len());
                 at += part.len();
             }
         }
@@ -162,7 +167,11 @@ impl Pair {
     pub fn new(field: &[u8], value: &[u8]) -> Self {
         let mut head = [0; LENGTH_BYTES_MAX];
         let head_len = write_length(field.len(), &mut head);
-        Self(ThinBytes::concat([head.get(..head_len).unwrap_or_default(), field, value]))
+        Self(ThinBytes::concat([
+            head.get(..head_len).unwrap_or_default(),
+            field,
+            value,
+        ]))
     }
 
     /// Field and value.
@@ -170,7 +179,11 @@ impl Pair {
     pub fn parts(&self) -> (&[u8], &[u8]) {
         let bytes = self.0.as_bytes();
         let (len, head_len) = read_length(bytes);
-        bytes.get(head_len..).unwrap_or_default().split_at_checked(len).unwrap_or_default()
+        bytes
+            .get(head_len..)
+            .unwrap_or_default()
+            .split_at_checked(len)
+            .unwrap_or_default()
     }
 
     /// The field.
@@ -208,7 +221,10 @@ impl Pair {
 impl std::fmt::Debug for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (field, value) = self.parts();
-        let (field, value) = (String::from_utf8_lossy(field), String::from_utf8_lossy(value));
+        let (field, value) = (
+            String::from_utf8_lossy(field),
+            String::from_utf8_lossy(value),
+        );
         write!(f, "{field:?}: {value:?}")
     }
 }
@@ -219,7 +235,9 @@ mod tests {
 
     #[test]
     fn lengths_around_each_step_read_back() {
-        for len in [0, 1, 126, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152] {
+        for len in [
+            0, 1, 126, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152,
+        ] {
             let bytes = vec![7_u8; len];
             let thin = ThinBytes::new(&bytes);
             assert_eq!(thin.as_bytes(), bytes);
@@ -240,7 +258,13 @@ mod tests {
             let field = vec![b'f'; field_len];
             let mut pair = Pair::new(&field, b"old");
             assert_eq!(pair.parts(), (field.as_slice(), b"old".as_slice()));
-            for value in [b"new".as_slice(), b"", b"longer than before", &[1; 1000], &[2; 1000]] {
+            for value in [
+                b"new".as_slice(),
+                b"",
+                b"longer than before",
+                &[1; 1000],
+                &[2; 1000],
+            ] {
                 pair.set_value(value);
                 assert_eq!(pair.parts(), (field.as_slice(), value));
             }

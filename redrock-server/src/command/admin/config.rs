@@ -62,7 +62,9 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         local_client: is_local(&ctx.client.addr),
     };
     // What asks a companion must not hold the keyspace, nor wait for one that does.
-    let slow = pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"));
+    let slow = pairs
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"));
     if slow || ctx.server.config_change.is_locked() {
         return set_later(ctx, &pairs, context);
     }
@@ -88,13 +90,17 @@ fn set_later(
         ));
     }
     let server = ctx.server.handle()?;
-    let owned: Vec<(Vec<u8>, Vec<u8>)> =
-        pairs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let owned: Vec<(Vec<u8>, Vec<u8>)> = pairs
+        .iter()
+        .map(|(name, value)| (name.to_vec(), value.to_vec()))
+        .collect();
     let resp3 = ctx.client.resp3;
     ctx.client.deferred = Some(Deferred(Box::pin(async move {
         let work = tokio::task::spawn_blocking(move || {
-            let pairs: Vec<(&[u8], &[u8])> =
-                owned.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            let pairs: Vec<(&[u8], &[u8])> = owned
+                .iter()
+                .map(|(name, value)| (&name[..], &value[..]))
+                .collect();
             change(&server, &pairs, context)?;
             let config = server.config();
             server.keyspace.lock().access.configure(&config.memory);

@@ -53,7 +53,9 @@ pub const COMMANDS: &[Spec] = &[
 /// Writes a container's help: its head line, `lines`, and those of HELP itself.
 fn help(ctx: &mut Context<'_>, name: &str, lines: &[&str]) -> CommandResult {
     ctx.reply.array(lines.len() + 3);
-    ctx.reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    ctx.reply.simple(&format!(
+        "{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
     for line in lines {
         ctx.reply.simple(line);
     }

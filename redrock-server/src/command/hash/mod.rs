@@ -15,7 +15,9 @@ const LOOK: u32 = flag::READONLY | flag::FAST;
 const WALK: u32 = flag::READONLY;
 
 const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
-    Spec::new(name, arity, flags, handler).group(Group::Hash).keys(KeySpec::ONE)
+    Spec::new(name, arity, flags, handler)
+        .group(Group::Hash)
+        .keys(KeySpec::ONE)
 }
 
 /// This family's records.

@@ -46,7 +46,9 @@ pub(super) fn hlen(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 /// `HSTRLEN key field`
 pub(super) fn hstrlen(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let hash = ctx.db.read::<Hash>(args.at(1))?;
-    let len = hash.and_then(|hash| hash.get(args.at(2))).map_or(0, |value| value.len());
+    let len = hash
+        .and_then(|hash| hash.get(args.at(2)))
+        .map_or(0, |value| value.len());
     ctx.reply.len_int(len);
     Ok(())
 }
@@ -90,7 +92,14 @@ pub(super) fn hscan(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         scan::reply_nothing(&mut ctx.reply);
         return Ok(());
     };
-    let options = ScanOptions::parse(args, 3, Allowed { novalues: true, ..Allowed::default() })?;
+    let options = ScanOptions::parse(
+        args,
+        3,
+        Allowed {
+            novalues: true,
+            ..Allowed::default()
+        },
+    )?;
     let mut items = Vec::new();
     let next = hash.scan(cursor, options.count, |field, value| {
         if options.matches(field) {

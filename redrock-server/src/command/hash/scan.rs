@@ -34,8 +34,12 @@ pub struct ScanOptions<'a> {
 impl<'a> ScanOptions<'a> {
     /// Parses the options from argument `from` on.
     pub fn parse(args: &Args<'a>, from: usize, allowed: Allowed) -> CommandResult<Self> {
-        let mut options =
-            Self { count: COUNT_DEFAULT, pattern: None, type_name: None, novalues: false };
+        let mut options = Self {
+            count: COUNT_DEFAULT,
+            pattern: None,
+            type_name: None,
+            novalues: false,
+        };
         let mut at = from;
         while let Some(word) = args.get(at) {
             let value = args.get(at + 1);
@@ -144,18 +148,36 @@ mod tests {
 
     #[test]
     fn options_are_parsed_in_any_order_and_checked() {
-        let all = Allowed { with_type: true, novalues: true };
+        let all = Allowed {
+            with_type: true,
+            novalues: true,
+        };
         let options = parse(&[b"MATCH", b"a*", b"novalues", b"Count", b"7"], all).expect("parses");
-        assert_eq!((options.count, options.pattern), (7, Some(b"a*".as_slice())));
+        assert_eq!(
+            (options.count, options.pattern),
+            (7, Some(b"a*".as_slice()))
+        );
         assert!(options.novalues && options.type_name.is_none());
         let options = parse(&[b"match", b"a", b"match", b"*"], all).expect("parses");
         assert_eq!(options.pattern, None);
 
         let none = Allowed::default();
-        assert_eq!(parse(&[b"count", b"0"], none).err(), Some(CommandError::Syntax));
-        assert_eq!(parse(&[b"count", b"x"], none).err(), Some(CommandError::NotInteger));
+        assert_eq!(
+            parse(&[b"count", b"0"], none).err(),
+            Some(CommandError::Syntax)
+        );
+        assert_eq!(
+            parse(&[b"count", b"x"], none).err(),
+            Some(CommandError::NotInteger)
+        );
         assert_eq!(parse(&[b"count"], none).err(), Some(CommandError::Syntax));
-        assert_eq!(parse(&[b"type", b"hash"], none).err(), Some(CommandError::Syntax));
-        assert_eq!(parse(&[b"novalues"], none).err(), Some(CommandError::Syntax));
+        assert_eq!(
+            parse(&[b"type", b"hash"], none).err(),
+            Some(CommandError::Syntax)
+        );
+        assert_eq!(
+            parse(&[b"novalues"], none).err(),
+            Some(CommandError::Syntax)
+        );
     }
 }

@@ -70,7 +70,11 @@ pub(super) fn hdel(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     };
     let mut deleted = 0;
     if let Some(hash) = ctx.db.write::<Hash>(key)? {
-        deleted = fields.iter().skip(first).filter(|field| hash.remove(field)).count();
+        deleted = fields
+            .iter()
+            .skip(first)
+            .filter(|field| hash.remove(field))
+            .count();
     }
     let emptied = ctx.db.remove_if_empty(key);
     ctx.changed(key, Class::HASH, "hdel");
@@ -88,16 +92,18 @@ pub(super) fn hincrby(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let increment = args.int(3)?;
     let old = match peek_as::<Hash>(&mut ctx.db, key)?.and_then(|hash| hash.get(field)) {
         None => 0,
-        Some(value) => {
-            value.as_int().ok_or(CommandError::fixed("ERR hash value is not an integer"))?
-        }
+        Some(value) => value
+            .as_int()
+            .ok_or(CommandError::fixed("ERR hash value is not an integer"))?,
     };
-    let new = old
-        .checked_add(increment)
-        .ok_or(CommandError::fixed("ERR increment or decrement would overflow"))?;
+    let new = old.checked_add(increment).ok_or(CommandError::fixed(
+        "ERR increment or decrement would overflow",
+    ))?;
     let mut digits = itoa::Buffer::new();
     let limits = &ctx.config.limits;
-    ctx.db.write_or_create::<Hash>(key)?.set(field, digits.format(new).as_bytes(), limits);
+    ctx.db
+        .write_or_create::<Hash>(key)?
+        .set(field, digits.format(new).as_bytes(), limits);
     ctx.changed(key, Class::HASH, "hincrby");
     ctx.reply.int(new);
     Ok(())
@@ -117,10 +123,14 @@ pub(super) fn hincrbyfloat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandRes
     let old = old.ok_or(CommandError::fixed("ERR hash value is not a float"))?;
     let new = old
         .checked_add(increment)
-        .ok_or(CommandError::fixed("ERR increment would produce NaN or Infinity"))?
+        .ok_or(CommandError::fixed(
+            "ERR increment would produce NaN or Infinity",
+        ))?
         .format_human();
     let limits = &ctx.config.limits;
-    ctx.db.write_or_create::<Hash>(key)?.set(field, new.as_bytes(), limits);
+    ctx.db
+        .write_or_create::<Hash>(key)?
+        .set(field, new.as_bytes(), limits);
     ctx.changed(key, Class::HASH, "hincrbyfloat");
     // The sum is propagated, so that replicas and reloads never round on their own.
     ctx.propagate(&[b"HSET", key, field, new.as_bytes()]);

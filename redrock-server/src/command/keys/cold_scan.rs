@@ -32,58 +32,74 @@ pub(super) fn scan_keys(
     let request = request(ctx, cursor, options.count);
     let pattern = options.pattern.map(<[u8]>::to_vec);
     let type_name = options.type_name.map(<[u8]>::to_vec);
-    answer(ctx, Box::new(move |reply, walk| {
-        let (mut keys, next) = walk(request)?;
-        keys.retain(|key| {
-            let name = key.object_type.name().as_bytes();
-            pattern.as_ref().is_none_or(|p| glob::matches(p, &key.key, false))
-                && type_name.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(name))
-        });
-        let items: Vec<LpValue<'_>> = keys.iter().map(|key| LpValue::Str(&key.key)).collect();
-        reply_items(reply, if next >= POSITION_END { 0 } else { next }, &items);
-        Ok(())
-    }))
+    answer(
+        ctx,
+        Box::new(move |reply, walk| {
+            let (mut keys, next) = walk(request)?;
+            keys.retain(|key| {
+                let name = key.object_type.name().as_bytes();
+                pattern
+                    .as_ref()
+                    .is_none_or(|p| glob::matches(p, &key.key, false))
+                    && type_name
+                        .as_ref()
+                        .is_none_or(|wanted| wanted.eq_ignore_ascii_case(name))
+            });
+            let items: Vec<LpValue<'_>> = keys.iter().map(|key| LpValue::Str(&key.key)).collect();
+            reply_items(reply, if next >= POSITION_END { 0 } else { next }, &items);
+            Ok(())
+        }),
+    )
 }
 
 /// `KEYS pattern`
 pub(super) fn keys(ctx: &mut Context<'_>, pattern: &[u8]) -> CommandResult {
     let mut request = request(ctx, 0, KEYS_STEP);
     let pattern = pattern.to_vec();
-    answer(ctx, Box::new(move |reply, walk| {
-        let start = reply.deferred();
-        let mut count = 0;
-        while request.from < POSITION_END {
-            let (keys, next) = walk(request)?;
-            for key in keys.iter().filter(|key| glob::matches(&pattern, &key.key, false)) {
-                reply.bulk(&key.key);
-                count += 1;
+    answer(
+        ctx,
+        Box::new(move |reply, walk| {
+            let start = reply.deferred();
+            let mut count = 0;
+            while request.from < POSITION_END {
+                let (keys, next) = walk(request)?;
+                for key in keys
+                    .iter()
+                    .filter(|key| glob::matches(&pattern, &key.key, false))
+                {
+                    reply.bulk(&key.key);
+                    count += 1;
+                }
+                request.from = next;
             }
-            request.from = next;
-        }
-        reply.finish_array(start, count);
-        Ok(())
-    }))
+            reply.finish_array(start, count);
+            Ok(())
+        }),
+    )
 }
 
 /// `RANDOMKEY`: the first key behind a random position.
 pub(super) fn random_key(ctx: &mut Context<'_>) -> CommandResult {
     let mut request = request(ctx, rand::random_range(0..POSITION_END), 1);
-    answer(ctx, Box::new(move |reply, walk| {
-        // To the end, then once more from the start.
-        for _ in 0..2 {
-            while request.from < POSITION_END {
-                let (keys, next) = walk(request)?;
-                if let Some(key) = keys.first() {
-                    reply.bulk(&key.key);
-                    return Ok(());
+    answer(
+        ctx,
+        Box::new(move |reply, walk| {
+            // To the end, then once more from the start.
+            for _ in 0..2 {
+                while request.from < POSITION_END {
+                    let (keys, next) = walk(request)?;
+                    if let Some(key) = keys.first() {
+                        reply.bulk(&key.key);
+                        return Ok(());
+                    }
+                    request.from = next;
                 }
-                request.from = next;
+                request.from = 0;
             }
-            request.from = 0;
-        }
-        reply.null();
-        Ok(())
-    }))
+            reply.null();
+            Ok(())
+        }),
+    )
 }
 
 fn request(ctx: &Context<'_>, from: u64, count: usize) -> ScanRequest {
@@ -106,31 +122,39 @@ fn answer(ctx: &mut Context<'_>, work: Work) -> CommandResult {
     }
     let server = ctx.server.handle()?;
     let resp3 = ctx.reply.is_resp3();
-    ctx.client.deferred = Some(Deferred(Box::pin(async move { read(server, resp3, work).await })));
+    ctx.client.deferred = Some(Deferred(Box::pin(async move {
+        read(server, resp3, work).await
+    })));
     Ok(())
 }
 
 /// Under the locks.
 fn answer_now(ctx: &mut Context<'_>, work: Work) -> CommandResult {
     let keyspace = ctx.db.keyspace();
-    let Some(store) = keyspace.tiering.as_ref().map(|tiering| tiering.cold.clone()) else {
+    let Some(store) = keyspace
+        .tiering
+        .as_ref()
+        .map(|tiering| tiering.cold.clone())
+    else {
         return Err(CommandError::fixed("ERR the tier is not open"));
     };
-    work(&mut ctx.reply, &mut |request: ScanRequest| {
-        match keyspace.begin_scan(&store, &request) {
+    work(
+        &mut ctx.reply,
+        &mut |request: ScanRequest| match keyspace.begin_scan(&store, &request) {
             Some(instant) => instant.finish(&request),
             None => Ok((Vec::new(), POSITION_END)),
-        }
-    })
+        },
+    )
     .map_err(|error| failed(&error))
 }
 
 async fn read(server: Arc<Server>, resp3: bool, work: Work) -> Vec<u8> {
     let run = move |server: &Server, store: &ColdStore| {
         let mut out = Vec::new();
-        let walked = work(&mut Reply::new(&mut out, resp3), &mut |request: ScanRequest| {
-            scan(&server.keyspace, store, request)
-        });
+        let walked = work(
+            &mut Reply::new(&mut out, resp3),
+            &mut |request: ScanRequest| scan(&server.keyspace, store, request),
+        );
         if let Err(error) = walked {
             out.clear();
             Reply::new(&mut out, resp3).error(&failed(&error).resp());

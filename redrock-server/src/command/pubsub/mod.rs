@@ -17,44 +17,78 @@ const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> S
 
 /// This family's records.
 pub const COMMANDS: &[Spec] = &[
-    spec("psubscribe", -2, LISTEN, |ctx, args| subscribe(ctx, args, Kind::Pattern)).doc(
+    spec("psubscribe", -2, LISTEN, |ctx, args| {
+        subscribe(ctx, args, Kind::Pattern)
+    })
+    .doc(
         "2.0.0",
         "Listens for messages published to channels that match one or more patterns.",
     ),
-    spec("publish", 3, SEND, |ctx, args| publish(ctx, args, Kind::Channel))
-        .doc("2.0.0", "Posts a message to a channel."),
+    spec("publish", 3, SEND, |ctx, args| {
+        publish(ctx, args, Kind::Channel)
+    })
+    .doc("2.0.0", "Posts a message to a channel."),
     spec("pubsub", -2, 0, help)
         .sub(SUBCOMMANDS)
         .doc("2.8.0", "A container for Pub/Sub commands."),
-    spec("punsubscribe", -1, LISTEN, |ctx, args| unsubscribe(ctx, args, Kind::Pattern)).doc(
+    spec("punsubscribe", -1, LISTEN, |ctx, args| {
+        unsubscribe(ctx, args, Kind::Pattern)
+    })
+    .doc(
         "2.0.0",
         "Stops listening to messages published to channels that match one or more patterns.",
     ),
-    spec("spublish", 3, SEND, |ctx, args| publish(ctx, args, Kind::Shard))
-        .doc("7.0.0", "Post a message to a shard channel"),
-    spec("ssubscribe", -2, LISTEN, |ctx, args| subscribe(ctx, args, Kind::Shard))
-        .doc("7.0.0", "Listens for messages published to shard channels."),
-    spec("subscribe", -2, LISTEN, |ctx, args| subscribe(ctx, args, Kind::Channel))
-        .doc("2.0.0", "Listens for messages published to channels."),
-    spec("sunsubscribe", -1, LISTEN, |ctx, args| unsubscribe(ctx, args, Kind::Shard))
-        .doc("7.0.0", "Stops listening to messages posted to shard channels."),
-    spec("unsubscribe", -1, LISTEN, |ctx, args| unsubscribe(ctx, args, Kind::Channel))
-        .doc("2.0.0", "Stops listening to messages posted to channels."),
+    spec("spublish", 3, SEND, |ctx, args| {
+        publish(ctx, args, Kind::Shard)
+    })
+    .doc("7.0.0", "Post a message to a shard channel"),
+    spec("ssubscribe", -2, LISTEN, |ctx, args| {
+        subscribe(ctx, args, Kind::Shard)
+    })
+    .doc("7.0.0", "Listens for messages published to shard channels."),
+    spec("subscribe", -2, LISTEN, |ctx, args| {
+        subscribe(ctx, args, Kind::Channel)
+    })
+    .doc("2.0.0", "Listens for messages published to channels."),
+    spec("sunsubscribe", -1, LISTEN, |ctx, args| {
+        unsubscribe(ctx, args, Kind::Shard)
+    })
+    .doc(
+        "7.0.0",
+        "Stops listening to messages posted to shard channels.",
+    ),
+    spec("unsubscribe", -1, LISTEN, |ctx, args| {
+        unsubscribe(ctx, args, Kind::Channel)
+    })
+    .doc("2.0.0", "Stops listening to messages posted to channels."),
 ];
 
 const SUBCOMMANDS: &[Spec] = &[
-    spec("pubsub|channels", -2, ASK, |ctx, args| channels(ctx, args, Kind::Channel))
-        .doc("2.8.0", "Returns the active channels."),
-    spec("pubsub|help", 2, flag::LOADING | flag::STALE, help)
-        .doc("6.2.0", "Returns helpful text about the different subcommands."),
+    spec("pubsub|channels", -2, ASK, |ctx, args| {
+        channels(ctx, args, Kind::Channel)
+    })
+    .doc("2.8.0", "Returns the active channels."),
+    spec("pubsub|help", 2, flag::LOADING | flag::STALE, help).doc(
+        "6.2.0",
+        "Returns helpful text about the different subcommands.",
+    ),
     spec("pubsub|numpat", 2, ASK, numpat)
         .doc("2.8.0", "Returns a count of unique pattern subscriptions."),
-    spec("pubsub|numsub", -2, ASK, |ctx, args| numsub(ctx, args, Kind::Channel))
-        .doc("2.8.0", "Returns a count of subscribers to channels."),
-    spec("pubsub|shardchannels", -2, ASK, |ctx, args| channels(ctx, args, Kind::Shard))
-        .doc("7.0.0", "Returns the active shard channels."),
-    spec("pubsub|shardnumsub", -2, ASK, |ctx, args| numsub(ctx, args, Kind::Shard))
-        .doc("7.0.0", "Returns the count of subscribers of shard channels."),
+    spec("pubsub|numsub", -2, ASK, |ctx, args| {
+        numsub(ctx, args, Kind::Channel)
+    })
+    .doc("2.8.0", "Returns a count of subscribers to channels."),
+    spec("pubsub|shardchannels", -2, ASK, |ctx, args| {
+        channels(ctx, args, Kind::Shard)
+    })
+    .doc("7.0.0", "Returns the active shard channels."),
+    spec("pubsub|shardnumsub", -2, ASK, |ctx, args| {
+        numsub(ctx, args, Kind::Shard)
+    })
+    .doc(
+        "7.0.0",
+        "Returns the count of subscribers of shard channels.",
+    ),
 ];
 
 const HELP: &[&str] = &[

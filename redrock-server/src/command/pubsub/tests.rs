@@ -17,7 +17,9 @@ struct Bench {
 }
 
 fn shown(resp: &[u8]) -> String {
-    String::from_utf8_lossy(resp).trim_end().replace("\r\n", " ")
+    String::from_utf8_lossy(resp)
+        .trim_end()
+        .replace("\r\n", " ")
 }
 
 impl Bench {
@@ -25,12 +27,19 @@ impl Bench {
         let keyspace = Keyspace::new(4, Positioner::new((1, 2)));
         let server = Arc::new(Server::new(Config::default(), keyspace, "0".repeat(40), 1));
         let client = |id| {
-            let shared = Arc::new(ClientShared { id, ..ClientShared::default() });
+            let shared = Arc::new(ClientShared {
+                id,
+                ..ClientShared::default()
+            });
             let mut client = Client::new(shared, String::new(), String::new(), 0);
             client.authenticated = true;
             Some(Box::new(client))
         };
-        Self { server, clients: vec![client(1), client(2), client(3)], scratch: Scratch::default() }
+        Self {
+            server,
+            clients: vec![client(1), client(2), client(3)],
+            scratch: Scratch::default(),
+        }
     }
 
     fn run(&mut self, client: usize, command: &str) -> String {
@@ -43,7 +52,11 @@ impl Bench {
     }
 
     fn shared(&self, client: usize) -> Arc<ClientShared> {
-        self.clients[client].as_ref().expect("not blocked").shared.clone()
+        self.clients[client]
+            .as_ref()
+            .expect("not blocked")
+            .shared
+            .clone()
     }
 
     /// What other threads have left for a client.
@@ -55,15 +68,26 @@ impl Bench {
 #[test]
 fn messages_reach_channels_and_patterns_in_the_subscribers_protocol() {
     let mut bench = Bench::new();
-    assert_eq!(bench.run(0, "SUBSCRIBE a b a"), "*3 $9 subscribe $1 a :1 *3 $9 subscribe $1 b :2 *3 $9 subscribe $1 a :2");
+    assert_eq!(
+        bench.run(0, "SUBSCRIBE a b a"),
+        "*3 $9 subscribe $1 a :1 *3 $9 subscribe $1 b :2 *3 $9 subscribe $1 a :2"
+    );
     bench.run(1, "HELLO 3");
     assert_eq!(bench.run(1, "PSUBSCRIBE a*"), ">3 $10 psubscribe $2 a* :1");
     assert_eq!(bench.run(2, "PUBLISH a hi"), ":2");
     assert_eq!(bench.messages(0), "*3 $7 message $1 a $2 hi");
     assert_eq!(bench.messages(1), ">4 $8 pmessage $2 a* $1 a $2 hi");
     assert_eq!(bench.run(2, "PUBLISH c hi"), ":0");
-    assert_eq!(bench.run(2, "SPUBLISH a hi"), ":0", "shard channels are others");
-    assert!(bench.run(0, "GET k").starts_with("-ERR Can't execute 'get'"));
+    assert_eq!(
+        bench.run(2, "SPUBLISH a hi"),
+        ":0",
+        "shard channels are others"
+    );
+    assert!(
+        bench
+            .run(0, "GET k")
+            .starts_with("-ERR Can't execute 'get'")
+    );
     assert_eq!(bench.run(1, "GET k"), "_");
     assert_eq!(bench.run(2, "PUBSUB NUMSUB a c"), "*4 $1 a :1 $1 c :0");
     assert_eq!(bench.run(2, "PUBSUB NUMPAT"), ":1");
@@ -80,7 +104,10 @@ fn messages_before_the_end_of_a_subscription_come_before_its_confirmation() {
         "*3 $8 smessage $1 s $1 1 *3 $12 sunsubscribe $1 s :0"
     );
     assert_eq!(bench.run(0, "UNSUBSCRIBE"), "*3 $11 unsubscribe $-1 :0");
-    assert_eq!(bench.run(0, "PUNSUBSCRIBE x"), "*3 $12 punsubscribe $1 x :0");
+    assert_eq!(
+        bench.run(0, "PUNSUBSCRIBE x"),
+        "*3 $12 punsubscribe $1 x :0"
+    );
     assert_eq!(bench.run(1, "SPUBLISH s 2"), ":0");
 }
 

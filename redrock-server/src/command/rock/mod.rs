@@ -15,14 +15,21 @@ const FLAGS: u32 = flag::ADMIN | flag::NOSCRIPT | flag::NO_MULTI;
 pub const COMMANDS: &[Spec] = &[
     Spec::new("rockevict", -2, FLAGS, evict::keys)
         .group(Group::Server)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 })
+        .keys(KeySpec::Range {
+            first: 1,
+            last: -1,
+            step: 1,
+        })
         .presence()
         .doc("7.2.0", "Moves the values of keys to disk now."),
     Spec::new("rockevicthash", -3, FLAGS, evict::hash_fields)
         .group(Group::Server)
         .keys(KeySpec::ONE)
         .presence()
-        .doc("7.2.0", "Moves a hash to disk now and tells which fields it has."),
+        .doc(
+            "7.2.0",
+            "Moves a hash to disk now and tells which fields it has.",
+        ),
     Spec::new("rockstat", 1, FLAGS, report::statistics)
         .group(Group::Server)
         .doc("7.2.0", "Returns statistics of the disk tier."),
@@ -31,10 +38,16 @@ pub const COMMANDS: &[Spec] = &[
         .doc("7.2.0", "Moves all values to disk now."),
     Spec::new("rockmem", -2, FLAGS, evict::memory)
         .group(Group::Server)
-        .doc("7.2.0", "Moves values to disk until so many bytes of memory are free."),
+        .doc(
+            "7.2.0",
+            "Moves values to disk until so many bytes of memory are free.",
+        ),
     Spec::new("purgerocksdb", 1, FLAGS, report::purge)
         .group(Group::Server)
-        .doc("7.2.0", "Drops what is obsolete from the disk tier's files."),
+        .doc(
+            "7.2.0",
+            "Drops what is obsolete from the disk tier's files.",
+        ),
     Spec::new("rock", -2, 0, report::help)
         .group(Group::Server)
         .doc("7.2.0", "A container for disk tier commands.")
@@ -44,14 +57,16 @@ pub const COMMANDS: &[Spec] = &[
                 .doc("7.2.0", "Returns the share of keys whose value is on disk."),
             Spec::new("rock|help", 2, flag::LOADING | flag::STALE, report::help)
                 .group(Group::Server)
-                .doc("7.2.0", "Returns helpful text about the different subcommands."),
+                .doc(
+                    "7.2.0",
+                    "Returns helpful text about the different subcommands.",
+                ),
         ]),
 ];
 
 /// Refused while there is no tier.
 fn require_tier(ctx: &mut Context<'_>) -> CommandResult {
-    const OFF: &str =
-        "ERR the disk tier is off: it needs maxmemory and enable-rocksdb-feature yes";
+    const OFF: &str = "ERR the disk tier is off: it needs maxmemory and enable-rocksdb-feature yes";
     match ctx.db.keyspace().tiering.is_some() {
         true => Ok(()),
         false => Err(CommandError::fixed(OFF)),

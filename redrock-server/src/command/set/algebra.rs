@@ -16,7 +16,9 @@ use std::sync::Arc;
 type Shared = Option<Arc<Object>>;
 
 fn look_up(ctx: &mut Context<'_>, keys: &[&[u8]]) -> CommandResult<Vec<Shared>> {
-    keys.iter().map(|key| ctx.db.read_shared::<Set>(key)).collect()
+    keys.iter()
+        .map(|key| ctx.db.read_shared::<Set>(key))
+        .collect()
 }
 
 fn as_set(shared: &Shared) -> Option<&Set> {
@@ -137,7 +139,8 @@ fn store(
 ) -> CommandResult {
     let len = result.len();
     if len > 0 {
-        ctx.db.set_object(destination, Object::Set(result), Expiry::Clear)?;
+        ctx.db
+            .set_object(destination, Object::Set(result), Expiry::Clear)?;
         ctx.changed(destination, Class::SET, event);
     } else if ctx.db.remove(destination)? {
         ctx.changed(destination, Class::GENERIC, "del");

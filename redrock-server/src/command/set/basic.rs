@@ -20,7 +20,10 @@ pub(super) fn sadd(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let set = ctx.db.write_or_create::<Set>(key)?;
     set.prepare(members, limits);
-    let added = members.iter().filter(|member| set.add(member, limits)).count();
+    let added = members
+        .iter()
+        .filter(|member| set.add(member, limits))
+        .count();
     if added > 0 {
         ctx.changed(key, Class::SET, "sadd");
         ctx.db.effect.dirty += added as u64 - 1;
@@ -40,7 +43,11 @@ pub(super) fn srem(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     };
     let mut removed = 0;
     if let Some(set) = ctx.db.write::<Set>(key)? {
-        removed = members.iter().skip(first).filter(|member| set.remove(member)).count();
+        removed = members
+            .iter()
+            .skip(first)
+            .filter(|member| set.remove(member))
+            .count();
     }
     let emptied = ctx.db.remove_if_empty(key);
     ctx.changed(key, Class::SET, "srem");
@@ -97,7 +104,8 @@ pub(super) fn smismember(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResul
     let members = args.from(2);
     ctx.reply.array(members.len());
     for member in members {
-        ctx.reply.int(i64::from(set.is_some_and(|set| set.contains(member))));
+        ctx.reply
+            .int(i64::from(set.is_some_and(|set| set.contains(member))));
     }
     Ok(())
 }

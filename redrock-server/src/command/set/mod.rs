@@ -13,7 +13,9 @@ const WALK: u32 = flag::READONLY;
 const STORE: u32 = flag::WRITE | flag::DENYOOM;
 
 const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
-    Spec::new(name, arity, flags, handler).group(Group::Set).keys(KeySpec::ONE)
+    Spec::new(name, arity, flags, handler)
+        .group(Group::Set)
+        .keys(KeySpec::ONE)
 }
 
 /// This family's records.

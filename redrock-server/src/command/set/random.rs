@@ -38,7 +38,9 @@ fn spop_many(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let key = args.at(1);
     let count = parse_i64(args.at(2))
         .and_then(|count| usize::try_from(count).ok())
-        .ok_or(CommandError::fixed("ERR value is out of range, must be positive"))?;
+        .ok_or(CommandError::fixed(
+            "ERR value is out of range, must be positive",
+        ))?;
     let len = peek_as::<Set>(&mut ctx.db, key)?.map_or(0, Set::len);
     if count == 0 || len == 0 {
         ctx.reply.set(0);
@@ -48,7 +50,9 @@ fn spop_many(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         return spop_all(ctx, key, len);
     }
     let limits = &ctx.config.limits;
-    let Some(set) = ctx.db.write::<Set>(key)? else { return Ok(()) };
+    let Some(set) = ctx.db.write::<Set>(key)? else {
+        return Ok(());
+    };
     let members = set.take_many_random(count, limits);
     ctx.changed(key, Class::SET, "spop");
     ctx.db.effect.dirty += members.len().saturating_sub(1) as u64;
@@ -66,7 +70,9 @@ fn spop_many(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// Pops everything there is: the key goes.
 fn spop_all(ctx: &mut Context<'_>, key: &[u8], len: usize) -> CommandResult {
-    let Some(set) = peek_as::<Set>(&mut ctx.db, key)? else { return Ok(()) };
+    let Some(set) = peek_as::<Set>(&mut ctx.db, key)? else {
+        return Ok(());
+    };
     ctx.reply.set(len);
     set.iter().for_each(|member| ctx.reply.item(member));
     ctx.db.remove(key)?;

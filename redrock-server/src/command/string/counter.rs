@@ -14,9 +14,9 @@ fn add(ctx: &mut Context<'_>, key: &[u8], increment: i64) -> CommandResult {
         Some(StringRef::Int(n)) => n,
         Some(StringRef::Bytes(text)) => parse_i64(text).ok_or(CommandError::NotInteger)?,
     };
-    let new = old
-        .checked_add(increment)
-        .ok_or(CommandError::fixed("ERR increment or decrement would overflow"))?;
+    let new = old.checked_add(increment).ok_or(CommandError::fixed(
+        "ERR increment or decrement would overflow",
+    ))?;
     ctx.db.set_int(key, new, Expiry::Keep)?;
     ctx.changed(key, Class::STRING, "incrby");
     ctx.reply.int(new);
@@ -40,8 +40,10 @@ pub(super) fn incrby(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// DECRBY key decrement
 pub(super) fn decrby(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let increment =
-        args.int(2)?.checked_neg().ok_or(CommandError::fixed("ERR decrement would overflow"))?;
+    let increment = args
+        .int(2)?
+        .checked_neg()
+        .ok_or(CommandError::fixed("ERR decrement would overflow"))?;
     add(ctx, args.at(1), increment)
 }
 
@@ -56,9 +58,9 @@ pub(super) fn incrbyfloat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
         Some(StringRef::Bytes(text)) => LongDouble::parse(text).ok_or(CommandError::NotFloat)?,
     };
     let increment = LongDouble::parse(args.at(2)).ok_or(CommandError::NotFloat)?;
-    let sum = old
-        .checked_add(increment)
-        .ok_or(CommandError::fixed("ERR increment would produce NaN or Infinity"))?;
+    let sum = old.checked_add(increment).ok_or(CommandError::fixed(
+        "ERR increment would produce NaN or Infinity",
+    ))?;
     let text = sum.format_human();
     let text = text.as_bytes();
     ctx.db.set_string(key, text, Expiry::Keep)?;

@@ -78,16 +78,28 @@ mod tests {
         assert_eq!(parse(b"10", Unit::Milliseconds, Base::Now), Ok(NOW + 10));
         assert_eq!(parse(b"10", Unit::Seconds, Base::Epoch), Ok(10_000));
         assert_eq!(parse(b"-10", Unit::Seconds, Base::Now), Ok(NOW - 10_000));
-        assert_eq!(parse(b"x", Unit::Seconds, Base::Now), Err(CommandError::NotInteger));
+        assert_eq!(
+            parse(b"x", Unit::Seconds, Base::Now),
+            Err(CommandError::NotInteger)
+        );
     }
 
     #[test]
     fn overflow_and_what_is_not_positive_are_invalid() {
         let limit = i64::MAX.to_string();
         let limit = limit.as_bytes();
-        assert_eq!(parse(limit, Unit::Seconds, Base::Epoch, NOW, "set"), Err(invalid("set")));
-        assert_eq!(parse(limit, Unit::Milliseconds, Base::Now, NOW, "set"), Err(invalid("set")));
-        assert_eq!(parse(limit, Unit::Milliseconds, Base::Epoch, NOW, "set"), Ok(i64::MAX));
+        assert_eq!(
+            parse(limit, Unit::Seconds, Base::Epoch, NOW, "set"),
+            Err(invalid("set"))
+        );
+        assert_eq!(
+            parse(limit, Unit::Milliseconds, Base::Now, NOW, "set"),
+            Err(invalid("set"))
+        );
+        assert_eq!(
+            parse(limit, Unit::Milliseconds, Base::Epoch, NOW, "set"),
+            Ok(i64::MAX)
+        );
         for arg in [&b"0"[..], b"-1"] {
             let parsed = parse_positive(arg, Unit::Seconds, Base::Now, NOW, "getex");
             assert_eq!(parsed, Err(invalid("getex")));

@@ -66,7 +66,15 @@ fn change_expire(ctx: &mut Context<'_>, key: &[u8], expire: Option<i64>) {
     if !ctx.db.set_expire(key, expire).unwrap_or(false) {
         return;
     }
-    ctx.changed(key, Class::GENERIC, if expire.is_some() { "expire" } else { "persist" });
+    ctx.changed(
+        key,
+        Class::GENERIC,
+        if expire.is_some() {
+            "expire"
+        } else {
+            "persist"
+        },
+    );
     match expire {
         Some(ms) => {
             let mut digits = itoa::Buffer::new();
@@ -98,7 +106,10 @@ pub(super) fn mget(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// STRLEN key
 pub(super) fn strlen(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let len = ctx.db.read_string(args.at(1))?.map_or(0, |value| value.len());
+    let len = ctx
+        .db
+        .read_string(args.at(1))?
+        .map_or(0, |value| value.len());
     ctx.reply.len_int(len);
     Ok(())
 }
@@ -106,7 +117,10 @@ pub(super) fn strlen(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 /// GETRANGE key start end, and SUBSTR, its old name.
 pub(super) fn getrange(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let (start, end) = (args.int(2)?, args.int(3)?);
-    let value = ctx.db.read_string(args.at(1))?.unwrap_or(StringRef::Bytes(b""));
+    let value = ctx
+        .db
+        .read_string(args.at(1))?
+        .unwrap_or(StringRef::Bytes(b""));
     let mut digits = itoa::Buffer::new();
     let bytes = value.as_bytes(&mut digits);
     ctx.reply.bulk(slice(bytes, start, end));
@@ -119,9 +133,17 @@ fn slice(bytes: &[u8], start: i64, end: i64) -> &[u8] {
     if start < 0 && end < 0 && start > end {
         return b"";
     }
-    let from_start = |index: i64| if index < 0 { (len + index).max(0) } else { index };
+    let from_start = |index: i64| {
+        if index < 0 {
+            (len + index).max(0)
+        } else {
+            index
+        }
+    };
     let (start, end) = (from_start(start), from_start(end).min(len - 1));
-    bytes.get(start as usize..(end + 1) as usize).unwrap_or_default()
+    bytes
+        .get(start as usize..(end + 1) as usize)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ fn read(db: &mut Db<'_>, key: &[u8]) -> CommandResult<Vec<u8>> {
         None => Ok(Vec::new()),
         Some(ValueRef::Int(n)) => Ok(itoa::Buffer::new().format(n).as_bytes().to_vec()),
         Some(ValueRef::Str(bytes)) => Ok(bytes.to_vec()),
-        Some(_) => Err(CommandError::fixed("ERR The specified keys must contain string values")),
+        Some(_) => Err(CommandError::fixed(
+            "ERR The specified keys must contain string values",
+        )),
     }
 }
 
@@ -138,7 +140,11 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn build(a: &'a [u8], b: &'a [u8], with_way_back: bool) -> Self {
-        let words = if with_way_back { (a.len() * b.len()).div_ceil(64) } else { 0 };
+        let words = if with_way_back {
+            (a.len() * b.len()).div_ceil(64)
+        } else {
+            0
+        };
         let mut up = vec![0_u64; words];
         // The row lies along the shorter string.
         let swapped = b.len() > a.len();
@@ -152,10 +158,17 @@ impl<'a> Table<'a> {
                     *cell = diagonal + 1;
                 } else {
                     *cell = above.max(left);
-                    let (shorter_a, shorter_b) =
-                        if swapped { (left, above) } else { (above, left) };
+                    let (shorter_a, shorter_b) = if swapped {
+                        (left, above)
+                    } else {
+                        (above, left)
+                    };
                     if with_way_back && shorter_a > shorter_b {
-                        let bit = if swapped { n * b.len() + o } else { o * b.len() + n };
+                        let bit = if swapped {
+                            n * b.len() + o
+                        } else {
+                            o * b.len() + n
+                        };
                         if let Some(word) = up.get_mut(bit / 64) {
                             *word |= 1 << (bit % 64);
                         }
@@ -171,7 +184,9 @@ impl<'a> Table<'a> {
 
     fn is_up(&self, i: usize, j: usize) -> bool {
         let bit = i * self.b.len() + j;
-        self.up.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+        self.up
+            .get(bit / 64)
+            .is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
     /// Walks back from the end, as Redis does, and tells each run of bytes, the last one first.
@@ -182,7 +197,11 @@ impl<'a> Table<'a> {
             if self.a.get(before_i) == self.b.get(before_j) {
                 (i, j) = (before_i, before_j);
                 run = Some(match run {
-                    Some(run) => Match { a: i, b: j, len: run.len + 1 },
+                    Some(run) => Match {
+                        a: i,
+                        b: j,
+                        len: run.len + 1,
+                    },
                     None => Match { a: i, b: j, len: 1 },
                 });
                 continue;

@@ -25,7 +25,11 @@ const WRITE: u32 = flag::WRITE | flag::DENYOOM;
 const FAST_WRITE: u32 = WRITE | flag::FAST;
 const READ: u32 = flag::READONLY;
 const FAST_READ: u32 = READ | flag::FAST;
-const PAIRS: KeySpec = KeySpec::Range { first: 1, last: -1, step: 2 };
+const PAIRS: KeySpec = KeySpec::Range {
+    first: 1,
+    last: -1,
+    step: 2,
+};
 
 /// A record of this family with one key at argument 1.
 const fn one(
@@ -147,7 +151,9 @@ fn check_length(config: &Config, start: usize, added: usize) -> CommandResult<us
     start
         .checked_add(added)
         .filter(|total| *total <= config.proto_bulk_bytes_max)
-        .ok_or(CommandError::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)"))
+        .ok_or(CommandError::fixed(
+            "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+        ))
 }
 
 /// Makes room for `len` bytes in all. As Redis's strings do, one that grows again gets spare room
@@ -155,7 +161,11 @@ fn check_length(config: &Config, start: usize, added: usize) -> CommandResult<us
 fn reserve(bytes: &mut Vec<u8>, len: usize) {
     const SPARE_BYTES_MAX: usize = 1 << 20;
     if bytes.capacity() < len {
-        let spare = if bytes.is_empty() { 0 } else { len.min(SPARE_BYTES_MAX) };
+        let spare = if bytes.is_empty() {
+            0
+        } else {
+            len.min(SPARE_BYTES_MAX)
+        };
         bytes.reserve_exact(len + spare - bytes.len());
     }
 }

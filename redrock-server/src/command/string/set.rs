@@ -70,7 +70,9 @@ impl<'a> Options<'a> {
 
     /// The expiry in unix ms, if one was given.
     pub(super) fn expire_ms(&self, now_ms: i64, command: &str) -> CommandResult<Option<i64>> {
-        let Some(((unit, base), arg)) = self.time else { return Ok(None) };
+        let Some(((unit, base), arg)) = self.time else {
+            return Ok(None);
+        };
         expire_time::parse_positive(arg, unit, base, now_ms, command).map(Some)
     }
 }
@@ -82,7 +84,10 @@ fn time_word(word: &[u8]) -> Option<Time> {
         ("exat", (Unit::Seconds, Base::Epoch)),
         ("pxat", (Unit::Milliseconds, Base::Epoch)),
     ];
-    WORDS.into_iter().find(|(name, _)| is_word(word, name)).map(|(_, time)| time)
+    WORDS
+        .into_iter()
+        .find(|(name, _)| is_word(word, name))
+        .map(|(_, time)| time)
 }
 
 /// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
@@ -126,7 +131,16 @@ fn set_with_options(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             }
         }
         None => {
-            store(ctx, key, value, if options.keep_ttl { Expiry::Keep } else { Expiry::Clear })?;
+            store(
+                ctx,
+                key,
+                value,
+                if options.keep_ttl {
+                    Expiry::Keep
+                } else {
+                    Expiry::Clear
+                },
+            )?;
             if options.get {
                 propagate_without_get(ctx, args);
             }
@@ -150,7 +164,13 @@ fn store_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expire_ms: i64) 
 /// Every expiry leaves as the absolute time it means here.
 fn propagate_until(ctx: &mut Context<'_>, key: &[u8], value: &[u8], expire_ms: i64) {
     let mut digits = itoa::Buffer::new();
-    ctx.propagate(&[b"SET", key, value, b"PXAT", digits.format(expire_ms).as_bytes()]);
+    ctx.propagate(&[
+        b"SET",
+        key,
+        value,
+        b"PXAT",
+        digits.format(expire_ms).as_bytes(),
+    ]);
 }
 
 /// GET changes nothing and would only make a replica answer.
@@ -260,10 +280,18 @@ mod tests {
             "foo",
             "EX 1 2",
         ] {
-            assert_eq!(parse(words, Dialect::Set), Err(CommandError::Syntax), "{words}");
+            assert_eq!(
+                parse(words, Dialect::Set),
+                Err(CommandError::Syntax),
+                "{words}"
+            );
         }
         for words in ["NX", "GET", "KEEPTTL", "EX 1 PERSIST", "PERSIST PX 1", "PX"] {
-            assert_eq!(parse(words, Dialect::GetEx), Err(CommandError::Syntax), "{words}");
+            assert_eq!(
+                parse(words, Dialect::GetEx),
+                Err(CommandError::Syntax),
+                "{words}"
+            );
         }
     }
 

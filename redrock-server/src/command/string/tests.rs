@@ -21,7 +21,9 @@ struct Events(RefCell<Vec<String>>);
 impl Notifier for Events {
     fn notify(&self, class: Class, event: &'static str, key: &[u8], _db: usize) {
         if class != Class::KEY_MISS {
-            self.0.borrow_mut().push(format!("{event} {}", String::from_utf8_lossy(key)));
+            self.0
+                .borrow_mut()
+                .push(format!("{event} {}", String::from_utf8_lossy(key)));
         }
     }
 
@@ -54,7 +56,10 @@ impl Bench {
         let shared = Arc::new(ClientShared::default());
         Self {
             server: Server::new(Config::default(), keyspace(), "0".repeat(40), 1),
-            config: Config { proto_bulk_bytes_max: 1 << 20, ..Config::default() },
+            config: Config {
+                proto_bulk_bytes_max: 1 << 20,
+                ..Config::default()
+            },
             keyspace: keyspace(),
             client: Client::new(shared, String::new(), String::new(), NOW),
             now_ms: NOW,
@@ -69,12 +74,20 @@ impl Bench {
         let db = Db::new(&mut self.keyspace, &events, &mut effect, 0, self.now_ms);
         let reply = Reply::new(&mut out, false);
         let (server, config, client) = (&self.server, &self.config, &mut self.client);
-        let mut ctx = Context { server, config, db, client, reply };
+        let mut ctx = Context {
+            server,
+            config,
+            db,
+            client,
+            reply,
+        };
         if let Err(error) = dispatch::call(&mut ctx, spec, &args) {
             ctx.reply.error(&error.resp());
         }
         Ran {
-            reply: String::from_utf8_lossy(&out).trim_end().replace("\r\n", " "),
+            reply: String::from_utf8_lossy(&out)
+                .trim_end()
+                .replace("\r\n", " "),
             propagated: words(effect.commands()),
             events: events.0.take(),
             dirty: effect.dirty,
@@ -93,13 +106,17 @@ impl Bench {
     fn expire_of(&mut self, key: &str) -> Option<i64> {
         let (events, mut effect) = (Events::default(), Effect::default());
         let mut db = Db::new(&mut self.keyspace, &events, &mut effect, 0, self.now_ms);
-        db.presence(key.as_bytes()).expect("nothing is cold").and_then(|found| found.expire)
+        db.presence(key.as_bytes())
+            .expect("nothing is cold")
+            .and_then(|found| found.expire)
     }
 }
 
 fn words(resp: &[u8]) -> String {
     let text = String::from_utf8_lossy(resp);
-    let words = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']) && !line.is_empty());
+    let words = text
+        .split("\r\n")
+        .filter(|line| !line.starts_with(['*', '$']) && !line.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -156,7 +173,11 @@ fn events_and_changes_are_counted_as_redis_counts_them() {
         ("SETBIT bits 3 1", &["setbit bits"], 1),
         ("SETBIT bits 3 1", &[], 0),
         ("SETBIT bits 30 0", &["setbit bits"], 1),
-        ("BITFIELD bits SET u4 0 3 INCRBY u4 8 1", &["setbit bits"], 2),
+        (
+            "BITFIELD bits SET u4 0 3 INCRBY u4 8 1",
+            &["setbit bits"],
+            2,
+        ),
         ("BITFIELD bits GET u4 0", &[], 0),
         ("BITOP NOT to bits", &["set to"], 1),
         ("BITOP AND to none", &["del to"], 1),
@@ -185,7 +206,10 @@ fn an_expired_key_is_deleted_by_the_command_that_finds_it() {
     let mut bench = Bench::given(&["SETEX k 10 v"]);
     bench.now_ms += 10_000;
     let ran = bench.run("APPEND k w");
-    assert_eq!((ran.reply.as_str(), ran.propagated.as_str()), (":1", "DEL k APPEND k w"));
+    assert_eq!(
+        (ran.reply.as_str(), ran.propagated.as_str()),
+        (":1", "DEL k APPEND k w")
+    );
     assert_eq!(bench.expire_of("k"), None);
 }
 
@@ -227,7 +251,10 @@ fn strings_beyond_the_largest_bulk_are_refused() {
     let mut bench = Bench::given(&["SET k v"]);
     let refused = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
     assert_eq!(bench.run("SETRANGE k 1048576 x").reply, refused);
-    assert_eq!(bench.run("SETRANGE new 9223372036854775807 x").reply, refused);
+    assert_eq!(
+        bench.run("SETRANGE new 9223372036854775807 x").reply,
+        refused
+    );
     assert_eq!(bench.run("SETRANGE k 1048575 x").reply, ":1048576");
     assert_eq!(bench.run("APPEND k x").reply, refused);
     assert_eq!(bench.run("STRLEN new").reply, ":0");

@@ -18,7 +18,9 @@ const OPEN: u32 = flag::NOSCRIPT | flag::LOADING | flag::STALE;
 const LIGHT: u32 = OPEN | flag::FAST | flag::ALLOW_BUSY;
 
 const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
-    Spec::new(name, arity, flags, handler).group(Group::Transactions).acl(acl::TRANSACTION)
+    Spec::new(name, arity, flags, handler)
+        .group(Group::Transactions)
+        .acl(acl::TRANSACTION)
 }
 
 /// This family's records.
@@ -27,12 +29,14 @@ pub const COMMANDS: &[Spec] = &[
     spec("exec", 1, OPEN | flag::SKIP_SLOWLOG, exec)
         .doc("1.2.0", "Executes all commands in a transaction."),
     spec("multi", 1, LIGHT, multi).doc("1.2.0", "Starts a transaction."),
-    spec("unwatch", 1, LIGHT, unwatch)
-        .doc("2.2.0", "Forgets about watched keys of a transaction."),
+    spec("unwatch", 1, LIGHT, unwatch).doc("2.2.0", "Forgets about watched keys of a transaction."),
     spec("watch", -2, LIGHT, watch)
         .keys(KeySpec::ALL)
         .presence()
-        .doc("2.2.0", "Monitors changes to keys to determine the execution of a transaction."),
+        .doc(
+            "2.2.0",
+            "Monitors changes to keys to determine the execution of a transaction.",
+        ),
 ];
 
 /// Ends a client's transaction and its watches.
@@ -80,7 +84,10 @@ fn watch(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             let expired = ctx.db.has_expired(key);
             let (client, keyspace) = (&mut *ctx.client, ctx.db.keyspace());
             let id = client.shared.id;
-            if keyspace.watched.watch(db, key, id, &client.watch_dirty, expired) {
+            if keyspace
+                .watched
+                .watch(db, key, id, &client.watch_dirty, expired)
+            {
                 client.watched.push((db, key.to_vec()));
             }
         }
@@ -142,7 +149,9 @@ fn run_queued(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
     if ctx.client.deferred.take().is_some() {
         // Its reply would come after that of EXEC.
         ctx.reply.truncate(start);
-        result = Err(CommandError::fixed("ERR Command not allowed inside a transaction"));
+        result = Err(CommandError::fixed(
+            "ERR Command not allowed inside a transaction",
+        ));
     }
     if let Err(error) = result {
         ctx.server.stats.error(&error);

@@ -19,12 +19,19 @@ impl Bench {
         let keyspace = Keyspace::new(4, Positioner::new((1, 2)));
         let server = Arc::new(Server::new(Config::default(), keyspace, "0".repeat(40), 1));
         let client = |id| {
-            let shared = Arc::new(ClientShared { id, ..ClientShared::default() });
+            let shared = Arc::new(ClientShared {
+                id,
+                ..ClientShared::default()
+            });
             let mut client = Client::new(shared, String::new(), String::new(), 0);
             client.authenticated = true;
             Some(Box::new(client))
         };
-        Self { server, clients: vec![client(1), client(2)], scratch: Scratch::default() }
+        Self {
+            server,
+            clients: vec![client(1), client(2)],
+            scratch: Scratch::default(),
+        }
     }
 
     fn run_as(&mut self, client: usize, command: &str) -> String {
@@ -33,7 +40,9 @@ impl Bench {
         let slot = &mut self.clients[client];
         let outcome = dispatch::execute(&self.server, &mut self.scratch, slot, &argv, &mut out);
         assert!(matches!(outcome, Outcome::Done), "{command}: {outcome:?}");
-        String::from_utf8_lossy(&out).trim_end().replace("\r\n", " ")
+        String::from_utf8_lossy(&out)
+            .trim_end()
+            .replace("\r\n", " ")
     }
 
     fn run(&mut self, command: &str) -> String {
@@ -59,7 +68,10 @@ fn queued_commands_run_in_order_each_with_its_own_reply_or_error() {
         ("INCR k", "+QUEUED"),
         ("BLPOP none 0", "+QUEUED"),
         ("GET k", "+QUEUED"),
-        ("EXEC", "*4 +OK -ERR value is not an integer or out of range *-1 $1 v"),
+        (
+            "EXEC",
+            "*4 +OK -ERR value is not an integer or out of range *-1 $1 v",
+        ),
         ("MULTI", "+OK"),
         ("EXEC", "*0"),
         ("MULTI", "+OK"),
@@ -108,7 +120,15 @@ fn select_inside_a_transaction_holds_for_what_follows_and_stays() {
 
 #[test]
 fn a_change_of_a_watched_key_by_anybody_fails_the_transaction_once() {
-    for change in ["SET k 2", "DEL k", "EXPIRE k 100", "FLUSHDB", "FLUSHALL", "SWAPDB 0 1", "RENAME k m"] {
+    for change in [
+        "SET k 2",
+        "DEL k",
+        "EXPIRE k 100",
+        "FLUSHDB",
+        "FLUSHALL",
+        "SWAPDB 0 1",
+        "RENAME k m",
+    ] {
         let mut bench = Bench::new();
         bench.expect(&[("SET k 1", "+OK"), ("WATCH k other", "+OK")]);
         bench.run_as(1, change);
@@ -126,7 +146,14 @@ fn a_change_of_a_watched_key_by_anybody_fails_the_transaction_once() {
 
 #[test]
 fn what_does_not_change_a_watched_key_does_not_fail_the_transaction() {
-    for command in ["GET k", "SET other 1", "DEL none", "EXPIRE none 1", "SWAPDB 2 3", "SETNX k 1"] {
+    for command in [
+        "GET k",
+        "SET other 1",
+        "DEL none",
+        "EXPIRE none 1",
+        "SWAPDB 2 3",
+        "SETNX k 1",
+    ] {
         let mut bench = Bench::new();
         bench.expect(&[("SET k 1", "+OK"), ("WATCH k", "+OK")]);
         bench.run_as(1, command);

@@ -16,7 +16,10 @@ struct Options {
 
 impl Options {
     fn parse(args: &Args<'_>, increment: bool) -> CommandResult<Self> {
-        let mut rule = AddRule { increment, ..AddRule::default() };
+        let mut rule = AddRule {
+            increment,
+            ..AddRule::default()
+        };
         let (mut count_changed, mut first) = (false, 2);
         while first < args.len() {
             match Word::of(args.at(first)) {
@@ -34,7 +37,12 @@ impl Options {
         if rest == 0 || !rest.is_multiple_of(2) {
             return Err(CommandError::Syntax);
         }
-        let AddRule { only_new, only_greater, only_less, .. } = rule;
+        let AddRule {
+            only_new,
+            only_greater,
+            only_less,
+            ..
+        } = rule;
         if only_new && rule.only_present {
             return Err(CommandError::fixed(
                 "ERR XX and NX options at the same time are not compatible",
@@ -50,7 +58,11 @@ impl Options {
                 "ERR INCR option supports a single increment-element pair",
             ));
         }
-        Ok(Self { rule, count_changed, first })
+        Ok(Self {
+            rule,
+            count_changed,
+            first,
+        })
     }
 }
 
@@ -69,7 +81,9 @@ impl Word {
     /// Recognises an option without comparing each score with all of them.
     fn of(arg: &[u8]) -> Self {
         let mut lower = [0; 4];
-        let Some(text) = lower.get_mut(..arg.len()) else { return Self::Other };
+        let Some(text) = lower.get_mut(..arg.len()) else {
+            return Self::Other;
+        };
         text.copy_from_slice(arg);
         text.make_ascii_lowercase();
         match &*text {
@@ -85,7 +99,11 @@ impl Word {
 }
 
 fn add(ctx: &mut Context<'_>, args: &Args<'_>, increment: bool) -> CommandResult {
-    let Options { rule, count_changed, first } = Options::parse(args, increment)?;
+    let Options {
+        rule,
+        count_changed,
+        first,
+    } = Options::parse(args, increment)?;
     let pairs = args.from(first).chunks_exact(2);
     let count = pairs.len();
     let mut scores = Vec::with_capacity(count);
@@ -102,7 +120,11 @@ fn add(ctx: &mut Context<'_>, args: &Args<'_>, increment: bool) -> CommandResult
     let (mut added, mut updated, mut result, mut created) = (0, 0, None, false);
     if let Some(set) = set {
         created = set.len() == 0;
-        set.prepare(count, if created { args.at(first + 1).len() } else { 0 }, limits);
+        set.prepare(
+            count,
+            if created { args.at(first + 1).len() } else { 0 },
+            limits,
+        );
         for (score, pair) in scores.into_iter().zip(pairs) {
             let [_, member] = pair else { continue };
             match set.add(score, member, rule, limits) {
@@ -116,7 +138,11 @@ fn add(ctx: &mut Context<'_>, args: &Args<'_>, increment: bool) -> CommandResult
         }
     }
     if added + updated > 0 {
-        ctx.changed(key, Class::ZSET, if rule.increment { "zincr" } else { "zadd" });
+        ctx.changed(
+            key,
+            Class::ZSET,
+            if rule.increment { "zincr" } else { "zadd" },
+        );
         ctx.db.effect.dirty += added + updated - 1;
     }
     if created {
@@ -125,7 +151,13 @@ fn add(ctx: &mut Context<'_>, args: &Args<'_>, increment: bool) -> CommandResult
     match (rule.increment, result) {
         (true, Some(score)) => ctx.reply.double(score),
         (true, None) => ctx.reply.null(),
-        (false, _) => ctx.reply.int((if count_changed { added + updated } else { added }) as i64),
+        (false, _) => ctx.reply.int(
+            (if count_changed {
+                added + updated
+            } else {
+                added
+            }) as i64,
+        ),
     }
     Ok(())
 }

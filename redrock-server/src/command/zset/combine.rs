@@ -142,15 +142,25 @@ impl<'a> Plan<'a> {
             return Err(CommandError::text(text));
         }
         let first = count_at + 1;
-        let end = usize::try_from(count).unwrap_or(usize::MAX).saturating_add(first);
+        let end = usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .saturating_add(first);
         let keys = args.all().get(first..end).ok_or(CommandError::Syntax)?;
         let mut sources = Vec::with_capacity(keys.len());
         for &key in keys {
             let len = Input::of(ctx.db.read_any(key)?)?.len();
-            sources.push(Source { key, len, weight: 1.0 });
+            sources.push(Source {
+                key,
+                len,
+                weight: 1.0,
+            });
         }
-        let mut plan =
-            Self { sources, aggregate: Aggregate::Sum, with_scores: false, limit: usize::MAX };
+        let mut plan = Self {
+            sources,
+            aggregate: Aggregate::Sum,
+            with_scores: false,
+            limit: usize::MAX,
+        };
         plan.parse_options(args, end, operation, outcome)?;
         Ok(plan)
     }
@@ -229,7 +239,9 @@ impl<'a> Plan<'a> {
     }
 
     fn intersection(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
-        let Some((smallest, others)) = self.sources.split_first() else { return Ok(Vec::new()) };
+        let Some((smallest, others)) = self.sources.split_first() else {
+            return Ok(Vec::new());
+        };
         let mut left = Vec::with_capacity(smallest.len);
         smallest.open(ctx)?.each(|member, score| {
             left.push((member.to_vec(), not_nan(smallest.weight * score)));
@@ -248,7 +260,9 @@ impl<'a> Plan<'a> {
     }
 
     fn difference(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
-        let Some((first, others)) = self.sources.split_first() else { return Ok(Vec::new()) };
+        let Some((first, others)) = self.sources.split_first() else {
+            return Ok(Vec::new());
+        };
         let mut left: HashMap<Vec<u8>, f64> = HashMap::with_capacity(first.len);
         first.open(ctx)?.each(|member, score| {
             left.insert(member.to_vec(), score);
@@ -282,7 +296,9 @@ fn combine(
         return Ok(());
     }
     zset::sort(&mut result);
-    let sorted = result.iter().map(|(member, score)| (LpValue::Str(member), *score));
+    let sorted = result
+        .iter()
+        .map(|(member, score)| (LpValue::Str(member), *score));
     if outcome == Outcome::Store {
         let result = ZSet::from_sorted(sorted, &ctx.config.limits);
         return store(ctx, args.at(1), result, name);
@@ -314,15 +330,33 @@ pub(super) fn zunionstore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
 
 /// `ZINTERSTORE destination numkeys key [key ...] [WEIGHTS ...] [AGGREGATE SUM|MIN|MAX]`
 pub(super) fn zinterstore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    combine(ctx, args, "zinterstore", Operation::Intersection, Outcome::Store)
+    combine(
+        ctx,
+        args,
+        "zinterstore",
+        Operation::Intersection,
+        Outcome::Store,
+    )
 }
 
 /// `ZDIFFSTORE destination numkeys key [key ...]`
 pub(super) fn zdiffstore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    combine(ctx, args, "zdiffstore", Operation::Difference, Outcome::Store)
+    combine(
+        ctx,
+        args,
+        "zdiffstore",
+        Operation::Difference,
+        Outcome::Store,
+    )
 }
 
 /// `ZINTERCARD numkeys key [key ...] [LIMIT limit]`
 pub(super) fn zintercard(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    combine(ctx, args, "zintercard", Operation::Intersection, Outcome::Count)
+    combine(
+        ctx,
+        args,
+        "zintercard",
+        Operation::Intersection,
+        Outcome::Count,
+    )
 }

@@ -27,7 +27,9 @@ const BAD_LEX_RANGE: CommandError =
 
 /// An integer of at least `min`; anything else is the error `message`.
 fn integer_from(text: &[u8], min: i64, message: &'static str) -> CommandResult<i64> {
-    parse_i64(text).filter(|n| *n >= min).ok_or(CommandError::fixed(message))
+    parse_i64(text)
+        .filter(|n| *n >= min)
+        .ok_or(CommandError::fixed(message))
 }
 
 /// Header of `count` elements: with scores, RESP2 lists both in one array, RESP3 has a pair each.
@@ -74,7 +76,8 @@ fn removed(ctx: &mut Context<'_>, key: &[u8], event: &'static str, count: usize)
 fn store(ctx: &mut Context<'_>, key: &[u8], result: ZSet, event: &'static str) -> CommandResult {
     let count = result.len();
     if count > 0 {
-        ctx.db.set_object(key, Object::ZSet(result), Expiry::Clear)?;
+        ctx.db
+            .set_object(key, Object::ZSet(result), Expiry::Clear)?;
         ctx.changed(key, Class::ZSET, event);
         ctx.db.signal_ready(key);
     } else if ctx.db.remove(key)? {

@@ -55,7 +55,9 @@ fn pop(
     count: usize,
     shape: Shape,
 ) -> CommandResult<usize> {
-    let Some(set) = ctx.db.write::<ZSet>(key)? else { return Err(CommandError::NoSuchKey) };
+    let Some(set) = ctx.db.write::<ZSet>(key)? else {
+        return Err(CommandError::NoSuchKey);
+    };
     let len = set.len();
     let count = count.min(len);
     let reply = &mut ctx.reply;
@@ -72,7 +74,11 @@ fn pop(
             reply.array(count);
         }
     }
-    let ranks = if end == End::Max { len - count..len } else { 0..count };
+    let ranks = if end == End::Max {
+        len - count..len
+    } else {
+        0..count
+    };
     for (member, score) in set.range(ranks.clone(), end == End::Max) {
         if matches!(shape, Shape::Pairs | Shape::KeyPairs) {
             reply.array(2);
@@ -115,14 +121,22 @@ fn pop_one_key(ctx: &mut Context<'_>, args: &Args<'_>, end: End) -> CommandResul
         return Err(CommandError::Syntax);
     }
     let count = match args.get(2) {
-        Some(text) => Some(integer_from(text, 0, "ERR value is out of range, must be positive")?),
+        Some(text) => Some(integer_from(
+            text,
+            0,
+            "ERR value is out of range, must be positive",
+        )?),
         None => None,
     };
     let Some(key) = first_set(ctx, &[args.at(1)])? else {
         ctx.reply.array(0);
         return Ok(());
     };
-    let shape = if count.is_some() && ctx.reply.is_resp3() { Shape::Pairs } else { Shape::Flat };
+    let shape = if count.is_some() && ctx.reply.is_resp3() {
+        Shape::Pairs
+    } else {
+        Shape::Flat
+    };
     match count {
         Some(0) => ctx.reply.array(0),
         _ => {
@@ -178,7 +192,10 @@ impl<'a> MultiPop<'a> {
         let message = "ERR numkeys should be greater than 0";
         let key_count = integer_from(args.at(count_at), 1, message)? as usize;
         let end_at = key_count.saturating_add(count_at + 1);
-        let keys = args.all().get(count_at + 1..end_at).ok_or(CommandError::Syntax)?;
+        let keys = args
+            .all()
+            .get(count_at + 1..end_at)
+            .ok_or(CommandError::Syntax)?;
         let end = match () {
             () if args.is(end_at, "min") => End::Min,
             () if args.is(end_at, "max") => End::Max,
@@ -193,7 +210,11 @@ impl<'a> MultiPop<'a> {
             count = Some(integer_from(args.at(at + 1), 1, message)? as usize);
             at += 2;
         }
-        Ok(Self { keys, end, count: count.unwrap_or(1) })
+        Ok(Self {
+            keys,
+            end,
+            count: count.unwrap_or(1),
+        })
     }
 
     fn run(&self, ctx: &mut Context<'_>, key: &[u8]) -> CommandResult {

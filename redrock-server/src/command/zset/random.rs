@@ -48,7 +48,11 @@ pub(super) fn zrandmember(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
         }
         elements_header(reply, wanted, with_scores);
         // Beyond one draw for each element it is cheaper to list them all first.
-        let all: Vec<_> = if wanted > len { set.iter().collect() } else { Vec::new() };
+        let all: Vec<_> = if wanted > len {
+            set.iter().collect()
+        } else {
+            Vec::new()
+        };
         for _ in 0..wanted {
             let rank = rng.random_range(0..len);
             if let Some(one) = all.get(rank).copied().or_else(|| set.at(rank)) {

@@ -23,7 +23,13 @@ impl Span<'_> {
             Self::Lex(range) => set.ranks_by_lex(range),
             &Self::Rank(first, last) => {
                 let len = set.len() as i64;
-                let absolute = |rank: i64| if rank < 0 { len.saturating_add(rank) } else { rank };
+                let absolute = |rank: i64| {
+                    if rank < 0 {
+                        len.saturating_add(rank)
+                    } else {
+                        rank
+                    }
+                };
                 let first = absolute(first).max(0);
                 let last = absolute(last).min(len - 1);
                 if first > last {
@@ -31,7 +37,11 @@ impl Span<'_> {
                 }
                 let (first, end) = (first as usize, last as usize + 1);
                 let len = set.len();
-                if reverse { len - end..len - first } else { first..end }
+                if reverse {
+                    len - end..len - first
+                } else {
+                    first..end
+                }
             }
         }
     }
@@ -98,14 +108,24 @@ impl<'a> Query<'a> {
             ));
         }
         let swapped = reverse && by != By::Rank;
-        let (low, high) = if swapped { (first + 2, first + 1) } else { (first + 1, first + 2) };
+        let (low, high) = if swapped {
+            (first + 2, first + 1)
+        } else {
+            (first + 1, first + 2)
+        };
         let (min, max) = (args.at(low), args.at(high));
         let span = match by {
             By::Rank => Span::Rank(args.int(low)?, args.int(high)?),
             By::Score => Span::Score(ScoreRange::parse(min, max).ok_or(BAD_SCORE_RANGE)?),
             By::Lex => Span::Lex(LexRange::parse(min, max).ok_or(BAD_LEX_RANGE)?),
         };
-        Ok(Self { key: args.at(first), span, reverse, with_scores, limit })
+        Ok(Self {
+            key: args.at(first),
+            span,
+            reverse,
+            with_scores,
+            limit,
+        })
     }
 
     /// The ranks asked for, from the lowest score.
@@ -115,7 +135,9 @@ impl<'a> Query<'a> {
             return ranks;
         }
         // A negative offset skips everything, as it does in Redis.
-        let skipped = usize::try_from(self.limit.0).unwrap_or(usize::MAX).min(ranks.len());
+        let skipped = usize::try_from(self.limit.0)
+            .unwrap_or(usize::MAX)
+            .min(ranks.len());
         let left = ranks.len() - skipped;
         let taken = usize::try_from(self.limit.1).map_or(left, |limit| limit.min(left));
         if self.reverse {
@@ -199,6 +221,7 @@ pub(super) fn zlexcount(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult
 
 fn count_span(ctx: &mut Context<'_>, args: &Args<'_>, span: &Span<'_>) -> CommandResult {
     let set = ctx.db.read::<ZSet>(args.at(1))?;
-    ctx.reply.len_int(set.map_or(0, |set| span.ranks(set, false).len()));
+    ctx.reply
+        .len_int(set.map_or(0, |set| span.ranks(set, false).len()));
     Ok(())
 }

@@ -10,7 +10,11 @@ pub(super) fn zrem(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let key = args.at(1);
     let mut count = 0;
     if let Some(set) = ctx.db.write::<ZSet>(key)? {
-        count = args.from(2).iter().filter(|member| set.remove(member)).count();
+        count = args
+            .from(2)
+            .iter()
+            .filter(|member| set.remove(member))
+            .count();
     }
     removed(ctx, key, "zrem", count);
     ctx.reply.len_int(count);

@@ -5,16 +5,31 @@ use super::super::table::{Group, Handler, KeySpec, Spec};
 use super::{add, combine, pop, random, range, read, remove, scan};
 
 /// All arguments but the last are keys.
-const BEFORE_TIMEOUT: KeySpec = KeySpec::Range { first: 1, last: -2, step: 1 };
+const BEFORE_TIMEOUT: KeySpec = KeySpec::Range {
+    first: 1,
+    last: -2,
+    step: 1,
+};
 /// A number of keys, and the keys.
-const COUNTED: KeySpec = KeySpec::Counted { count_at: 1, also: 0 };
+const COUNTED: KeySpec = KeySpec::Counted {
+    count_at: 1,
+    also: 0,
+};
 /// A number of keys and the keys after another argument.
-const COUNTED_SECOND: KeySpec = KeySpec::Counted { count_at: 2, also: 0 };
+const COUNTED_SECOND: KeySpec = KeySpec::Counted {
+    count_at: 2,
+    also: 0,
+};
 /// A destination, a number of keys, and the keys.
-const DESTINATION_COUNTED: KeySpec = KeySpec::Counted { count_at: 2, also: 1 };
+const DESTINATION_COUNTED: KeySpec = KeySpec::Counted {
+    count_at: 2,
+    also: 1,
+};
 
 const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
-    Spec::new(name, arity, flags, handler).group(Group::SortedSet).keys(KeySpec::ONE)
+    Spec::new(name, arity, flags, handler)
+        .group(Group::SortedSet)
+        .keys(KeySpec::ONE)
 }
 
 /// This family's records.

@@ -26,7 +26,9 @@ impl Notifier for Events {
             Class::GENERIC => "g",
             _ => "?",
         };
-        self.0.borrow_mut().push(format!("{class}:{event}:{}", String::from_utf8_lossy(key)));
+        self.0
+            .borrow_mut()
+            .push(format!("{class}:{event}:{}", String::from_utf8_lossy(key)));
     }
 
     fn invalidate(&self, _key: &[u8]) {}
@@ -55,11 +57,20 @@ struct Ran {
 impl Bench {
     fn new(resp3: bool, commands: &[&str]) -> Self {
         let keyspace = || Keyspace::new(1, Positioner::new((1, 2)));
-        let client =
-            Client::new(Arc::new(ClientShared::default()), String::new(), String::new(), NOW_MS);
+        let client = Client::new(
+            Arc::new(ClientShared::default()),
+            String::new(),
+            String::new(),
+            NOW_MS,
+        );
         let server = Server::new(Config::default(), keyspace(), "0".repeat(40), 1);
-        let mut bench =
-            Self { server, config: Config::default(), keyspace: keyspace(), client, resp3 };
+        let mut bench = Self {
+            server,
+            config: Config::default(),
+            keyspace: keyspace(),
+            client,
+            resp3,
+        };
         for command in commands {
             assert!(!bench.run(command).reply.starts_with('-'), "{command}");
         }
@@ -74,15 +85,25 @@ impl Bench {
         let db = Db::new(&mut self.keyspace, &events, &mut effect, 0, NOW_MS);
         let reply = Reply::new(&mut out, self.resp3);
         let (server, config, client) = (&self.server, &self.config, &mut self.client);
-        let mut ctx = Context { server, config, db, client, reply };
+        let mut ctx = Context {
+            server,
+            config,
+            db,
+            client,
+            reply,
+        };
         if let Err(error) = dispatch::call(&mut ctx, spec, &args) {
             ctx.reply.error(&error.resp());
         }
         let propagated = String::from_utf8_lossy(effect.commands()).into_owned();
         let words = propagated.split("\r\n");
-        let words: Vec<_> = words.filter(|w| !w.is_empty() && !w.starts_with(['*', '$'])).collect();
+        let words: Vec<_> = words
+            .filter(|w| !w.is_empty() && !w.starts_with(['*', '$']))
+            .collect();
         Ran {
-            reply: String::from_utf8_lossy(&out).trim_end().replace("\r\n", " "),
+            reply: String::from_utf8_lossy(&out)
+                .trim_end()
+                .replace("\r\n", " "),
             propagated: words.join(" "),
             events: events.0.take().join(" "),
             dirty: effect.dirty,
@@ -117,7 +138,11 @@ fn changes_are_told_and_counted_once_an_element() {
         ("ZPOPMAX z 10", "z:zpopmax:z g:del:z", 2),
     ] {
         let ran = bench.run(command);
-        assert_eq!((ran.events.as_str(), ran.dirty), (events, dirty), "{command}: {ran:?}");
+        assert_eq!(
+            (ran.events.as_str(), ran.dirty),
+            (events, dirty),
+            "{command}: {ran:?}"
+        );
         let verbatim = if dirty > 0 { command } else { "" };
         assert_eq!(ran.propagated, verbatim, "{command}");
     }
@@ -130,8 +155,16 @@ fn blocking_and_multiple_pops_are_propagated_as_the_plain_pop() {
         ("BZPOPMIN absent z 0", "ZPOPMIN z", "z:zpopmin:z"),
         ("BZPOPMAX z 0", "ZPOPMAX z", "z:zpopmax:z"),
         ("ZMPOP 2 absent z MIN", "ZPOPMIN z 1", "z:zpopmin:z"),
-        ("BZMPOP 0 2 absent z MAX COUNT 2", "ZPOPMAX z 2", "z:zpopmax:z"),
-        ("ZMPOP 1 z MAX COUNT 100", "ZPOPMAX z 1", "z:zpopmax:z g:del:z"),
+        (
+            "BZMPOP 0 2 absent z MAX COUNT 2",
+            "ZPOPMAX z 2",
+            "z:zpopmax:z",
+        ),
+        (
+            "ZMPOP 1 z MAX COUNT 100",
+            "ZPOPMAX z 1",
+            "z:zpopmax:z g:del:z",
+        ),
         ("ZMPOP 1 z MAX COUNT 100", "", ""),
     ] {
         let ran = bench.run(command);
@@ -151,7 +184,15 @@ fn blocking_commands_wait_only_where_they_may() {
     assert_eq!(request.keys, [b"x".to_vec(), b"y".to_vec()]);
     assert_eq!(request.deadline_ms, Some(NOW_MS + 2500));
     assert_eq!(bench.run("BZMPOP 0 1 x MIN"), Ran::default());
-    assert_eq!(bench.client.block.take().expect("the client waits").deadline_ms, None);
+    assert_eq!(
+        bench
+            .client
+            .block
+            .take()
+            .expect("the client waits")
+            .deadline_ms,
+        None
+    );
     bench.client.deny_blocking = true;
     assert_eq!(bench.run("BZPOPMAX x 0").reply, "*-1");
     assert!(bench.client.block.is_none());
@@ -197,10 +238,22 @@ fn resp3_has_doubles_and_pairs_where_redis_has() {
         ("ZREVRANK z x WITHSCORE", "_"),
         ("ZRANGE z 0 0", "*1 $1 a"),
         ("ZRANGE z 0 1 WITHSCORES", "*2 *2 $1 a ,1 *2 $1 b ,2.5"),
-        ("ZREVRANGEBYSCORE z + - WITHSCORES", "-ERR min or max is not a float"),
-        ("ZREVRANGEBYSCORE z inf 2 WITHSCORES", "*2 *2 $1 c ,inf *2 $1 b ,2.5"),
-        ("ZUNION 1 z WITHSCORES", "*3 *2 $1 a ,1 *2 $1 b ,2.5 *2 $1 c ,inf"),
-        ("ZRANDMEMBER z 9 WITHSCORES", "*3 *2 $1 c ,inf *2 $1 b ,2.5 *2 $1 a ,1"),
+        (
+            "ZREVRANGEBYSCORE z + - WITHSCORES",
+            "-ERR min or max is not a float",
+        ),
+        (
+            "ZREVRANGEBYSCORE z inf 2 WITHSCORES",
+            "*2 *2 $1 c ,inf *2 $1 b ,2.5",
+        ),
+        (
+            "ZUNION 1 z WITHSCORES",
+            "*3 *2 $1 a ,1 *2 $1 b ,2.5 *2 $1 c ,inf",
+        ),
+        (
+            "ZRANDMEMBER z 9 WITHSCORES",
+            "*3 *2 $1 c ,inf *2 $1 b ,2.5 *2 $1 a ,1",
+        ),
         ("ZPOPMIN z", "*2 $1 a ,1"),
         ("ZPOPMIN z 1", "*1 *2 $1 b ,2.5"),
         ("BZPOPMIN z 0", "*3 $1 z $1 c ,inf"),
@@ -241,18 +294,32 @@ fn random_members_are_distinct_for_a_positive_count_and_all_come_up() {
 
 #[test]
 fn scans_of_both_forms_return_all_members_with_their_scores() {
-    let mut bench = Bench::new(false, &["ZADD small 1 a 2.5 b", "ZADD big 0.1 x", "SET s v"]);
-    assert_eq!(bench.run("ZSCAN small 0").reply, "*2 $1 0 *4 $1 a $1 1 $1 b $3 2.5");
-    assert_eq!(bench.run("ZSCAN small 7 MATCH b").reply, "*2 $1 0 *2 $1 b $3 2.5");
+    let mut bench = Bench::new(
+        false,
+        &["ZADD small 1 a 2.5 b", "ZADD big 0.1 x", "SET s v"],
+    );
+    assert_eq!(
+        bench.run("ZSCAN small 0").reply,
+        "*2 $1 0 *4 $1 a $1 1 $1 b $3 2.5"
+    );
+    assert_eq!(
+        bench.run("ZSCAN small 7 MATCH b").reply,
+        "*2 $1 0 *2 $1 b $3 2.5"
+    );
     assert_eq!(bench.run("ZSCAN absent 0 COUNT").reply, "*2 $1 0 *0");
-    assert_eq!(bench.run("ZSCAN small 0 COUNT 0").reply, "-ERR syntax error");
+    assert_eq!(
+        bench.run("ZSCAN small 0 COUNT 0").reply,
+        "-ERR syntax error"
+    );
     assert!(bench.run("ZSCAN s 0").reply.starts_with("-WRONGTYPE"));
     for n in 0..1000 {
         bench.run(&format!("ZADD big {n} m{n}"));
     }
     let (mut seen, mut cursor, mut calls) = (Vec::new(), "0".to_owned(), 0);
     loop {
-        let reply = bench.run(&format!("ZSCAN big {cursor} COUNT 50 MATCH m*")).reply;
+        let reply = bench
+            .run(&format!("ZSCAN big {cursor} COUNT 50 MATCH m*"))
+            .reply;
         let words: Vec<_> = reply.split(' ').filter(|w| !w.starts_with('$')).collect();
         cursor = words[1].to_owned();
         for pair in words[3..].chunks(2) {
@@ -267,16 +334,33 @@ fn scans_of_both_forms_return_all_members_with_their_scores() {
     seen.sort();
     seen.dedup();
     assert_eq!((seen.len(), calls), (1000, 21));
-    assert!(bench.run("ZSCAN big 0 MATCH x COUNT 5000").reply.ends_with("$19 0.10000000000000001"));
+    assert!(
+        bench
+            .run("ZSCAN big 0 MATCH x COUNT 5000")
+            .reply
+            .ends_with("$19 0.10000000000000001")
+    );
 }
 
 #[test]
 fn sets_take_part_with_scores_of_one() {
-    let mut bench = Bench::new(false, &["ZADD z 5 a 6 2 7 c", "SADD ints 1 2 3", "SADD s a c x"]);
+    let mut bench = Bench::new(
+        false,
+        &["ZADD z 5 a 6 2 7 c", "SADD ints 1 2 3", "SADD s a c x"],
+    );
     for (command, reply) in [
-        ("ZUNION 2 z ints WITHSCORES", "*10 $1 1 $1 1 $1 3 $1 1 $1 a $1 5 $1 2 $1 7 $1 c $1 7"),
-        ("ZINTER 2 z s WEIGHTS 1 10 WITHSCORES", "*4 $1 a $2 15 $1 c $2 17"),
-        ("ZINTER 2 s z AGGREGATE MIN WITHSCORES", "*4 $1 a $1 1 $1 c $1 1"),
+        (
+            "ZUNION 2 z ints WITHSCORES",
+            "*10 $1 1 $1 1 $1 3 $1 1 $1 a $1 5 $1 2 $1 7 $1 c $1 7",
+        ),
+        (
+            "ZINTER 2 z s WEIGHTS 1 10 WITHSCORES",
+            "*4 $1 a $2 15 $1 c $2 17",
+        ),
+        (
+            "ZINTER 2 s z AGGREGATE MIN WITHSCORES",
+            "*4 $1 a $1 1 $1 c $1 1",
+        ),
         ("ZDIFF 2 s z WITHSCORES", "*2 $1 x $1 1"),
         ("ZDIFF 3 z s ints", "*0"),
         ("ZINTERCARD 2 z s", ":2"),

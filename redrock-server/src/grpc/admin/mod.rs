@@ -45,14 +45,17 @@ impl admin_server::Admin for AdminService {
         let shared = self.shared.clone();
         // PSS takes about a millisecond a gigabyte.
         let memory = tokio::task::spawn_blocking(move || status::memory(&shared)).await;
-        memory.map(Response::new).map_err(|error| Status::internal(error.to_string()))
+        memory
+            .map(Response::new)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 
     async fn tier(&self, request: Request<v1::AdminTierRequest>) -> Reply<v1::AdminTier> {
         self.shared.run.check_if_set(request.into_inner().run)?;
         let shared = self.shared.clone();
         let tier = tokio::task::spawn_blocking(move || status::tier(&shared)).await;
-        tier.map(Response::new).map_err(|error| Status::internal(error.to_string()))
+        tier.map(Response::new)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 
     async fn snapshot(
@@ -95,7 +98,10 @@ impl admin_server::Admin for AdminService {
         Err(error.into())
     }
 
-    async fn config_get(&self, request: Request<v1::ConfigGetRequest>) -> Reply<v1::ConfigGetReply> {
+    async fn config_get(
+        &self,
+        request: Request<v1::ConfigGetRequest>,
+    ) -> Reply<v1::ConfigGetReply> {
         let wire = request.into_inner();
         self.shared.run.check_if_set(wire.run.clone())?;
         settings::get(&self.shared, &wire)

@@ -95,7 +95,9 @@ pub struct ColdStore {
 
 impl std::fmt::Debug for ColdStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ColdStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("ColdStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +107,11 @@ fn storage(action: &'static str) -> impl FnOnce(rocksdb::Error) -> ColdError {
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ColdError {
     let path = path.to_owned();
-    move |source| ColdError::Io { action, path, source }
+    move |source| ColdError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 /// Wipes a tier folder, or refuses one that isn't ours. The caller holds the data directory's
@@ -143,7 +149,12 @@ impl ColdStore {
             options::families(budget, &cache),
         )
         .map_err(storage("open the tier"))?;
-        Ok(Self { db, path: path.to_owned(), cache, stats: ColdStats::default() })
+        Ok(Self {
+            db,
+            path: path.to_owned(),
+            cache,
+            stats: ColdStats::default(),
+        })
     }
 
     fn family(&self, name: &'static str) -> Result<Arc<BoundColumnFamily<'_>>, ColdError> {
@@ -153,7 +164,8 @@ impl ColdStore {
     /// Rewrites all files without what is obsolete. Takes its time; reads and writes go on.
     pub fn compact(&self) -> Result<(), ColdError> {
         let family = self.family(VALUES)?;
-        self.db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
+        self.db
+            .compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
         Ok(())
     }
 
@@ -174,10 +186,14 @@ impl ColdStore {
 
     /// Reads several keys with their expiries, in the order given.
     pub fn get_many(&self, keys: &[TierKey]) -> Result<Vec<Option<ColdValue>>, ColdError> {
-        self.stats.reads.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        self.stats
+            .reads
+            .fetch_add(keys.len() as u64, Ordering::Relaxed);
         let values = self.family(VALUES)?;
         let expires = self.family(EXPIRES)?;
-        let records = self.db.batched_multi_get_cf(&values, keys.iter().map(TierKey::as_bytes), false);
+        let records =
+            self.db
+                .batched_multi_get_cf(&values, keys.iter().map(TierKey::as_bytes), false);
         let mut out = Vec::with_capacity(keys.len());
         for (key, record) in keys.iter().zip(records) {
             let Some(record) = record.map_err(storage("read the tier"))? else {
@@ -189,14 +205,19 @@ impl ColdStore {
                 .get_pinned_cf(&expires, key.as_bytes())
                 .map_err(storage("read the tier"))?
                 .and_then(|bytes| Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
-            out.push(Some(ColdValue { record: record.to_vec(), expire }));
+            out.push(Some(ColdValue {
+                record: record.to_vec(),
+                expire,
+            }));
         }
         Ok(out)
     }
 
     /// The expiry of a key, without its value.
     pub fn expire_of(&self, key: &TierKey) -> Result<Option<i64>, ColdError> {
-        let found = self.db.get_pinned_cf(&self.family(EXPIRES)?, key.as_bytes());
+        let found = self
+            .db
+            .get_pinned_cf(&self.family(EXPIRES)?, key.as_bytes());
         let found = found.map_err(storage("read the tier"))?;
         Ok(found.and_then(|bytes| Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
     }
@@ -204,14 +225,25 @@ impl ColdStore {
     /// Applies one batch without a write-ahead log.
     pub fn apply(&self, batch: ColdBatch) -> Result<(), ColdError> {
         self.stats.puts.fetch_add(batch.puts, Ordering::Relaxed);
-        self.stats.deletes.fetch_add(batch.deletes, Ordering::Relaxed);
-        self.stats.put_bytes.fetch_add(batch.put_bytes, Ordering::Relaxed);
-        self.db.write_without_wal(batch.batch).map_err(storage("write the tier"))
+        self.stats
+            .deletes
+            .fetch_add(batch.deletes, Ordering::Relaxed);
+        self.stats
+            .put_bytes
+            .fetch_add(batch.put_bytes, Ordering::Relaxed);
+        self.db
+            .write_without_wal(batch.batch)
+            .map_err(storage("write the tier"))
     }
 
     /// An empty batch.
     pub fn batch(&self) -> ColdBatch {
-        ColdBatch { batch: WriteBatch::default(), puts: 0, deletes: 0, put_bytes: 0 }
+        ColdBatch {
+            batch: WriteBatch::default(),
+            puts: 0,
+            deletes: 0,
+            put_bytes: 0,
+        }
     }
 
     /// Adds a record to a batch.
@@ -222,7 +254,9 @@ impl ColdStore {
         record: &[u8],
         expire: Option<i64>,
     ) -> Result<(), ColdError> {
-        batch.batch.put_cf(&self.family(VALUES)?, key.as_bytes(), record);
+        batch
+            .batch
+            .put_cf(&self.family(VALUES)?, key.as_bytes(), record);
         batch.puts += 1;
         batch.put_bytes += record.len() as u64;
         if let Some(ms) = expire {
@@ -256,12 +290,18 @@ impl ColdStore {
     ) -> Result<(), ColdError> {
         let (expires, index) = (self.family(EXPIRES)?, self.family(EXPIRE_INDEX)?);
         if let Some(ms) = old {
-            batch.batch.delete_cf(&index, expire_index_key(ms, key.as_bytes()));
+            batch
+                .batch
+                .delete_cf(&index, expire_index_key(ms, key.as_bytes()));
         }
         match new {
             Some(ms) => {
-                batch.batch.put_cf(&expires, key.as_bytes(), ms.to_be_bytes());
-                batch.batch.put_cf(&index, expire_index_key(ms, key.as_bytes()), b"");
+                batch
+                    .batch
+                    .put_cf(&expires, key.as_bytes(), ms.to_be_bytes());
+                batch
+                    .batch
+                    .put_cf(&index, expire_index_key(ms, key.as_bytes()), b"");
             }
             None => batch.batch.delete_cf(&expires, key.as_bytes()),
         }
@@ -282,7 +322,9 @@ impl ColdStore {
                 .map_err(storage("drop files of a flushed database"))?;
             let mut batch = WriteBatch::default();
             batch.delete_range_cf(&family, &from[..], &to[..]);
-            self.db.write_without_wal(batch).map_err(storage("delete a flushed database"))?;
+            self.db
+                .write_without_wal(batch)
+                .map_err(storage("delete a flushed database"))?;
         }
         Ok(())
     }
@@ -294,7 +336,11 @@ impl ColdStore {
         let mut read = ReadOptions::default();
         read.set_iterate_upper_bound(expire_index_key(now_ms.saturating_add(1), b""));
         let mut out = Vec::new();
-        for item in self.db.iterator_cf_opt(&index, read, IteratorMode::Start).take(max) {
+        for item in self
+            .db
+            .iterator_cf_opt(&index, read, IteratorMode::Start)
+            .take(max)
+        {
             let (key, _) = item.map_err(storage("read the expiry index"))?;
             if let Some((time, rest)) = key.split_at_checked(8)
                 && let Ok(time) = time.try_into()
@@ -312,7 +358,10 @@ impl ColdStore {
         time: i64,
         key: &TierKey,
     ) -> Result<(), ColdError> {
-        batch.batch.delete_cf(&self.family(EXPIRE_INDEX)?, expire_index_key(time, key.as_bytes()));
+        batch.batch.delete_cf(
+            &self.family(EXPIRE_INDEX)?,
+            expire_index_key(time, key.as_bytes()),
+        );
         Ok(())
     }
 
@@ -335,7 +384,9 @@ impl ColdStore {
         let mut out: Vec<(u64, Vec<u8>)> = Vec::new();
         for item in self.db.iterator_cf_opt(&values, read, mode) {
             let (bytes, _) = item.map_err(storage("scan the tier"))?;
-            let Some((_, position, key)) = split(&bytes) else { continue };
+            let Some((_, position, key)) = split(&bytes) else {
+                continue;
+            };
             if out.len() >= max && out.last().is_some_and(|(last, _)| *last != position) {
                 return Ok((out, Some(position)));
             }
@@ -347,7 +398,9 @@ impl ColdStore {
     /// Makes a checkpoint (hard links) of everything applied so far.
     pub fn checkpoint(&self, path: &Path) -> Result<(), ColdError> {
         let checkpoint = Checkpoint::new(&self.db).map_err(storage("prepare a checkpoint"))?;
-        checkpoint.create_checkpoint(path).map_err(storage("make a checkpoint"))
+        checkpoint
+            .create_checkpoint(path)
+            .map_err(storage("make a checkpoint"))
     }
 
     /// Where a snapshot's checkpoint goes: on the same file system, for hard links.
@@ -366,8 +419,12 @@ impl ColdStore {
             .into_iter()
             .filter_map(|name| {
                 let family = self.db.cf_handle(name)?;
-                let tables = self.db.property_int_value_cf(&family, "rocksdb.total-sst-files-size");
-                let blobs = self.db.property_int_value_cf(&family, "rocksdb.total-blob-file-size");
+                let tables = self
+                    .db
+                    .property_int_value_cf(&family, "rocksdb.total-sst-files-size");
+                let blobs = self
+                    .db
+                    .property_int_value_cf(&family, "rocksdb.total-blob-file-size");
                 Some(tables.ok().flatten().unwrap_or(0) + blobs.ok().flatten().unwrap_or(0))
             })
             .sum()

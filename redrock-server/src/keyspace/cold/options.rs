@@ -30,7 +30,10 @@ impl ColdBudget {
     /// Half of the cache for memtables.
     pub fn for_cache(cache_bytes: u64) -> Self {
         let cache_bytes = cache_bytes as usize;
-        Self { cache_bytes, memtable_bytes: (cache_bytes / 2).min(256 << 20) }
+        Self {
+            cache_bytes,
+            memtable_bytes: (cache_bytes / 2).min(256 << 20),
+        }
     }
 }
 
@@ -45,13 +48,11 @@ pub fn database(budget: ColdBudget, cache: &Cache) -> Options {
     // machines the foreground keeps its cores.
     options.set_max_background_jobs(2);
     options.set_max_subcompactions(1);
-    options.set_write_buffer_manager(
-        &WriteBufferManager::new_write_buffer_manager_with_cache(
-            budget.memtable_bytes,
-            true,
-            cache.clone(),
-        ),
-    );
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        budget.memtable_bytes,
+        true,
+        cache.clone(),
+    ));
     // Table readers hold memory each; 256 files of 32 MB and more are plenty at once.
     options.set_max_open_files(256);
     options.set_max_file_opening_threads(1);

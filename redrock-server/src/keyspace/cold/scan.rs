@@ -28,7 +28,10 @@ pub struct ScannedRecord<'a> {
 impl ColdStore {
     /// Fixes the instant.
     pub fn snapshot(&self) -> ColdSnapshot<'_> {
-        ColdSnapshot { store: self, snapshot: self.db.snapshot() }
+        ColdSnapshot {
+            store: self,
+            snapshot: self.db.snapshot(),
+        }
     }
 }
 
@@ -59,7 +62,12 @@ impl ColdSnapshot<'_> {
                 _ => None,
             };
             if let Some((_, position, key)) = split(name)
-                && !visit(ScannedRecord { position, key, record, expire })
+                && !visit(ScannedRecord {
+                    position,
+                    key,
+                    record,
+                    expire,
+                })
             {
                 return Ok(());
             }
@@ -82,6 +90,8 @@ impl ColdSnapshot<'_> {
         } else if let Some(next) = generation.checked_add(1) {
             read.set_iterate_upper_bound(position_prefix(next, 0).to_vec());
         }
-        Ok(self.snapshot.raw_iterator_cf_opt(&self.store.family(family)?, read))
+        Ok(self
+            .snapshot
+            .raw_iterator_cf_opt(&self.store.family(family)?, read))
     }
 }

@@ -91,7 +91,9 @@ impl Entry {
         let layout = layout(key.len(), expire.is_some(), value_len);
         // SAFETY: the layout's size is at least the header's, so never zero.
         let raw = unsafe { alloc(layout) };
-        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        let Some(ptr) = NonNull::new(raw) else {
+            handle_alloc_error(layout)
+        };
         let mut flags = kind;
         if expire.is_some() {
             flags |= FLAG_EXPIRE;
@@ -109,13 +111,17 @@ impl Entry {
         }
         // SAFETY: the layout reserved `key.len()` bytes here, then `value_len` bytes.
         unsafe {
-            ptr.as_ptr().add(at).copy_from_nonoverlapping(key.as_ptr(), key.len());
+            ptr.as_ptr()
+                .add(at)
+                .copy_from_nonoverlapping(key.as_ptr(), key.len());
             let value_at = ptr.as_ptr().add(at + key.len());
             match value {
                 NewValue::Int(n) => value_at.cast::<i64>().write_unaligned(n),
                 NewValue::Inline(b) => value_at.copy_from_nonoverlapping(b.as_ptr(), b.len()),
                 NewValue::Heap(object) => {
-                    value_at.cast::<*const Object>().write_unaligned(Arc::into_raw(object));
+                    value_at
+                        .cast::<*const Object>()
+                        .write_unaligned(Arc::into_raw(object));
                 }
                 NewValue::Stub(_) => {}
             }
@@ -155,7 +161,11 @@ impl Entry {
     }
 
     fn value_len(&self) -> usize {
-        if self.kind() == KIND_STUB { 0 } else { self.read_u32(12) as usize }
+        if self.kind() == KIND_STUB {
+            0
+        } else {
+            self.read_u32(12) as usize
+        }
     }
 
     fn value_ptr(&self) -> *mut u8 {
@@ -177,8 +187,13 @@ impl Entry {
     /// The expiry in unix ms.
     pub fn expire(&self) -> Option<i64> {
         // SAFETY: the flag says that 8 initialized bytes lie behind the header.
-        self.has_expire()
-            .then(|| unsafe { self.0.as_ptr().add(HEADER_BYTES).cast::<i64>().read_unaligned() })
+        self.has_expire().then(|| unsafe {
+            self.0
+                .as_ptr()
+                .add(HEADER_BYTES)
+                .cast::<i64>()
+                .read_unaligned()
+        })
     }
 
     /// Changes the expiry of an entry that has one.
@@ -186,7 +201,13 @@ impl Entry {
         debug_assert!(self.has_expire());
         if self.has_expire() {
             // SAFETY: the flag says that 8 bytes lie behind the header.
-            unsafe { self.0.as_ptr().add(HEADER_BYTES).cast::<i64>().write_unaligned(ms) }
+            unsafe {
+                self.0
+                    .as_ptr()
+                    .add(HEADER_BYTES)
+                    .cast::<i64>()
+                    .write_unaligned(ms)
+            }
         }
     }
 
@@ -277,7 +298,11 @@ impl Entry {
 
     /// The stub of a value that is in the tier; keeps expiry, access data and epoch.
     pub fn to_stub(&self) -> Self {
-        let mut entry = Self::new(self.key(), NewValue::Stub(self.object_type()), self.expire());
+        let mut entry = Self::new(
+            self.key(),
+            NewValue::Stub(self.object_type()),
+            self.expire(),
+        );
         entry.inherit(self);
         entry
     }
@@ -303,7 +328,9 @@ impl Entry {
         match self.kind() {
             KIND_INT => {
                 // SAFETY: an Int entry has 8 value bytes.
-                Some(ValueRef::Int(unsafe { self.value_ptr().cast::<i64>().read_unaligned() }))
+                Some(ValueRef::Int(unsafe {
+                    self.value_ptr().cast::<i64>().read_unaligned()
+                }))
             }
             KIND_INLINE => Some(ValueRef::Str(self.inline())),
             KIND_HEAP => {

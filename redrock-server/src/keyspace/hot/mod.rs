@@ -29,7 +29,13 @@ pub struct HotTable {
 impl HotTable {
     /// An empty table.
     pub fn new(positioner: Positioner) -> Self {
-        Self { positioner, depth: 0, slots: vec![0], segments: vec![Segment::new(0)], len: 0 }
+        Self {
+            positioner,
+            depth: 0,
+            slots: vec![0],
+            segments: vec![Segment::new(0)],
+            len: 0,
+        }
     }
 
     /// Number of entries.
@@ -105,7 +111,11 @@ impl HotTable {
         let positioner = self.positioner;
         for entry in self.segments[index].drain() {
             let entry_hash = positioner.hash(entry.key());
-            let half = if entry_hash.prefix(new_depth) & 1 == 0 { &mut low } else { &mut high };
+            let half = if entry_hash.prefix(new_depth) & 1 == 0 {
+                &mut low
+            } else {
+                &mut high
+            };
             half.insert(entry_hash, entry, |key| positioner.hash(key));
         }
         let high_index = self.segments.len() as u32;
@@ -137,7 +147,11 @@ impl HotTable {
     /// The number of the segment that holds `position`, and the position after its range
     /// ([`POSITION_END`] for the last).
     pub fn segment_at(&self, position: u64) -> (usize, u64) {
-        let slot = if self.depth == 0 { 0 } else { position >> (POSITION_BITS - self.depth) };
+        let slot = if self.depth == 0 {
+            0
+        } else {
+            position >> (POSITION_BITS - self.depth)
+        };
         let index = self.slots[slot as usize] as usize;
         let depth = self.segments[index].depth;
         let end = if depth == 0 {
@@ -157,7 +171,11 @@ impl HotTable {
     pub fn table_bytes(&self) -> usize {
         self.slots.len() * 4
             + self.segments.len() * size_of::<Segment>()
-            + self.segments.iter().map(Segment::table_bytes).sum::<usize>()
+            + self
+                .segments
+                .iter()
+                .map(Segment::table_bytes)
+                .sum::<usize>()
     }
 }
 
@@ -172,7 +190,10 @@ mod tests {
         for i in 0..20_000u32 {
             let key = format!("key:{i}");
             let hash = table.hash(key.as_bytes());
-            table.insert(hash, Entry::new(key.as_bytes(), NewValue::Int(i.into()), None));
+            table.insert(
+                hash,
+                Entry::new(key.as_bytes(), NewValue::Int(i.into()), None),
+            );
         }
         assert_eq!(table.len(), 20_000);
         for i in 0..20_000u32 {

@@ -20,7 +20,11 @@ pub struct Segment {
 impl Segment {
     /// An empty segment.
     pub fn new(depth: u32) -> Self {
-        Self { entries: HashTable::new(), depth, expire_floor: i64::MAX }
+        Self {
+            entries: HashTable::new(),
+            depth,
+            expire_floor: i64::MAX,
+        }
     }
 
     /// Number of entries.
@@ -46,12 +50,16 @@ impl Segment {
     /// Adds an entry whose key is not there yet.
     pub fn insert(&mut self, hash: KeyHash, entry: Entry, hasher: impl Fn(&[u8]) -> KeyHash) {
         self.note_expire(entry.expire());
-        self.entries.insert_unique(hash.slot(), entry, |e| hasher(e.key()).slot());
+        self.entries
+            .insert_unique(hash.slot(), entry, |e| hasher(e.key()).slot());
     }
 
     /// Removes and returns a key's entry.
     pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        let found = self.entries.find_entry(hash.slot(), |e| e.key() == key).ok()?;
+        let found = self
+            .entries
+            .find_entry(hash.slot(), |e| e.key() == key)
+            .ok()?;
         Some(found.remove().0)
     }
 
@@ -64,8 +72,12 @@ impl Segment {
 
     /// Recomputes the expiry floor after expired entries went.
     pub fn refresh_expire_floor(&mut self) {
-        self.expire_floor =
-            self.entries.iter().filter_map(Entry::expire).min().unwrap_or(i64::MAX);
+        self.expire_floor = self
+            .entries
+            .iter()
+            .filter_map(Entry::expire)
+            .min()
+            .unwrap_or(i64::MAX);
     }
 
     /// All entries, in no order.

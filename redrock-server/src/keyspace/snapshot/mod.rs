@@ -58,12 +58,18 @@ impl ActiveSnapshot {
     pub(super) fn pre_image(&mut self, generation: u32, entry: &Entry) {
         let bytes = self.emit(generation, entry);
         self.ring.pre_images.fetch_add(1, Ordering::Relaxed);
-        self.ring.pre_image_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.ring
+            .pre_image_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Sends an entry; its bytes. Entries of databases that the cut does not have are newer.
     fn emit(&mut self, generation: u32, entry: &Entry) -> usize {
-        let Some(at) = self.databases.iter().position(|d| d.generation == generation) else {
+        let Some(at) = self
+            .databases
+            .iter()
+            .position(|d| d.generation == generation)
+        else {
             return 0;
         };
         let Some(value) = entry.value() else { return 0 };
@@ -103,7 +109,11 @@ impl ActiveSnapshot {
 
     /// Keeps a flushed database's content while the cut needs it; gives it back otherwise.
     pub(super) fn retire(&mut self, database: Database) -> Option<Database> {
-        if self.databases.iter().any(|d| d.generation == database.generation) {
+        if self
+            .databases
+            .iter()
+            .any(|d| d.generation == database.generation)
+        {
             self.retired.push(database);
             return None;
         }
@@ -146,7 +156,10 @@ impl Keyspace {
 
     /// As [`Keyspace::end_snapshot`], if it is the snapshot that fills this ring.
     pub fn end_snapshot_of(&mut self, ring: &Arc<Ring>) -> Option<Box<ActiveSnapshot>> {
-        let same = self.snapshot.as_ref().is_some_and(|s| Arc::ptr_eq(&s.ring, ring));
+        let same = self
+            .snapshot
+            .as_ref()
+            .is_some_and(|s| Arc::ptr_eq(&s.ring, ring));
         if same { self.snapshot.take() } else { None }
     }
 

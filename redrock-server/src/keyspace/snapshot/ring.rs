@@ -127,7 +127,8 @@ impl Ring {
             if self.taken_at.lock().elapsed() > stall {
                 return false;
             }
-            self.emptied.wait_for(&mut state, Duration::from_millis(100));
+            self.emptied
+                .wait_for(&mut state, Duration::from_millis(100));
         }
     }
 

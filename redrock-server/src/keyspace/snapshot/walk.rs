@@ -62,7 +62,9 @@ impl Keyspace {
 
     fn walk_step(&mut self, cursor: &mut Walk) -> Step {
         let epoch = self.epoch;
-        let Some(mut snapshot) = self.snapshot.take() else { return Step::Gone };
+        let Some(mut snapshot) = self.snapshot.take() else {
+            return Step::Gone;
+        };
         let Some(cut) = snapshot.databases.get(cursor.database).copied() else {
             let sent = snapshot.sent.clone();
             self.snapshot = Some(snapshot);
@@ -70,7 +72,11 @@ impl Keyspace {
         };
         // The content may have moved (SWAPDB) or have been flushed since.
         let mut retired = std::mem::take(&mut snapshot.retired);
-        let table = match self.databases.iter_mut().find(|d| d.generation == cut.generation) {
+        let table = match self
+            .databases
+            .iter_mut()
+            .find(|d| d.generation == cut.generation)
+        {
             Some(database) => Some(&mut database.table),
             None => {
                 let found = retired.iter_mut().find(|d| d.generation == cut.generation);
@@ -82,7 +88,11 @@ impl Keyspace {
         {
             let (segment, end) = table.segment_at(cursor.position);
             let mut left = ENTRIES_PER_HOLD;
-            for entry in table.segment_mut(segment).into_iter().flat_map(|s| s.iter_mut()) {
+            for entry in table
+                .segment_mut(segment)
+                .into_iter()
+                .flat_map(|s| s.iter_mut())
+            {
                 if entry.epoch() == epoch || !entry.is_dirty() {
                     continue;
                 }

@@ -33,20 +33,22 @@ pub fn spawn(
     server: Arc<Server>,
     store: Arc<ColdStore>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("cold-expiry".into()).spawn(move || {
-        while !server.is_stopping() {
-            let full = match round(&server, &store) {
-                Ok(found) => found == DUE_MAX,
-                Err(error) => {
-                    tracing::warn!(%error, "active expiry of cold keys failed");
-                    false
+    std::thread::Builder::new()
+        .name("cold-expiry".into())
+        .spawn(move || {
+            while !server.is_stopping() {
+                let full = match round(&server, &store) {
+                    Ok(found) => found == DUE_MAX,
+                    Err(error) => {
+                        tracing::warn!(%error, "active expiry of cold keys failed");
+                        false
+                    }
+                };
+                if !full {
+                    std::thread::sleep(PAUSE);
                 }
-            };
-            if !full {
-                std::thread::sleep(PAUSE);
             }
-        }
-    })
+        })
 }
 
 /// One round; the number of index entries that were due.
@@ -77,14 +79,20 @@ fn round(server: &Server, store: &ColdStore) -> Result<usize, ColdError> {
         }
     }
     // Entries that wait for the queue or for expiry in memory stay: not a reason to spin.
-    Ok(if progressed == due.len() { due.len() } else { 0 })
+    Ok(if progressed == due.len() {
+        due.len()
+    } else {
+        0
+    })
 }
 
 /// Deletes the key if what was read is still so.
 fn finish(server: &Server, time: i64, key: &TierKey, is_due: bool, now_ms: i64) {
     let mut effect = Effect::default();
     let mut keyspace = server.keyspace.lock();
-    let Some(index) = keyspace.end_cold_expiry(time, key, is_due) else { return };
+    let Some(index) = keyspace.end_cold_expiry(time, key, is_due) else {
+        return;
+    };
     let mut db = Db::new(&mut keyspace, server, &mut effect, index, now_ms);
     db.expire_if_due(key.key());
     server.log.append_effect(&mut effect);
@@ -92,9 +100,13 @@ fn finish(server: &Server, time: i64, key: &TierKey, is_due: bool, now_ms: i64) 
 
 impl Keyspace {
     fn begin_cold_expiry(&mut self, time: i64, key: &TierKey) -> Due {
-        let Some(index) = self.database_of(key.generation()) else { return Due::Stale };
+        let Some(index) = self.database_of(key.generation()) else {
+            return Due::Stale;
+        };
         let hash = self.positioner.hash(key.key());
-        let Some(tiering) = &mut self.tiering else { return Due::Hot };
+        let Some(tiering) = &mut self.tiering else {
+            return Due::Hot;
+        };
         match self.databases[index].table.find(hash, key.key()) {
             Some(entry) if entry.expire() == Some(time) => Due::Hot,
             // The queue may still hold the change that makes the index entry go.
@@ -133,7 +145,10 @@ impl Keyspace {
 
     fn forget_due(&mut self, time: i64, key: &TierKey) {
         if let Some(tiering) = &self.tiering {
-            let op = super::fifo::TierOp::ForgetDue { time, key: key.clone() };
+            let op = super::fifo::TierOp::ForgetDue {
+                time,
+                key: key.clone(),
+            };
             tiering.queue.push(op);
         }
     }

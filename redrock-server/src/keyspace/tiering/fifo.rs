@@ -64,9 +64,9 @@ impl TierOp {
     fn bytes(&self) -> usize {
         match self {
             Self::Put { key, record, .. } => 96 + key.as_bytes().len() + record.capacity(),
-            Self::Delete { key, .. } | Self::SetExpire { key, .. } | Self::ForgetDue { key, .. } => {
-                96 + key.as_bytes().len()
-            }
+            Self::Delete { key, .. }
+            | Self::SetExpire { key, .. }
+            | Self::ForgetDue { key, .. } => 96 + key.as_bytes().len(),
             Self::DropGeneration(_) | Self::Marker(_) => 96,
         }
     }
@@ -89,7 +89,9 @@ pub struct TierQueue {
 
 impl std::fmt::Debug for TierQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TierQueue").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("TierQueue")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,7 +147,9 @@ impl TierQueue {
         if self.ops.lock().is_empty() {
             return Applied::new();
         }
-        let Some(ops) = self.take() else { return Applied::new() };
+        let Some(ops) = self.take() else {
+            return Applied::new();
+        };
         let applied = write_batch(store, &ops).expect("the tier takes writes");
         for op in ops {
             if let TierOp::Marker(run) = op {
@@ -258,7 +262,12 @@ fn add(
     op: &TierOp,
 ) -> Result<(), ColdError> {
     match op {
-        TierOp::Put { key, record, expire, seq } => {
+        TierOp::Put {
+            key,
+            record,
+            expire,
+            seq,
+        } => {
             store.put(batch, key, record, *expire)?;
             applied.push((key.clone(), *seq));
         }

@@ -80,8 +80,10 @@ impl MemoryGate {
         let budget = policy::budget_bytes(sample);
         let room = (budget / 100 * 97).saturating_sub(sample.allocated_bytes);
         self.room_bytes.store(room, Ordering::Relaxed);
-        self.allocated.store(sample.allocated_bytes, Ordering::Relaxed);
-        self.resident.store(sample.resident_bytes, Ordering::Relaxed);
+        self.allocated
+            .store(sample.allocated_bytes, Ordering::Relaxed);
+        self.resident
+            .store(sample.resident_bytes, Ordering::Relaxed);
         self.stub_bytes.store(sample.stub_bytes, Ordering::Relaxed);
         self.held.store(plan.hold_writers, Ordering::Relaxed);
         if !plan.hold_writers {
@@ -113,14 +115,20 @@ struct Governor {
 
 /// Starts the governor's thread.
 pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("governor".into()).spawn(move || {
-        let _ = server.memory.wanted.set(std::thread::current());
-        let mut governor = Governor { server, hand: Hand::default(), stub_bytes_average: 0.0 };
-        while !governor.server.is_stopping() {
-            let pause = governor.round();
-            std::thread::park_timeout(pause);
-        }
-    })
+    std::thread::Builder::new()
+        .name("governor".into())
+        .spawn(move || {
+            let _ = server.memory.wanted.set(std::thread::current());
+            let mut governor = Governor {
+                server,
+                hand: Hand::default(),
+                stub_bytes_average: 0.0,
+            };
+            while !governor.server.is_stopping() {
+                let pause = governor.round();
+                std::thread::park_timeout(pause);
+            }
+        })
 }
 
 impl Governor {
@@ -149,7 +157,10 @@ impl Governor {
         }
         let plan = policy::plan(&sample);
         self.server.memory.publish(&sample, &plan);
-        self.server.keyspace.lock().set_pressure(plan.release_bytes > 0, plan.drop_stubs);
+        self.server
+            .keyspace
+            .lock()
+            .set_pressure(plan.release_bytes > 0, plan.drop_stubs);
         if plan.purge {
             crate::memory::purge();
         }
@@ -179,7 +190,11 @@ impl Governor {
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
             self.note_stubs(swept.stub_bytes);
             released += swept.dropped_bytes as u64;
-            fruitless = if swept.dropped.is_empty() { fruitless + 1 } else { 0 };
+            fruitless = if swept.dropped.is_empty() {
+                fruitless + 1
+            } else {
+                0
+            };
             // Nothing to drop until queued puts are applied: let the applier work.
             if swept.queue_full && fruitless > 8 {
                 break;
@@ -188,8 +203,12 @@ impl Governor {
     }
 
     fn write_back(&mut self) {
-        let step =
-            Step { drop_values: false, drop_stubs: false, spill: true, share_percent: 25 };
+        let step = Step {
+            drop_values: false,
+            drop_stubs: false,
+            spill: true,
+            share_percent: 25,
+        };
         for _ in 0..STEPS_MAX / 4 {
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
             self.note_stubs(swept.stub_bytes);

@@ -31,7 +31,10 @@ impl Load {
 
     /// A read of the expiry alone.
     pub(super) fn for_expiry() -> Self {
-        Self { stale: false, waiters: Vec::new() }
+        Self {
+            stale: false,
+            waiters: Vec::new(),
+        }
     }
 
     /// Whether what was read is out of date.
@@ -71,7 +74,9 @@ impl Keyspace {
             Some(entry) => !entry.is_stub(),
             None => !self.may_be_cold(index, hash, key),
         };
-        let Some(tiering) = &mut self.tiering else { return Join::Resident };
+        let Some(tiering) = &mut self.tiering else {
+            return Join::Resident;
+        };
         *tiering.pins.entry(tier_key.clone()).or_insert(0) += 1;
         if resident {
             return Join::Resident;
@@ -84,9 +89,15 @@ impl Keyspace {
                 Join::Wait { done, start: None }
             }
             None => {
-                let load = Load { stale: false, waiters: vec![sender] };
+                let load = Load {
+                    stale: false,
+                    waiters: vec![sender],
+                };
                 tiering.loads.insert(tier_key.clone(), load);
-                Join::Wait { done, start: Some(tier_key) }
+                Join::Wait {
+                    done,
+                    start: Some(tier_key),
+                }
             }
         }
     }
@@ -118,13 +129,19 @@ impl Keyspace {
     /// Keys that are pinned, for tests.
     #[cfg(test)]
     pub fn pinned(&self) -> usize {
-        self.tiering.as_ref().map_or(0, |tiering| tiering.pins.len())
+        self.tiering
+            .as_ref()
+            .map_or(0, |tiering| tiering.pins.len())
     }
 
     /// A read is done: puts its value into memory and wakes who waits.
     pub fn finish_load(&mut self, tier_key: &TierKey, read: Result<Option<ColdValue>, ColdError>) {
-        let Some(tiering) = &mut self.tiering else { return };
-        let Some(load) = tiering.loads.remove(tier_key) else { return };
+        let Some(tiering) = &mut self.tiering else {
+            return;
+        };
+        let Some(load) = tiering.loads.remove(tier_key) else {
+            return;
+        };
         let result = match read {
             _ if load.stale => Ok(()),
             Ok(value) => self.install(tier_key, value),
@@ -138,10 +155,14 @@ impl Keyspace {
 
     /// Puts what the tier has for a key into memory, as a clean entry.
     fn install(&mut self, tier_key: &TierKey, value: Option<ColdValue>) -> LoadResult {
-        let Some(index) = self.database_of(tier_key.generation()) else { return Ok(()) };
+        let Some(index) = self.database_of(tier_key.generation()) else {
+            return Ok(());
+        };
         let key = tier_key.key();
         let hash = self.positioner.hash(key);
-        let Some(tiering) = &mut self.tiering else { return Ok(()) };
+        let Some(tiering) = &mut self.tiering else {
+            return Ok(());
+        };
         let table = &mut self.databases[index].table;
         let stub_expire = match table.find(hash, key) {
             Some(entry) if !entry.is_stub() => return Ok(()),
@@ -163,7 +184,10 @@ impl Keyspace {
             return Ok(());
         };
         let new_value = codec::decode(&value.record).map_err(|error| {
-            format!("the value of key '{}' is damaged: {error}", String::from_utf8_lossy(key))
+            format!(
+                "the value of key '{}' is damaged: {error}",
+                String::from_utf8_lossy(key)
+            )
         })?;
         // A stub's expiry is the truth: a change of it may still be queued.
         let expire = stub_expire.unwrap_or(value.expire);
@@ -196,7 +220,9 @@ impl Keyspace {
     fn read_blocking(&mut self, index: usize, key: &[u8]) -> LoadResult {
         let hash = self.positioner.hash(key);
         let tier_key = self.databases[index].tier_key(hash, key);
-        let Some(tiering) = &mut self.tiering else { return Ok(()) };
+        let Some(tiering) = &mut self.tiering else {
+            return Ok(());
+        };
         tiering.stats.blocking_reads += 1;
         let cold = tiering.cold.clone();
         loop {
@@ -207,7 +233,10 @@ impl Keyspace {
                 return self.install(&tier_key, value);
             }
             // The applier writes queued puts without any shard lock.
-            let failure = self.tiering.as_ref().and_then(|tiering| tiering.queue.failure());
+            let failure = self
+                .tiering
+                .as_ref()
+                .and_then(|tiering| tiering.queue.failure());
             if let Some(error) = failure {
                 return Err(error);
             }

@@ -12,8 +12,8 @@
 //! | none, tombstone pending | | nothing |
 //! | none | | whatever it says |
 
-pub mod cold_expiry;
 pub mod census;
+pub mod cold_expiry;
 pub mod fifo;
 pub mod governor;
 pub mod loader;
@@ -118,7 +118,12 @@ impl Tiering {
     pub(super) fn put(&mut self, key: TierKey, record: Vec<u8>, expire: Option<i64>) {
         let seq = self.register(&key);
         self.stats.spilled += 1;
-        self.queue.push(TierOp::Put { key, record, expire, seq });
+        self.queue.push(TierOp::Put {
+            key,
+            record,
+            expire,
+            seq,
+        });
     }
 
     /// Whether values leave as soon as they can.
@@ -159,7 +164,9 @@ impl Keyspace {
 
     /// Whether a key without an entry may be in the tier. False is certain.
     pub(super) fn may_be_cold(&self, index: usize, hash: KeyHash, key: &[u8]) -> bool {
-        let Some(tiering) = &self.tiering else { return false };
+        let Some(tiering) = &self.tiering else {
+            return false;
+        };
         let database = &self.databases[index];
         if database.keys <= database.table.len() as u64 {
             return false;
@@ -175,7 +182,9 @@ impl Keyspace {
     pub(super) fn before_change(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
         let database = &mut self.databases[index];
         let generation = database.generation;
-        let Some(entry) = database.table.find_mut(hash, key) else { return };
+        let Some(entry) = database.table.find_mut(hash, key) else {
+            return;
+        };
         if entry.epoch() != self.epoch {
             if let Some(snapshot) = &mut self.snapshot
                 && entry.is_dirty()
@@ -215,7 +224,12 @@ impl Keyspace {
         let tier_key = self.databases[index].tier_key(hash, key);
         if let Some(tiering) = &mut self.tiering {
             let seq = tiering.register(&tier_key);
-            tiering.queue.push(TierOp::SetExpire { key: tier_key, old, new, seq });
+            tiering.queue.push(TierOp::SetExpire {
+                key: tier_key,
+                old,
+                new,
+                seq,
+            });
         }
     }
 
@@ -223,16 +237,22 @@ impl Keyspace {
     /// put is applied. False if it can't be spilled at the moment.
     pub fn spill(&mut self, index: usize, hash: KeyHash, key: &[u8]) -> bool {
         let tier_key = self.databases[index].tier_key(hash, key);
-        let Some(tiering) = &mut self.tiering else { return false };
+        let Some(tiering) = &mut self.tiering else {
+            return false;
+        };
         if tiering.pins.contains_key(&tier_key) {
             return false;
         }
         let generation = self.databases[index].generation;
-        let Some(entry) = self.databases[index].table.find_mut(hash, key) else { return false };
+        let Some(entry) = self.databases[index].table.find_mut(hash, key) else {
+            return false;
+        };
         if !entry.is_dirty() || entry.is_stub() {
             return false;
         }
-        let Some(value) = entry.value() else { return false };
+        let Some(value) = entry.value() else {
+            return false;
+        };
         if entry.epoch() != self.epoch
             && let Some(snapshot) = &mut self.snapshot
         {
@@ -246,7 +266,12 @@ impl Keyspace {
         entry.set_dirty(false);
         entry.set_in_flight(true);
         tiering.stats.spilled += 1;
-        tiering.queue.push(TierOp::Put { key: tier_key, record, expire, seq });
+        tiering.queue.push(TierOp::Put {
+            key: tier_key,
+            record,
+            expire,
+            seq,
+        });
         true
     }
 
@@ -288,13 +313,17 @@ impl Keyspace {
     pub fn applied(&mut self, applied: &Applied) -> Vec<Entry> {
         let mut dropped = Vec::new();
         for (tier_key, seq) in applied {
-            let Some(tiering) = &mut self.tiering else { break };
+            let Some(tiering) = &mut self.tiering else {
+                break;
+            };
             if tiering.pending.get(tier_key) != Some(seq) {
                 continue;
             }
             tiering.pending.remove(tier_key);
             let (values, stubs) = tiering.pressure;
-            let Some(index) = self.database_of(tier_key.generation()) else { continue };
+            let Some(index) = self.database_of(tier_key.generation()) else {
+                continue;
+            };
             let hash = self.positioner.hash(tier_key.key());
             let Some(entry) = self.databases[index].table.find_mut(hash, tier_key.key()) else {
                 continue;
@@ -316,12 +345,17 @@ impl Keyspace {
 
     /// Drops loaded values that were not touched again, oldest first.
     pub fn drop_probation(&mut self, count: usize) -> Vec<Entry> {
-        let Some(tiering) = &mut self.tiering else { return Vec::new() };
+        let Some(tiering) = &mut self.tiering else {
+            return Vec::new();
+        };
         let stubs = tiering.pressure.1;
         let mut dropped = Vec::new();
         for (index, key) in tiering.take_probation(count) {
             let hash = self.positioner.hash(&key);
-            let stays = self.databases.get(index).and_then(|d| d.table.find(hash, &key));
+            let stays = self
+                .databases
+                .get(index)
+                .and_then(|d| d.table.find(hash, &key));
             if stays.is_some_and(Entry::is_on_probation) {
                 dropped.extend(self.drop_clean(index, hash, &key, stubs));
             }
@@ -331,6 +365,8 @@ impl Keyspace {
 
     /// The database that a generation is the content of.
     pub fn database_of(&self, generation: u32) -> Option<usize> {
-        self.databases.iter().position(|d| d.generation == generation)
+        self.databases
+            .iter()
+            .position(|d| d.generation == generation)
     }
 }

@@ -47,7 +47,10 @@ const STUB_PERCENT: u64 = 20;
 pub fn budget_bytes(sample: &Sample) -> u64 {
     let overhead = sample.resident_bytes.saturating_sub(sample.allocated_bytes);
     // However large the overhead is measured, something must be left to work with.
-    sample.maxmemory_bytes.saturating_sub(overhead).max(sample.maxmemory_bytes / 4)
+    sample
+        .maxmemory_bytes
+        .saturating_sub(overhead)
+        .max(sample.maxmemory_bytes / 4)
 }
 
 /// Decides.

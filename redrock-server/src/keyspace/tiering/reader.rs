@@ -70,14 +70,17 @@ impl Readers {
             if self.stopped.load(Ordering::Acquire) {
                 return None;
             }
-            self.arrived.wait_for(&mut queue, Duration::from_millis(100));
+            self.arrived
+                .wait_for(&mut queue, Duration::from_millis(100));
         }
     }
 }
 
 impl std::fmt::Debug for Readers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readers").field("queue", &self.queue.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Readers")
+            .field("queue", &self.queue.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,14 +95,16 @@ pub fn spawn(
     store: Arc<ColdStore>,
     index: usize,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("tier-reader-{index}")).spawn(move || {
-        while let Some(work) = server.readers.take() {
-            match work {
-                Work::Keys(keys) => read_batch(&server, &store, &keys),
-                Work::Job(job) => job(&server, &store),
+    std::thread::Builder::new()
+        .name(format!("tier-reader-{index}"))
+        .spawn(move || {
+            while let Some(work) = server.readers.take() {
+                match work {
+                    Work::Keys(keys) => read_batch(&server, &store, &keys),
+                    Work::Job(job) => job(&server, &store),
+                }
             }
-        }
-    })
+        })
 }
 
 fn read_batch(server: &Server, store: &ColdStore, keys: &[TierKey]) {

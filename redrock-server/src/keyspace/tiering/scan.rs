@@ -88,7 +88,12 @@ impl ScanInstant<'_> {
             .collect();
         let mut cold: Vec<ScannedKey> = Vec::new();
         snapshot.scan(hot.generation, request.from, next, |found| {
-            let ScannedRecord { position, key, record, expire } = found;
+            let ScannedRecord {
+                position,
+                key,
+                record,
+                expire,
+            } = found;
             // Enough, but never part of a position.
             if cold.len() >= request.count && cold.last().is_some_and(|k| k.position < position) {
                 next = position;
@@ -125,7 +130,10 @@ impl Keyspace {
         store: &'a ColdStore,
         request: &ScanRequest,
     ) -> Option<ScanInstant<'a>> {
-        Some(ScanInstant { hot: self.scan_hot(request)?, snapshot: store.snapshot() })
+        Some(ScanInstant {
+            hot: self.scan_hot(request)?,
+            snapshot: store.snapshot(),
+        })
     }
 
     /// The part in memory: whole segments until there are enough keys.
@@ -169,7 +177,10 @@ impl Keyspace {
             part.next = end;
         }
         if let Some(tiering) = &self.tiering {
-            let queued = tiering.pending.keys().filter(|k| k.generation() == part.generation);
+            let queued = tiering
+                .pending
+                .keys()
+                .filter(|k| k.generation() == part.generation);
             part.hidden.extend(queued.map(|key| key.key().to_vec()));
         }
         Some(part)
@@ -177,6 +188,8 @@ impl Keyspace {
 
     /// Whether some keys of a database have no entry in memory.
     pub fn has_keys_on_disk_only(&self, index: usize) -> bool {
-        self.databases.get(index).is_some_and(|d| d.keys > d.table.len() as u64)
+        self.databases
+            .get(index)
+            .is_some_and(|d| d.keys > d.table.len() as u64)
     }
 }

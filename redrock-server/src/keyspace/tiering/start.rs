@@ -29,7 +29,10 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
     let store = Arc::new(ColdStore::open(&memory.tier_dir, cold_budget).context("open the tier")?);
     let queue_bytes = (memory.bytes_max / 64).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX);
     let queue = Arc::new(TierQueue::new(queue_bytes as usize));
-    server.keyspace.lock().enable_tiering(Tiering::new(store.clone(), queue.clone()));
+    server
+        .keyspace
+        .lock()
+        .enable_tiering(Tiering::new(store.clone(), queue.clone()));
     let applied_to = server.clone();
     fifo::spawn_applier(queue, store.clone(), move |applied| {
         // Freed when the lock is released: dropping entries takes its time.

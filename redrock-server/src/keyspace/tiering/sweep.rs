@@ -55,7 +55,9 @@ impl Keyspace {
             return swept;
         };
         let access = self.access;
-        let Some(entries) = self.databases[index].table.segment(segment) else { return swept };
+        let Some(entries) = self.databases[index].table.segment(segment) else {
+            return swept;
+        };
         let mut candidates: Vec<(u32, Vec<u8>)> = Vec::with_capacity(entries.len());
         for entry in entries.iter() {
             if entry.is_stub() {
@@ -67,7 +69,11 @@ impl Keyspace {
             }
             let coldness = access.coldness(entry.access());
             // What was loaded and not touched again goes before everything else.
-            let coldness = if entry.is_on_probation() { u32::MAX - 1 } else { coldness };
+            let coldness = if entry.is_on_probation() {
+                u32::MAX - 1
+            } else {
+                coldness
+            };
             candidates.push((coldness, entry.key().to_vec()));
         }
         candidates.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.0));
@@ -82,7 +88,9 @@ impl Keyspace {
 
     fn sweep_key(&mut self, index: usize, key: &[u8], step: Step, swept: &mut Swept) -> bool {
         let hash = self.positioner.hash(key);
-        let Some(entry) = self.databases[index].table.find(hash, key) else { return true };
+        let Some(entry) = self.databases[index].table.find(hash, key) else {
+            return true;
+        };
         let bytes = entry.memory_bytes();
         if entry.is_dirty() {
             if !step.spill {
@@ -132,6 +140,10 @@ impl Keyspace {
 
     /// Number of segments in memory, for estimates from single steps.
     pub fn segment_count(&self) -> usize {
-        self.databases.iter().filter(|d| !d.table.is_empty()).map(|d| d.table.segment_count()).sum()
+        self.databases
+            .iter()
+            .filter(|d| !d.table.is_empty())
+            .map(|d| d.table.segment_count())
+            .sum()
     }
 }

@@ -142,7 +142,11 @@ impl Big {
             }
             self.shift_left(1);
         }
-        (quotient, bits as i32 - divisor_bits as i32 - (STEPS - 1), !self.is_zero())
+        (
+            quotient,
+            bits as i32 - divisor_bits as i32 - (STEPS - 1),
+            !self.is_zero(),
+        )
     }
 
     /// The decimal digits, without leading zeros; empty for zero.
@@ -160,7 +164,11 @@ impl Big {
         }
         let mut text = String::with_capacity(steps.len() * DIGITS_PER_STEP);
         for (i, step) in steps.iter().rev().enumerate() {
-            text += &if i == 0 { format!("{step}") } else { format!("{step:09}") };
+            text += &if i == 0 {
+                format!("{step}")
+            } else {
+                format!("{step:09}")
+            };
         }
         text
     }

@@ -36,7 +36,10 @@ static POWERS: LazyLock<Vec<Float>> = LazyLock::new(|| {
     let power = |exponent| LongDouble::parse(format!("1e{exponent}").as_bytes());
     exponents
         .filter_map(power)
-        .map(|power| Float { fraction: power.mantissa(), exponent: power.exponent() })
+        .map(|power| Float {
+            fraction: power.mantissa(),
+            exponent: power.exponent(),
+        })
         .collect()
 });
 
@@ -73,7 +76,11 @@ impl Digits {
     /// `rest` is how far the digits lie below the upper bound, `wanted` how far the number does,
     /// `unit` the last digit's weight.
     fn round(&mut self, interval: u64, mut rest: u64, unit: u64, wanted: u64) {
-        let Some(last) = self.len.checked_sub(1).and_then(|at| self.bytes.get_mut(at)) else {
+        let Some(last) = self
+            .len
+            .checked_sub(1)
+            .and_then(|at| self.bytes.get_mut(at))
+        else {
             return;
         };
         while rest < wanted
@@ -91,12 +98,18 @@ impl Float {
     fn multiply(self, other: Self) -> Self {
         let product = u128::from(self.fraction) * u128::from(other.fraction);
         let fraction = ((product + (1 << 63)) >> 64) as u64;
-        Self { fraction, exponent: self.exponent + other.exponent + 64 }
+        Self {
+            fraction,
+            exponent: self.exponent + other.exponent + 64,
+        }
     }
 
     fn normalized(self) -> Self {
         let zeros = self.fraction.leading_zeros();
-        Self { fraction: self.fraction << zeros, exponent: self.exponent - zeros as i32 }
+        Self {
+            fraction: self.fraction << zeros,
+            exponent: self.exponent - zeros as i32,
+        }
     }
 }
 
@@ -109,7 +122,13 @@ fn scaling_power(exponent: i32) -> (Float, i32) {
     loop {
         let Some(power) = usize::try_from(index).ok().and_then(|at| POWERS.get(at)) else {
             // Not reached: the table covers every double's exponent.
-            return (Float { fraction: 1 << 63, exponent: -63 }, 0);
+            return (
+                Float {
+                    fraction: 1 << 63,
+                    exponent: -63,
+                },
+                0,
+            );
         };
         let scaled = exponent + power.exponent + 64;
         if scaled < SCALED_EXPONENT_MIN {
@@ -125,25 +144,43 @@ fn scaling_power(exponent: i32) -> (Float, i32) {
 /// The digits of a double's magnitude; it must be finite and not zero.
 pub(super) fn digits(value: f64) -> Digits {
     let bits = value.to_bits();
-    let (fraction, biased) = (bits & (HIDDEN_BIT - 1), (bits >> FRACTION_BITS & 0x7ff) as i32);
+    let (fraction, biased) = (
+        bits & (HIDDEN_BIT - 1),
+        (bits >> FRACTION_BITS & 0x7ff) as i32,
+    );
     let (fraction, exponent) = match biased {
         0 => (fraction, 1 - EXPONENT_BIAS),
         _ => (fraction | HIDDEN_BIT, biased - EXPONENT_BIAS),
     };
     // Everything between the middles to the neighbouring doubles reads back to this one.
-    let upper = Float { fraction: fraction * 2 + 1, exponent: exponent - 1 }.normalized();
+    let upper = Float {
+        fraction: fraction * 2 + 1,
+        exponent: exponent - 1,
+    }
+    .normalized();
     let shift = if fraction == HIDDEN_BIT { 2 } else { 1 };
     let lower_exponent = exponent - shift;
     let lower = ((fraction << shift) - 1) << (lower_exponent - upper.exponent);
-    let lower = Float { fraction: lower, exponent: upper.exponent };
+    let lower = Float {
+        fraction: lower,
+        exponent: upper.exponent,
+    };
 
     let (power, decimal_exponent) = scaling_power(upper.exponent);
     let number = Float { fraction, exponent }.normalized().multiply(power);
     let upper = upper.multiply(power);
     let lower = lower.multiply(power);
     // The products may be off by one: the interval shrinks to what is certain.
-    let upper = Float { fraction: upper.fraction - 1, exponent: upper.exponent };
-    generate(number.fraction, upper, lower.fraction + 1, -decimal_exponent)
+    let upper = Float {
+        fraction: upper.fraction - 1,
+        exponent: upper.exponent,
+    };
+    generate(
+        number.fraction,
+        upper,
+        lower.fraction + 1,
+        -decimal_exponent,
+    )
 }
 
 /// Cuts digits off the upper bound until what is left is inside the interval.
@@ -154,7 +191,11 @@ fn generate(number: u64, upper: Float, lower: u64, decimal_exponent: i32) -> Dig
     let mut wanted = upper.fraction.wrapping_sub(number);
     let mut whole = upper.fraction >> point;
     let mut part = upper.fraction & (one - 1);
-    let mut digits = Digits { bytes: [0; DIGITS_MAX], len: 0, last_power: decimal_exponent };
+    let mut digits = Digits {
+        bytes: [0; DIGITS_MAX],
+        len: 0,
+        last_power: decimal_exponent,
+    };
     let mut unit = 1_000_000_000_u64;
     for power in (0..10).rev() {
         digits.push(whole / unit);
@@ -193,7 +234,10 @@ mod tests {
         let ends = [POWERS.first(), POWERS.last()].map(|p| p.map(|p| (p.fraction, p.exponent)));
         assert_eq!(
             ends,
-            [Some((18_054_884_314_459_144_840, -1220)), Some((12_648_080_533_535_911_531, 1066)),]
+            [
+                Some((18_054_884_314_459_144_840, -1220)),
+                Some((12_648_080_533_535_911_531, 1066)),
+            ]
         );
     }
 
@@ -207,7 +251,10 @@ mod tests {
             (123.456, "123456", 2),
         ] {
             let digits = digits(value);
-            assert_eq!((digits.as_bytes(), digits.exponent()), (text.as_bytes(), exponent));
+            assert_eq!(
+                (digits.as_bytes(), digits.exponent()),
+                (text.as_bytes(), exponent)
+            );
         }
     }
 }

@@ -55,7 +55,11 @@ impl Unrounded {
         if shift > 128 {
             return (0, exponent);
         }
-        let kept = if shift == 128 { 0 } else { self.mantissa >> shift };
+        let kept = if shift == 128 {
+            0
+        } else {
+            self.mantissa >> shift
+        };
         let half = 1_u128 << (shift - 1);
         let rest = self.mantissa & ((half - 1) | half);
         let up = rest > half || rest == half && (self.inexact || kept & 1 == 1);
@@ -85,12 +89,24 @@ impl Unrounded {
     }
 
     fn to_long_double(self) -> LongDouble {
-        let Self { negative, infinite, .. } = self;
+        let Self {
+            negative, infinite, ..
+        } = self;
         let (mantissa, exponent) = self.round(64, EXPONENT_MIN);
         if infinite || exponent > EXPONENT_MAX {
-            return LongDouble { negative, infinite: true, mantissa: 0, exponent: 0 };
+            return LongDouble {
+                negative,
+                infinite: true,
+                mantissa: 0,
+                exponent: 0,
+            };
         }
-        LongDouble { negative, infinite, mantissa, exponent }
+        LongDouble {
+            negative,
+            infinite,
+            mantissa,
+            exponent,
+        }
     }
 }
 
@@ -131,13 +147,25 @@ impl LongDouble {
         let body = without_sign(text);
         if is_infinity_word(body) && body.first().is_some_and(u8::is_ascii_alphabetic) {
             let (mantissa, inexact, exponent) = (0, false, 0);
-            return Some(Unrounded { negative, infinite: true, mantissa, inexact, exponent });
+            return Some(Unrounded {
+                negative,
+                infinite: true,
+                mantissa,
+                inexact,
+                exponent,
+            });
         }
         let (mantissa, exponent, inexact) = match body {
             [b'0', b'x' | b'X', hexadecimal @ ..] => parse_hexadecimal(hexadecimal)?,
             _ => parse_decimal(body)?,
         };
-        Some(Unrounded { negative, infinite: false, mantissa, inexact, exponent })
+        Some(Unrounded {
+            negative,
+            infinite: false,
+            mantissa,
+            inexact,
+            exponent,
+        })
     }
 
     pub(super) fn mantissa(self) -> u64 {
@@ -158,8 +186,11 @@ impl LongDouble {
         if self.infinite || other.infinite {
             return None;
         }
-        let (large, small) =
-            if self.magnitude() >= other.magnitude() { (self, other) } else { (other, self) };
+        let (large, small) = if self.magnitude() >= other.magnitude() {
+            (self, other)
+        } else {
+            (other, self)
+        };
         if small.mantissa == 0 {
             return Some(large);
         }
@@ -172,7 +203,15 @@ impl LongDouble {
             // The larger magnitude never has the smaller exponent.
             let a = u128::from(large.mantissa) << distance.max(0);
             let b = u128::from(small.mantissa);
-            (if large.negative == small.negative { a + b } else { a - b }, small.exponent, false)
+            (
+                if large.negative == small.negative {
+                    a + b
+                } else {
+                    a - b
+                },
+                small.exponent,
+                false,
+            )
         } else {
             let down = (distance - UP).min(127);
             let a = u128::from(large.mantissa) << UP;
@@ -187,7 +226,13 @@ impl LongDouble {
             }
         };
         let negative = large.negative;
-        let sum = Unrounded { negative, infinite: false, mantissa, inexact, exponent };
+        let sum = Unrounded {
+            negative,
+            infinite: false,
+            mantissa,
+            inexact,
+            exponent,
+        };
         Some(sum.to_long_double()).filter(|sum| sum.is_finite())
     }
 
@@ -204,7 +249,11 @@ impl LongDouble {
     /// exponent, and never `-0`.
     pub fn format_human(self) -> String {
         if self.infinite {
-            return if self.negative { "-inf".into() } else { "inf".into() };
+            return if self.negative {
+                "-inf".into()
+            } else {
+                "inf".into()
+            };
         }
         let mut text = if self.exponent >= 0 {
             let mut big = Big::from_u128(self.mantissa.into());
@@ -226,7 +275,9 @@ impl LongDouble {
 
 /// `value / 2^shift`, rounded half to even.
 fn round_shift(value: u128, shift: u32) -> u128 {
-    let Some(half) = 1_u128.checked_shl(shift - 1) else { return 0 };
+    let Some(half) = 1_u128.checked_shl(shift - 1) else {
+        return 0;
+    };
     let kept = value.checked_shr(shift).unwrap_or(0);
     let rest = value & (half | (half - 1));
     kept + u128::from(rest > half || rest == half && kept & 1 == 1)
@@ -245,7 +296,9 @@ fn format_fraction(units: u128) -> String {
 
 /// Reads the optional exponent behind `mark` (`e` or `p`); saturates far beyond any use.
 fn parse_exponent(text: &[u8], mark: u8) -> Option<i64> {
-    let [first, rest @ ..] = text else { return Some(0) };
+    let [first, rest @ ..] = text else {
+        return Some(0);
+    };
     if !first.eq_ignore_ascii_case(&mark) {
         return None;
     }
@@ -253,9 +306,14 @@ fn parse_exponent(text: &[u8], mark: u8) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let magnitude =
-        digits.iter().fold(0_i64, |n, d| (n * 10 + i64::from(d - b'0')).min(1_000_000_000));
-    Some(if rest.first() == Some(&b'-') { -magnitude } else { magnitude })
+    let magnitude = digits.iter().fold(0_i64, |n, d| {
+        (n * 10 + i64::from(d - b'0')).min(1_000_000_000)
+    });
+    Some(if rest.first() == Some(&b'-') {
+        -magnitude
+    } else {
+        magnitude
+    })
 }
 
 /// Splits off the digits with their point: the part before, the part behind, and the rest.
@@ -310,7 +368,11 @@ fn divide_small(integer: u64, power: u32) -> (u128, i32, bool) {
     let shift = integer.leading_zeros() + 64;
     let divisor = 10_u128.pow(power);
     let numerator = u128::from(integer) << shift;
-    (numerator / divisor, -(shift as i32), !numerator.is_multiple_of(divisor))
+    (
+        numerator / divisor,
+        -(shift as i32),
+        !numerator.is_multiple_of(divisor),
+    )
 }
 
 /// `(mantissa, exponent, inexact)` of a hexadecimal number behind its `0x`.
@@ -335,7 +397,10 @@ mod tests {
     use super::*;
 
     fn sum(a: &str, b: &str) -> Option<String> {
-        let (a, b) = (LongDouble::parse(a.as_bytes())?, LongDouble::parse(b.as_bytes())?);
+        let (a, b) = (
+            LongDouble::parse(a.as_bytes())?,
+            LongDouble::parse(b.as_bytes())?,
+        );
         Some(a.checked_add(b)?.format_human())
     }
 
@@ -386,8 +451,9 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_numbers_are_refused() {
-        for text in ["", " 1", "1 ", "nan", "abc", "1e", ".", "0x", "+-1", "+ 1", "1.2.3", "--inf"]
-        {
+        for text in [
+            "", " 1", "1 ", "nan", "abc", "1e", ".", "0x", "+-1", "+ 1", "1.2.3", "--inf",
+        ] {
             assert_eq!(reformat(text), None, "{text:?}");
         }
     }
@@ -395,12 +461,18 @@ mod tests {
     #[test]
     fn large_values_are_written_exactly() {
         // 2^100 and 2^64 × 10^20, whose digits are exact.
-        assert_eq!(reformat("0x1p100").as_deref(), Some("1267650600228229401496703205376"));
+        assert_eq!(
+            reformat("0x1p100").as_deref(),
+            Some("1267650600228229401496703205376")
+        );
         assert_eq!(
             reformat("1267650600228229401496703205376").as_deref(),
             Some("1267650600228229401496703205376")
         );
-        assert_eq!(reformat("1e25").as_deref(), Some("10000000000000000000000000"));
+        assert_eq!(
+            reformat("1e25").as_deref(),
+            Some("10000000000000000000000000")
+        );
     }
 
     #[test]
@@ -413,11 +485,27 @@ mod tests {
             let integer = state >> (state % 60) | 1;
             let power = (state >> 32) as u32 % 18;
             let (mantissa, exponent, inexact) = divide_small(integer, power);
-            let short = Unrounded { negative: false, infinite: false, mantissa, inexact, exponent };
+            let short = Unrounded {
+                negative: false,
+                infinite: false,
+                mantissa,
+                inexact,
+                exponent,
+            };
             let divisor = Big::from_u128(10_u128.pow(power));
             let (mantissa, exponent, inexact) = Big::from_u128(integer.into()).divide(divisor);
-            let long = Unrounded { negative: false, infinite: false, mantissa, inexact, exponent };
-            assert_eq!(short.to_long_double(), long.to_long_double(), "{integer}e-{power}");
+            let long = Unrounded {
+                negative: false,
+                infinite: false,
+                mantissa,
+                inexact,
+                exponent,
+            };
+            assert_eq!(
+                short.to_long_double(),
+                long.to_long_double(),
+                "{integer}e-{power}"
+            );
         }
     }
 }

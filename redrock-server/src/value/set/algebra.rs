@@ -11,10 +11,13 @@ fn same(a: &Set, b: &Set) -> bool {
 /// others have too, until `visit` is false. O(size of the smallest × number of sets).
 pub fn intersect<'a>(sets: &mut [&'a Set], mut visit: impl FnMut(LpValue<'a>) -> bool) {
     sets.sort_by_key(|set| set.len());
-    let Some((&first, others)) = sets.split_first() else { return };
+    let Some((&first, others)) = sets.split_first() else {
+        return;
+    };
     for member in first.iter() {
-        let everywhere =
-            others.iter().all(|other| same(other, first) || other.contains_value(member));
+        let everywhere = others
+            .iter()
+            .all(|other| same(other, first) || other.contains_value(member));
         if everywhere && !visit(member) {
             return;
         }
@@ -56,7 +59,9 @@ pub fn union(sets: &[Option<&Set>], limits: &Limits) -> Set {
 /// ways: asking all others for each member of the first, or removing all members of the others.
 pub fn difference(sets: &[Option<&Set>], limits: &Limits) -> Set {
     let mut result = Set::new();
-    let Some((Some(first), others)) = sets.split_first() else { return result };
+    let Some((Some(first), others)) = sets.split_first() else {
+        return result;
+    };
     let mut others: Vec<&Set> = others.iter().copied().flatten().collect();
     if others.iter().any(|other| same(other, first)) {
         return result;

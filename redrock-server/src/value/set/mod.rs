@@ -36,7 +36,9 @@ enum Repr {
 
 impl Default for Set {
     fn default() -> Self {
-        Self { repr: Repr::Ints(IntSet::new()) }
+        Self {
+            repr: Repr::Ints(IntSet::new()),
+        }
     }
 }
 
@@ -52,7 +54,10 @@ impl Set {
     }
 
     /// Number of members.
-    #[expect(clippy::len_without_is_empty, reason = "an empty one never stays in the keyspace")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty one never stays in the keyspace"
+    )]
     #[inline]
     pub fn len(&self) -> usize {
         match &self.repr {
@@ -135,7 +140,9 @@ impl Set {
     pub fn prepare(&mut self, members: &[&[u8]], limits: &Limits) {
         let count = members.len();
         if self.len() == 0 {
-            let integer = members.first().is_some_and(|member| parse_i64(member).is_some());
+            let integer = members
+                .first()
+                .is_some_and(|member| parse_i64(member).is_some());
             self.repr = if integer && count <= limits.set_intset_entries_max {
                 Repr::Ints(IntSet::new())
             } else if count <= limits.set_listpack_entries_max {
@@ -192,7 +199,9 @@ impl Set {
     }
 
     fn add_int(&mut self, n: i64, limits: &Limits) -> bool {
-        let Repr::Ints(ints) = &mut self.repr else { return false };
+        let Repr::Ints(ints) = &mut self.repr else {
+            return false;
+        };
         let added = ints.insert(n);
         if added && ints.len() > intset_entries_max(limits) {
             self.convert_to_table();
@@ -227,8 +236,16 @@ impl Set {
     fn convert_for_text(&mut self, member: &[u8], limits: &Limits) {
         let Repr::Ints(ints) = &self.repr else { return };
         // The longest text is the lowest or the highest integer's.
-        let ends = [ints.get(0), ints.len().checked_sub(1).and_then(|last| ints.get(last))];
-        let longest = ends.into_iter().flatten().map(text_len_i64).max().unwrap_or(0);
+        let ends = [
+            ints.get(0),
+            ints.len().checked_sub(1).and_then(|last| ints.get(last)),
+        ];
+        let longest = ends
+            .into_iter()
+            .flatten()
+            .map(text_len_i64)
+            .max()
+            .unwrap_or(0);
         if ints.len() < limits.set_listpack_entries_max
             && member.len().max(longest) <= limits.set_listpack_value_bytes_max
         {
@@ -245,7 +262,10 @@ impl Set {
     fn convert_to_table(&mut self) {
         let mut text = IntBuf::default();
         let mut table = Table::new();
-        table.extend(self.iter().map(|member| ThinBytes::new(member.bytes(&mut text))));
+        table.extend(
+            self.iter()
+                .map(|member| ThinBytes::new(member.bytes(&mut text))),
+        );
         self.repr = Repr::Table(Box::new(table));
     }
 
@@ -287,7 +307,9 @@ impl Set {
     /// Takes over an intset; converted if it has more members than the options allow, as Redis
     /// does at load. `None` if it is empty.
     pub fn from_intset(ints: IntSet, limits: &Limits) -> Option<Self> {
-        let mut set = Self { repr: Repr::Ints(ints) };
+        let mut set = Self {
+            repr: Repr::Ints(ints),
+        };
         if set.len() > intset_entries_max(limits) {
             set.convert_to_table();
         }
@@ -296,7 +318,9 @@ impl Set {
 
     /// Takes over a listpack of members; as [`Set::from_intset`].
     pub fn from_listpack(pack: ListPack, limits: &Limits) -> Option<Self> {
-        let mut set = Self { repr: Repr::Pack(pack) };
+        let mut set = Self {
+            repr: Repr::Pack(pack),
+        };
         if set.len() > limits.set_listpack_entries_max {
             set.convert_to_table();
         }
@@ -310,7 +334,11 @@ impl Set {
         limits: &Limits,
     ) -> Option<Self> {
         let mut set = Self::new();
-        if members.len() > limits.set_intset_entries_max.max(limits.set_listpack_entries_max) {
+        if members.len()
+            > limits
+                .set_intset_entries_max
+                .max(limits.set_listpack_entries_max)
+        {
             set.convert_to_table();
         }
         for member in members {

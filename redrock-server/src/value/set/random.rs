@@ -75,7 +75,11 @@ impl Set {
             kept.add_value(member, limits);
         });
         let whole = std::mem::replace(self, kept);
-        whole.iter().filter(|member| !self.contains_value(*member)).map(|m| m.to_vec()).collect()
+        whole
+            .iter()
+            .filter(|member| !self.contains_value(*member))
+            .map(|m| m.to_vec())
+            .collect()
     }
 }
 

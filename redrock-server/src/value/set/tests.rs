@@ -23,7 +23,9 @@ fn set_of(members: &[&str], limits: &Limits) -> Set {
     let mut set = Set::new();
     let members: Vec<&[u8]> = members.iter().map(|member| member.as_bytes()).collect();
     set.prepare(&members, limits);
-    members.iter().for_each(|member| assert!(set.add(member, limits)));
+    members
+        .iter()
+        .for_each(|member| assert!(set.add(member, limits)));
     set
 }
 
@@ -102,7 +104,9 @@ fn member() -> impl Strategy<Value = Vec<u8>> {
 
 fn built(members: &Model, limits: &Limits) -> Set {
     let mut set = Set::new();
-    members.iter().for_each(|member| assert!(set.add(member, limits)));
+    members
+        .iter()
+        .for_each(|member| assert!(set.add(member, limits)));
     set
 }
 

@@ -40,7 +40,11 @@ pub(super) struct Id(u32);
 
 impl Big {
     pub(super) fn new() -> Self {
-        Self { slab: Slab::new(), index: Index::new(), tree: Tree::new() }
+        Self {
+            slab: Slab::new(),
+            index: Index::new(),
+            tree: Tree::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,7 +52,9 @@ impl Big {
     }
 
     pub(super) fn find(&self, member: &[u8]) -> Option<Id> {
-        self.index.find(hash_of(member), |id| self.slab.member(id) == member).map(Id)
+        self.index
+            .find(hash_of(member), |id| self.slab.member(id) == member)
+            .map(Id)
     }
 
     pub(super) fn score(&self, id: Id) -> f64 {
@@ -105,7 +111,9 @@ impl Big {
 
     pub(super) fn remove_ranks(&mut self, ranks: Range<usize>) {
         for _ in ranks.clone() {
-            let Some((_, id)) = self.tree.remove(ranks.start) else { break };
+            let Some((_, id)) = self.tree.remove(ranks.start) else {
+                break;
+            };
             let member = self.slab.remove(id);
             self.index.remove(hash_of(member.as_bytes()), id);
         }
@@ -137,12 +145,17 @@ impl Big {
     }
 
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
-        Iter { slab: &self.slab, entries: self.tree.iter(rank, reverse) }
+        Iter {
+            slab: &self.slab,
+            entries: self.tree.iter(rank, reverse),
+        }
     }
 
     /// See [`Index::scan`].
     pub(super) fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], f64)) -> u64 {
-        self.index.scan(cursor, count, |id| visit(self.slab.member(id), self.slab.score(id)))
+        self.index.scan(cursor, count, |id| {
+            visit(self.slab.member(id), self.slab.score(id))
+        })
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -74,9 +74,15 @@ impl ZSet {
         }
         let set = Self::from_elements(&mut elements, limits)?;
         let unchanged = matches!(set.0, Repr::Pack(_))
-            && pack::iter(&pack, 0, false).zip(&elements).all(|(a, b)| a.0.eq_bytes(&b.0));
+            && pack::iter(&pack, 0, false)
+                .zip(&elements)
+                .all(|(a, b)| a.0.eq_bytes(&b.0));
         // The file's own bytes are kept where they are right: scores may be spelt otherwise.
-        Ok(if unchanged { Self(Repr::Pack(pack)) } else { set })
+        Ok(if unchanged {
+            Self(Repr::Pack(pack))
+        } else {
+            set
+        })
     }
 
     /// A set from a file's members in any order, which are sorted in place. It takes the form
@@ -86,12 +92,17 @@ impl ZSet {
         limits: &Limits,
     ) -> Result<Self, InvalidZSet> {
         let big = Self::big_from(elements)?;
-        let longest = elements.iter().map(|(member, _)| member.as_ref().len()).max().unwrap_or(0);
+        let longest = elements
+            .iter()
+            .map(|(member, _)| member.as_ref().len())
+            .max()
+            .unwrap_or(0);
         let fits = elements.len() <= limits.zset_listpack_entries_max
             && longest <= limits.zset_listpack_value_bytes_max;
         if fits {
-            let sorted =
-                elements.iter().map(|(member, score)| (LpValue::Str(member.as_ref()), *score));
+            let sorted = elements
+                .iter()
+                .map(|(member, score)| (LpValue::Str(member.as_ref()), *score));
             return Ok(Self::from_sorted(sorted, limits));
         }
         Ok(big)

@@ -21,7 +21,10 @@ struct Entry {
     id: u32,
 }
 
-const EMPTY: Entry = Entry { hash: 0, id: u32::MAX };
+const EMPTY: Entry = Entry {
+    hash: 0,
+    id: u32::MAX,
+};
 
 impl Entry {
     fn is_empty(self) -> bool {
@@ -41,7 +44,12 @@ struct Segment {
 
 impl Segment {
     fn new(depth: u32, homes: usize) -> Self {
-        Self { depth, len: 0, homes, slots: vec![EMPTY; homes] }
+        Self {
+            depth,
+            len: 0,
+            homes,
+            slots: vec![EMPTY; homes],
+        }
     }
 
     fn home(&self, hash: u32) -> usize {
@@ -141,7 +149,11 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { depth: 0, directory: vec![0], segments: vec![Segment::new(0, 16)] }
+        Self {
+            depth: 0,
+            directory: vec![0],
+            segments: vec![Segment::new(0, 16)],
+        }
     }
 
     fn segment_number(&self, hash: u32) -> usize {

@@ -44,7 +44,9 @@ impl Member {
             inline[INLINE_MAX] = len as u8;
             return Self { inline };
         }
-        let Ok(layout) = Layout::array::<u8>(len) else { handle_alloc_error(Layout::new::<u8>()) };
+        let Ok(layout) = Layout::array::<u8>(len) else {
+            handle_alloc_error(Layout::new::<u8>())
+        };
         // SAFETY: the layout is not of size zero, `len` being above `INLINE_MAX`.
         let start = unsafe { alloc(layout) };
         if start.is_null() {
@@ -54,7 +56,12 @@ impl Member {
         unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), len) };
         let mut meta = (len as u64).to_le_bytes();
         meta[7] = HEAP;
-        Self { heap: Heap { start, len_and_tag: u64::from_ne_bytes(meta) } }
+        Self {
+            heap: Heap {
+                start,
+                len_and_tag: u64::from_ne_bytes(meta),
+            },
+        }
     }
 
     fn tag(&self) -> u8 {

@@ -104,7 +104,10 @@ impl ZSet {
     }
 
     /// Number of elements.
-    #[expect(clippy::len_without_is_empty, reason = "an empty one never stays in the keyspace")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty one never stays in the keyspace"
+    )]
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Pack(pack) => pack.len() / 2,
@@ -182,7 +185,11 @@ impl ZSet {
         if rule.only_new {
             return Added::Refused;
         }
-        let score = if rule.increment { present + score } else { score };
+        let score = if rule.increment {
+            present + score
+        } else {
+            score
+        };
         if score.is_nan() {
             return Added::NotANumber;
         }
@@ -258,7 +265,10 @@ impl ZSet {
         let before = |score| range.is_before(score);
         let not_after = |score| range.is_not_after(score);
         let (start, end) = match &self.0 {
-            Repr::Pack(pack) => (pack::partition(pack, before), pack::partition(pack, not_after)),
+            Repr::Pack(pack) => (
+                pack::partition(pack, before),
+                pack::partition(pack, not_after),
+            ),
             Repr::Big(big) => (big.partition(before), big.partition(not_after)),
         };
         start..end.max(start)
@@ -275,12 +285,19 @@ impl ZSet {
     /// The elements of these ranks in order, or in reverse from the last of them.
     pub fn range(&self, ranks: Range<usize>, reverse: bool) -> Elements<'_> {
         let ranks = ranks.start..ranks.end.min(self.len());
-        let first = if reverse { ranks.end.saturating_sub(1) } else { ranks.start };
+        let first = if reverse {
+            ranks.end.saturating_sub(1)
+        } else {
+            ranks.start
+        };
         let source = match &self.0 {
             Repr::Pack(pack) => Source::Pack(pack::iter(pack, first, reverse)),
             Repr::Big(big) => Source::Big(big.iter(first, reverse)),
         };
-        Elements { source, left: ranks.len() }
+        Elements {
+            source,
+            left: ranks.len(),
+        }
     }
 
     /// The element of a rank.
@@ -329,9 +346,9 @@ impl<'a> Iterator for Elements<'a> {
         self.left = self.left.checked_sub(1)?;
         match &mut self.source {
             Source::Pack(elements) => elements.next(),
-            Source::Big(elements) => {
-                elements.next().map(|(member, score)| (LpValue::Str(member), score))
-            }
+            Source::Big(elements) => elements
+                .next()
+                .map(|(member, score)| (LpValue::Str(member), score)),
         }
     }
 

@@ -38,7 +38,9 @@ fn insert_pair(pack: &mut ListPack, before: Option<Pos>, member: LpValue<'_>, sc
 pub(super) fn insert(pack: &mut ListPack, score: f64, member: &[u8]) {
     let mut next = pack.first();
     while let Some(pos) = next {
-        let Some(score_pos) = pack.next(pos) else { break };
+        let Some(score_pos) = pack.next(pos) else {
+            break;
+        };
         let other = score_of(pack.value(score_pos));
         let is_after = other > score
             || (other == score && compare(pack.value(pos), member) == Ordering::Greater);
@@ -62,7 +64,8 @@ pub(super) fn find(pack: &ListPack, member: &[u8]) -> Option<Pos> {
 
 /// The score of the member at `pos`.
 pub(super) fn score_at(pack: &ListPack, pos: Pos) -> f64 {
-    pack.next(pos).map_or(0.0, |score_pos| score_of(pack.value(score_pos)))
+    pack.next(pos)
+        .map_or(0.0, |score_pos| score_of(pack.value(score_pos)))
 }
 
 /// Rank and score of a member.
@@ -78,7 +81,9 @@ pub(super) fn rank(pack: &ListPack, member: &[u8]) -> Option<(usize, f64)> {
 
 /// Number of leading elements whose score `before` accepts.
 pub(super) fn partition(pack: &ListPack, before: impl Fn(f64) -> bool) -> usize {
-    iter(pack, 0, false).take_while(|&(_, score)| before(score)).count()
+    iter(pack, 0, false)
+        .take_while(|&(_, score)| before(score))
+        .count()
 }
 
 /// Ranks of the members in a range. Members of unequal scores have no order that a lex range
@@ -87,18 +92,28 @@ pub(super) fn lex_ranks(pack: &ListPack, range: &LexRange<'_>) -> Range<usize> {
     let members = |from| iter(pack, from, false).map(|(member, _)| member);
     let last = iter(pack, (pack.len() / 2).saturating_sub(1), true).next();
     let outside = last.is_none_or(|(member, _)| range.is_before(member))
-        || members(0).next().is_none_or(|member| !range.is_not_after(member));
+        || members(0)
+            .next()
+            .is_none_or(|member| !range.is_not_after(member));
     if outside {
         return 0..0;
     }
-    let start = members(0).take_while(|&member| range.is_before(member)).count();
-    let count = members(start).take_while(|&member| range.is_not_after(member)).count();
+    let start = members(0)
+        .take_while(|&member| range.is_before(member))
+        .count();
+    let count = members(start)
+        .take_while(|&member| range.is_not_after(member))
+        .count();
     start..start + count
 }
 
 /// Elements from a rank on, in either direction.
 pub(super) fn iter(pack: &ListPack, rank: usize, reverse: bool) -> Iter<'_> {
-    Iter { pack, next: pack.seek(2 * rank as i64), reverse }
+    Iter {
+        pack,
+        next: pack.seek(2 * rank as i64),
+        reverse,
+    }
 }
 
 /// See [`iter`].

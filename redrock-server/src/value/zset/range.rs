@@ -26,29 +26,45 @@ impl ScoreBound {
             _ => (false, text),
         };
         if number.is_empty() {
-            return Some(Self { value: 0.0, exclusive });
+            return Some(Self {
+                value: 0.0,
+                exclusive,
+            });
         }
         let number = number.trim_ascii_start();
         // What is out of a double's range is refused as a score, but bounds a range well.
         let value = parse_double(number).or_else(|| std::str::from_utf8(number).ok()?.parse().ok());
-        value.filter(|value: &f64| !value.is_nan()).map(|value| Self { value, exclusive })
+        value
+            .filter(|value: &f64| !value.is_nan())
+            .map(|value| Self { value, exclusive })
     }
 }
 
 impl ScoreRange {
     /// Parses both ends; `None` is Redis's `min or max is not a float`.
     pub fn parse(min: &[u8], max: &[u8]) -> Option<Self> {
-        Some(Self { min: ScoreBound::parse(min)?, max: ScoreBound::parse(max)? })
+        Some(Self {
+            min: ScoreBound::parse(min)?,
+            max: ScoreBound::parse(max)?,
+        })
     }
 
     /// Whether `score` comes before the range.
     pub(super) fn is_before(&self, score: f64) -> bool {
-        if self.min.exclusive { score <= self.min.value } else { score < self.min.value }
+        if self.min.exclusive {
+            score <= self.min.value
+        } else {
+            score < self.min.value
+        }
     }
 
     /// Whether `score` is not past the range's end.
     pub(super) fn is_not_after(&self, score: f64) -> bool {
-        if self.max.exclusive { score < self.max.value } else { score <= self.max.value }
+        if self.max.exclusive {
+            score < self.max.value
+        } else {
+            score <= self.max.value
+        }
     }
 }
 
@@ -86,7 +102,10 @@ impl<'a> LexBound<'a> {
 impl<'a> LexRange<'a> {
     /// Parses both ends; `None` is Redis's `min or max not valid string range item`.
     pub fn parse(min: &'a [u8], max: &'a [u8]) -> Option<Self> {
-        Some(Self { min: LexBound::parse(min)?, max: LexBound::parse(max)? })
+        Some(Self {
+            min: LexBound::parse(min)?,
+            max: LexBound::parse(max)?,
+        })
     }
 
     /// Whether `member` comes before the range.
@@ -129,7 +148,10 @@ mod tests {
         let range = ScoreRange::parse(b"-inf", b"(7").unwrap();
         assert!(!range.is_before(f64::NEG_INFINITY) && !range.is_not_after(7.0));
         assert!(ScoreRange::parse(b"", b" 3").is_some());
-        assert_eq!(ScoreRange::parse(b"(", b"1"), ScoreRange::parse(b"(0", b"1"));
+        assert_eq!(
+            ScoreRange::parse(b"(", b"1"),
+            ScoreRange::parse(b"(0", b"1")
+        );
         for bad in ["nan", "1x", "str", "((1", " ", "[1"] {
             assert_eq!(ScoreRange::parse(bad.as_bytes(), b"1"), None, "{bad}");
             assert_eq!(ScoreRange::parse(b"1", bad.as_bytes()), None, "{bad}");

@@ -29,15 +29,24 @@ pub(super) struct Slab {
 
 impl Slab {
     pub(super) fn new() -> Self {
-        Self { chunks: Vec::new(), free: NONE, live: 0, heap_bytes: 0 }
+        Self {
+            chunks: Vec::new(),
+            free: NONE,
+            live: 0,
+            heap_bytes: 0,
+        }
     }
 
     fn slot(&self, id: u32) -> Option<&Slot> {
-        self.chunks.get(id as usize / CHUNK)?.get(id as usize % CHUNK)
+        self.chunks
+            .get(id as usize / CHUNK)?
+            .get(id as usize % CHUNK)
     }
 
     fn slot_mut(&mut self, id: u32) -> Option<&mut Slot> {
-        self.chunks.get_mut(id as usize / CHUNK)?.get_mut(id as usize % CHUNK)
+        self.chunks
+            .get_mut(id as usize / CHUNK)?
+            .get_mut(id as usize % CHUNK)
     }
 
     /// The bytes of element `id`.
@@ -85,7 +94,9 @@ impl Slab {
     /// Frees a slot and returns its member.
     pub(super) fn remove(&mut self, id: u32) -> Member {
         let next = self.free;
-        let Some(slot) = self.slot_mut(id) else { return Member::EMPTY };
+        let Some(slot) = self.slot_mut(id) else {
+            return Member::EMPTY;
+        };
         let member = std::mem::replace(&mut slot.member, Member::EMPTY);
         slot.score = f64::from_bits(u64::from(next));
         self.free = id;

@@ -17,13 +17,17 @@ fn sorted(model: &BTreeMap<Vec<u8>, f64>) -> Vec<(Vec<u8>, f64)> {
 }
 
 fn owned(elements: Elements<'_>) -> Vec<(Vec<u8>, f64)> {
-    elements.map(|(member, score)| (member.to_vec(), score)).collect()
+    elements
+        .map(|(member, score)| (member.to_vec(), score))
+        .collect()
 }
 
 fn scan_all(set: &ZSet, count: usize) -> BTreeSet<Vec<u8>> {
     let (mut seen, mut cursor) = (BTreeSet::new(), 0);
     loop {
-        cursor = set.scan(cursor, count, |member, _| assert!(seen.insert(member.to_vec())));
+        cursor = set.scan(cursor, count, |member, _| {
+            assert!(seen.insert(member.to_vec()))
+        });
         if cursor == 0 {
             return seen;
         }
@@ -86,7 +90,11 @@ fn add_to_model(
         model.insert(member.to_vec(), score);
         return Added::New(score);
     };
-    let new = if rule.increment { present + score } else { score };
+    let new = if rule.increment {
+        present + score
+    } else {
+        score
+    };
     match () {
         () if rule.only_new => Added::Refused,
         () if new.is_nan() => Added::NotANumber,
@@ -122,15 +130,33 @@ fn compare_ranges(
     open: (bool, bool),
 ) {
     let mark = |open| if open { "(" } else { "" };
-    let (min, max) =
-        (format!("{}{}", mark(open.0), bounds.0), format!("{}{}", mark(open.1), bounds.1));
+    let (min, max) = (
+        format!("{}{}", mark(open.0), bounds.0),
+        format!("{}{}", mark(open.1), bounds.1),
+    );
     let range = ScoreRange::parse(min.as_bytes(), max.as_bytes()).unwrap();
     let expected: Vec<_> = sorted(model)
         .into_iter()
-        .filter(|(_, s)| if open.0 { *s > bounds.0 } else { *s >= bounds.0 })
-        .filter(|(_, s)| if open.1 { *s < bounds.1 } else { *s <= bounds.1 })
+        .filter(|(_, s)| {
+            if open.0 {
+                *s > bounds.0
+            } else {
+                *s >= bounds.0
+            }
+        })
+        .filter(|(_, s)| {
+            if open.1 {
+                *s < bounds.1
+            } else {
+                *s <= bounds.1
+            }
+        })
         .collect();
-    assert_eq!(owned(set.range(set.ranks_by_score(&range), false)), expected, "{min} {max}");
+    assert_eq!(
+        owned(set.range(set.ranks_by_score(&range), false)),
+        expected,
+        "{min} {max}"
+    );
 }
 
 proptest! {
@@ -244,10 +270,16 @@ fn broken_files_are_refused() {
     assert_eq!(refused(&[b"a"]), Some(InvalidZSet::MissingScore));
     assert_eq!(refused(&[b"a", b"x"]), Some(InvalidZSet::BadScore));
     assert_eq!(refused(&[b"a", b"nan"]), Some(InvalidZSet::BadScore));
-    assert_eq!(refused(&[b"a", b"1", b"b", b"2", b"a", b"3"]), Some(InvalidZSet::Duplicate));
+    assert_eq!(
+        refused(&[b"a", b"1", b"b", b"2", b"a", b"3"]),
+        Some(InvalidZSet::Duplicate)
+    );
     assert_eq!(refused(&[]), Some(InvalidZSet::Empty));
     let set = ZSet::from_pack(pack(&[b"b", b"2", b"a", b"1.0"]), &limits).unwrap();
-    assert_eq!(owned(set.iter()), [(b"a".to_vec(), 1.0), (b"b".to_vec(), 2.0)]);
+    assert_eq!(
+        owned(set.iter()),
+        [(b"a".to_vec(), 1.0), (b"b".to_vec(), 2.0)]
+    );
 }
 
 #[test]
@@ -256,8 +288,9 @@ fn a_million_changes_keep_a_large_set_in_order_and_its_memory_small() {
     let mut set = ZSet::new();
     let mut state = 1u64;
     let mut random = move || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };
     for n in 0..200_000u64 {
@@ -270,10 +303,18 @@ fn a_million_changes_keep_a_large_set_in_order_and_its_memory_small() {
     }
     let full = set.memory_bytes();
     assert!(full < 200_000 * 64, "{} bytes an element", full / 200_000);
-    let increment = AddRule { increment: true, ..AddRule::default() };
+    let increment = AddRule {
+        increment: true,
+        ..AddRule::default()
+    };
     for _ in 0..200_000 {
         let member = format!("m:{}", random() % 200_000);
-        set.add((random() % 100) as f64 - 50.0, member.as_bytes(), increment, &limits);
+        set.add(
+            (random() % 100) as f64 - 50.0,
+            member.as_bytes(),
+            increment,
+            &limits,
+        );
     }
     assert_eq!(set.len(), 200_000);
     let order = owned(set.iter());
@@ -283,7 +324,15 @@ fn a_million_changes_keep_a_large_set_in_order_and_its_memory_small() {
     }
     set.remove_ranks(1000..199_000);
     assert_eq!(set.len(), 2000);
-    assert!(set.memory_bytes() < full / 20, "{} of {full}", set.memory_bytes());
-    let left: Vec<_> = order[..1000].iter().chain(&order[199_000..]).cloned().collect();
+    assert!(
+        set.memory_bytes() < full / 20,
+        "{} of {full}",
+        set.memory_bytes()
+    );
+    let left: Vec<_> = order[..1000]
+        .iter()
+        .chain(&order[199_000..])
+        .cloned()
+        .collect();
     assert_eq!(owned(set.iter()), left);
 }

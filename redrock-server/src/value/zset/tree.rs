@@ -20,7 +20,11 @@ struct Leaf {
 
 impl Leaf {
     fn new() -> Box<Self> {
-        Box::new(Self { scores: [0.0; LEAF_MAX], ids: [0; LEAF_MAX], len: 0 })
+        Box::new(Self {
+            scores: [0.0; LEAF_MAX],
+            ids: [0; LEAF_MAX],
+            len: 0,
+        })
     }
 
     fn len(&self) -> usize {
@@ -97,7 +101,12 @@ struct Child {
 
 impl Child {
     fn of(node: Node) -> Self {
-        let mut child = Self { score: 0.0, id: 0, count: 0, node };
+        let mut child = Self {
+            score: 0.0,
+            id: 0,
+            count: 0,
+            node,
+        };
         child.refresh();
         child
     }
@@ -148,7 +157,10 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new() -> Self {
-        Self { root: Node::Leaf(Leaf::new()), len: 0 }
+        Self {
+            root: Node::Leaf(Leaf::new()),
+            len: 0,
+        }
     }
 
     /// Number of elements.
@@ -165,7 +177,10 @@ impl Tree {
                 Node::Inner(children) => {
                     let after = children.partition_point(|child| before(child.score, child.id));
                     let chosen = after.saturating_sub(1);
-                    rank += children[..chosen].iter().map(|c| c.count as usize).sum::<usize>();
+                    rank += children[..chosen]
+                        .iter()
+                        .map(|c| c.count as usize)
+                        .sum::<usize>();
                     node = &children[chosen].node;
                 }
             }
@@ -225,7 +240,12 @@ impl Tree {
 
     /// The elements from rank `rank` on, or from it backwards.
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
-        let mut iter = Iter { path: Vec::new(), leaf: None, at: 0, reverse };
+        let mut iter = Iter {
+            path: Vec::new(),
+            leaf: None,
+            at: 0,
+            reverse,
+        };
         if rank < self.len {
             iter.descend(&self.root, rank);
         }
@@ -296,7 +316,9 @@ fn remove(node: &mut Node, rank: usize) -> (f64, u32) {
 /// Merges an underfull child with a neighbour, or shares the neighbour's elements.
 fn rebalance(children: &mut Vec<Child>, at: usize) {
     let left_at = at.saturating_sub(1);
-    let Some([left, right]) = children.get_mut(left_at..left_at + 2) else { return };
+    let Some([left, right]) = children.get_mut(left_at..left_at + 2) else {
+        return;
+    };
     let merged = match (&mut left.node, &mut right.node) {
         (Node::Leaf(a), Node::Leaf(b)) => {
             let total = a.len() + b.len();
@@ -364,10 +386,18 @@ impl<'a> Iter<'a> {
     fn turn(&mut self) {
         self.leaf = None;
         while let Some((children, i)) = self.path.pop() {
-            let next = if self.reverse { i.checked_sub(1) } else { Some(i + 1) };
+            let next = if self.reverse {
+                i.checked_sub(1)
+            } else {
+                Some(i + 1)
+            };
             if let Some((next, child)) = next.and_then(|n| Some((n, children.get(n)?))) {
                 self.path.push((children, next));
-                let rank = if self.reverse { child.count as usize - 1 } else { 0 };
+                let rank = if self.reverse {
+                    child.count as usize - 1
+                } else {
+                    0
+                };
                 self.descend(&child.node, rank);
                 return;
             }

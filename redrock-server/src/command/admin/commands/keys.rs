@@ -73,7 +73,11 @@ fn keys_of(spec: &Spec, keys: &[KeyFacts], command: &Args<'_>) -> Option<Vec<Fou
     // What dispatch itself uses; a key behind the first is what the last record describes.
     let mut found: Vec<Found> = Vec::new();
     spec.keys.visit(command, |at| {
-        let key = if found.is_empty() { keys.first() } else { keys.last() };
+        let key = if found.is_empty() {
+            keys.first()
+        } else {
+            keys.last()
+        };
         found.push((
             at,
             key.map(|key| flags_of(spec, key, command))

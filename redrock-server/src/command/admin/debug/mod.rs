@@ -202,7 +202,9 @@ fn table<'c>(
 fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
     let mut digest = Digest::default();
     for index in 0..ctx.db.keyspace().database_count() {
-        let Some((keys, table)) = table(ctx, index) else { continue };
+        let Some((keys, table)) = table(ctx, index) else {
+            continue;
+        };
         if keys == 0 {
             continue;
         }
@@ -223,21 +225,35 @@ fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
 
 fn tiered_digest(ctx: &mut Context<'_>, index: usize, digest: &mut Digest) -> CommandResult {
     let keyspace = ctx.db.keyspace();
-    let Some(store) = keyspace.tiering.as_ref().map(|tiering| tiering.cold.clone()) else {
+    let Some(store) = keyspace
+        .tiering
+        .as_ref()
+        .map(|tiering| tiering.cold.clone())
+    else {
         return Ok(());
     };
     let failed = |error: String| CommandError::text(format!("ERR {error}"));
     // Expired keys that are still there count, as in Redis.
-    let mut request =
-        ScanRequest { index, from: 0, count: 1024, with_records: true, now_ms: i64::MIN };
+    let mut request = ScanRequest {
+        index,
+        from: 0,
+        count: 1024,
+        with_records: true,
+        now_ms: i64::MIN,
+    };
     while request.from < POSITION_END {
-        let Some(instant) = keyspace.begin_scan(&store, &request) else { return Ok(()) };
-        let (keys, next) = instant.finish(&request).map_err(|error| failed(error.to_string()))?;
+        let Some(instant) = keyspace.begin_scan(&store, &request) else {
+            return Ok(());
+        };
+        let (keys, next) = instant
+            .finish(&request)
+            .map_err(|error| failed(error.to_string()))?;
         for key in keys {
             let name = String::from_utf8_lossy(&key.key).into_owned();
             let record = key.record.as_deref();
             let record = record.ok_or_else(|| failed(format!("the tier has lost '{name}'")))?;
-            let value = codec::decode(record).map_err(|error| failed(format!("{name}: {error}")))?;
+            let value =
+                codec::decode(record).map_err(|error| failed(format!("{name}: {error}")))?;
             let entry = Entry::new(&key.key, value.as_new_value(), None);
             if let Some(value) = entry.value() {
                 digest.key(&key.key, value, key.expire.is_some());

@@ -2,7 +2,9 @@
 
 /// One bit.
 pub(super) fn get(bytes: &[u8], offset: u64) -> bool {
-    let byte = usize::try_from(offset / 8).ok().and_then(|at| bytes.get(at));
+    let byte = usize::try_from(offset / 8)
+        .ok()
+        .and_then(|at| bytes.get(at));
     byte.is_some_and(|byte| byte >> (7 - offset % 8) & 1 == 1)
 }
 
@@ -34,13 +36,22 @@ fn count_avx2(bytes: &[u8]) -> u64 {
 #[inline(always)]
 fn count_words(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
-    let words: u64 = words.iter().map(|w| u64::from(u64::from_ne_bytes(*w).count_ones())).sum();
-    words + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+    let words: u64 = words
+        .iter()
+        .map(|w| u64::from(u64::from_ne_bytes(*w).count_ones()))
+        .sum();
+    words
+        + rest
+            .iter()
+            .map(|byte| u64::from(byte.count_ones()))
+            .sum::<u64>()
 }
 
 /// Number of set bits from `first` to `last`, both included and within the string.
 pub(super) fn count_range(bytes: &[u8], first: u64, last: u64) -> u64 {
-    let Some(within) = bytes.get((first / 8) as usize..=(last / 8) as usize) else { return 0 };
+    let Some(within) = bytes.get((first / 8) as usize..=(last / 8) as usize) else {
+        return 0;
+    };
     let edge =
         |byte: Option<&u8>, mask: u8| byte.map_or(0, |byte| u64::from((byte & mask).count_ones()));
     let before = edge(within.first(), !head_mask(first));
@@ -84,7 +95,9 @@ fn first_unlike(bytes: &[u8], like: u8) -> Option<usize> {
     let (words, _) = bytes.as_chunks::<8>();
     let skipped = words.iter().take_while(|word| **word == [like; 8]).count() * 8;
     let rest = bytes.get(skipped..)?;
-    rest.iter().position(|byte| *byte != like).map(|at| skipped + at)
+    rest.iter()
+        .position(|byte| *byte != like)
+        .map(|at| skipped + at)
 }
 
 /// An unsigned integer of `width` bits (1 to 64) at a bit offset.

@@ -62,8 +62,13 @@ pub(in crate::command::string) fn bitfield_ro(
     args: &Args<'_>,
 ) -> CommandResult {
     let operations = parse(ctx.config, args.from(2))?;
-    if operations.iter().any(|operation| operation.action != Action::Get) {
-        return Err(CommandError::fixed("ERR BITFIELD_RO only supports the GET subcommand"));
+    if operations
+        .iter()
+        .any(|operation| operation.action != Action::Get)
+    {
+        return Err(CommandError::fixed(
+            "ERR BITFIELD_RO only supports the GET subcommand",
+        ));
     }
     read(ctx, args.at(1), &operations)
 }
@@ -87,7 +92,9 @@ fn parse(config: &Config, words: &[&[u8]]) -> CommandResult<Vec<Operation>> {
             }
             _ => return Err(CommandError::Syntax),
         };
-        let [width, offset, rest @ ..] = rest else { return Err(CommandError::Syntax) };
+        let [width, offset, rest @ ..] = rest else {
+            return Err(CommandError::Syntax);
+        };
         let width = parse_width(width)?;
         let offset = parse_offset(config, offset, Some(width.bits))?;
         let mut action = action(0);
@@ -98,13 +105,21 @@ fn parse(config: &Config, words: &[&[u8]]) -> CommandResult<Vec<Operation>> {
             *value = parse_i64(argument).ok_or(CommandError::NotInteger)?;
             words = rest;
         }
-        operations.push(Operation { width, offset, action, overflow });
+        operations.push(Operation {
+            width,
+            offset,
+            action,
+            overflow,
+        });
     }
 }
 
 fn parse_overflow(word: &[u8]) -> CommandResult<Overflow> {
-    const WORDS: [(&str, Overflow); 3] =
-        [("wrap", Overflow::Wrap), ("sat", Overflow::Saturate), ("fail", Overflow::Fail)];
+    const WORDS: [(&str, Overflow); 3] = [
+        ("wrap", Overflow::Wrap),
+        ("sat", Overflow::Saturate),
+        ("fail", Overflow::Fail),
+    ];
     let found = WORDS.into_iter().find(|(name, _)| is_word(word, name));
     let (_, overflow) = found.ok_or(CommandError::fixed("ERR Invalid OVERFLOW type specified"))?;
     Ok(overflow)
@@ -121,7 +136,10 @@ fn parse_width(text: &[u8]) -> CommandResult<Width> {
         _ => return Err(INVALID),
     };
     match parse_i64(digits) {
-        Some(bits) if (1..=bits_max).contains(&bits) => Ok(Width { signed, bits: bits as u32 }),
+        Some(bits) if (1..=bits_max).contains(&bits) => Ok(Width {
+            signed,
+            bits: bits as u32,
+        }),
         _ => Err(INVALID),
     }
 }
@@ -129,7 +147,9 @@ fn parse_width(text: &[u8]) -> CommandResult<Width> {
 fn read(ctx: &mut Context<'_>, key: &[u8], operations: &[Operation]) -> CommandResult {
     let value = ctx.db.read_string(key)?;
     let mut digits = itoa::Buffer::new();
-    let bytes = value.as_ref().map_or(&b""[..], |value| value.as_bytes(&mut digits));
+    let bytes = value
+        .as_ref()
+        .map_or(&b""[..], |value| value.as_bytes(&mut digits));
     ctx.reply.array(operations.len());
     for operation in operations {
         ctx.reply.int(operation.width.get(bytes, operation.offset));
@@ -178,7 +198,11 @@ impl Operation {
             reply.null();
             return false;
         };
-        reply.int(if matches!(self.action, Action::Set(_)) { old } else { new });
+        reply.int(if matches!(self.action, Action::Set(_)) {
+            old
+        } else {
+            new
+        });
         bits::set_field(bytes, self.offset, self.width.bits, new as u64);
         new != old
     }
@@ -194,7 +218,11 @@ enum Passed {
 impl Width {
     fn get(self, bytes: &[u8], offset: u64) -> i64 {
         let field = bits::get_field(bytes, offset, self.bits);
-        if self.signed { self.wrap(field as i64) } else { field as i64 }
+        if self.signed {
+            self.wrap(field as i64)
+        } else {
+            field as i64
+        }
     }
 
     fn max(self) -> i64 {
@@ -271,7 +299,10 @@ mod tests {
     fn types_have_their_limits() {
         assert_eq!((width("i8").min(), width("i8").max()), (-128, 127));
         assert_eq!((width("u8").min(), width("u8").max()), (0, 255));
-        assert_eq!((width("i64").min(), width("i64").max()), (i64::MIN, i64::MAX));
+        assert_eq!(
+            (width("i64").min(), width("i64").max()),
+            (i64::MIN, i64::MAX)
+        );
         assert_eq!(width("u63").max(), i64::MAX);
         assert_eq!((width("i1").min(), width("i1").max()), (-1, 0));
         for text in ["u64", "i65", "i0", "u", "", "8", "x8", "i-1", "i08", "I8"] {
@@ -293,11 +324,22 @@ mod tests {
             ("i8", 200, 0, -56, 127),
         ] {
             let width = width(text);
-            assert_eq!(width.add(value, increment, Overflow::Wrap), Some(wrapped), "{text}");
-            assert_eq!(width.add(value, increment, Overflow::Saturate), Some(saturated), "{text}");
+            assert_eq!(
+                width.add(value, increment, Overflow::Wrap),
+                Some(wrapped),
+                "{text}"
+            );
+            assert_eq!(
+                width.add(value, increment, Overflow::Saturate),
+                Some(saturated),
+                "{text}"
+            );
             assert_eq!(width.add(value, increment, Overflow::Fail), None, "{text}");
         }
-        assert_eq!(width("i64").add(i64::MAX, -1, Overflow::Fail), Some(i64::MAX - 1));
+        assert_eq!(
+            width("i64").add(i64::MAX, -1, Overflow::Fail),
+            Some(i64::MAX - 1)
+        );
     }
 
     #[test]
@@ -307,9 +349,15 @@ mod tests {
                 .split(' ')
                 .map(str::as_bytes)
                 .collect();
-        let config = Config { proto_bulk_bytes_max: 1 << 20, ..Config::default() };
+        let config = Config {
+            proto_bulk_bytes_max: 1 << 20,
+            ..Config::default()
+        };
         let operations = parse(&config, &words).expect("valid operations");
-        let brief: Vec<_> = operations.iter().map(|o| (o.offset, o.action, o.overflow)).collect();
+        let brief: Vec<_> = operations
+            .iter()
+            .map(|o| (o.offset, o.action, o.overflow))
+            .collect();
         assert_eq!(
             brief,
             [
@@ -318,7 +366,12 @@ mod tests {
                 (0, Action::Set(1), Overflow::Fail),
             ]
         );
-        for words in [&[&b"get"[..], b"u8"][..], &[b"set", b"u8", b"0"], &[b"overflow"], &[b"x"]] {
+        for words in [
+            &[&b"get"[..], b"u8"][..],
+            &[b"set", b"u8", b"0"],
+            &[b"overflow"],
+            &[b"x"],
+        ] {
             assert_eq!(parse(&config, words), Err(CommandError::Syntax));
         }
     }

@@ -22,7 +22,9 @@ fn parse_offset(config: &Config, arg: &[u8], width: Option<u32>) -> CommandResul
         ([b'#', digits @ ..], Some(width)) => (digits, i64::from(width)),
         _ => (arg, 1),
     };
-    let offset = parse_i64(digits).and_then(|n| n.checked_mul(factor)).ok_or(INVALID)?;
+    let offset = parse_i64(digits)
+        .and_then(|n| n.checked_mul(factor))
+        .ok_or(INVALID)?;
     let offset = u64::try_from(offset).map_err(|_| INVALID)?;
     if offset >> 3 >= config.proto_bulk_bytes_max as u64 {
         return Err(INVALID);
@@ -81,13 +83,23 @@ fn counts_bits(args: &Args<'_>, i: usize) -> CommandResult<bool> {
 /// Negative ends count from the end of the string, in units of the range.
 fn bit_range(len: usize, start: i64, end: i64, in_bits: bool) -> Option<(u64, u64)> {
     let total = if in_bits { len as i64 * 8 } else { len as i64 };
-    let absolute = |index: i64| if index < 0 { (total + index).max(0) } else { index };
+    let absolute = |index: i64| {
+        if index < 0 {
+            (total + index).max(0)
+        } else {
+            index
+        }
+    };
     let (start, end) = (absolute(start), absolute(end).min(total - 1));
     if start > end {
         return None;
     }
     let (start, end) = (start as u64, end as u64);
-    Some(if in_bits { (start, end) } else { (start * 8, end * 8 + 7) })
+    Some(if in_bits {
+        (start, end)
+    } else {
+        (start * 8, end * 8 + 7)
+    })
 }
 
 /// BITCOUNT key [start end [BYTE | BIT]]
@@ -172,13 +184,24 @@ mod tests {
 
     #[test]
     fn offsets_are_bounded_by_the_largest_string() {
-        let config = Config { proto_bulk_bytes_max: 1024, ..Config::default() };
+        let config = Config {
+            proto_bulk_bytes_max: 1024,
+            ..Config::default()
+        };
         assert_eq!(parse_offset(&config, b"8191", None), Ok(8191));
         assert_eq!(parse_offset(&config, b"#3", Some(10)), Ok(30));
-        for (arg, width) in
-            [("8192", None), ("-1", None), ("#1", None), ("", None), ("#", Some(8)), ("x", Some(8))]
-        {
-            assert!(parse_offset(&config, arg.as_bytes(), width).is_err(), "{arg}");
+        for (arg, width) in [
+            ("8192", None),
+            ("-1", None),
+            ("#1", None),
+            ("", None),
+            ("#", Some(8)),
+            ("x", Some(8)),
+        ] {
+            assert!(
+                parse_offset(&config, arg.as_bytes(), width).is_err(),
+                "{arg}"
+            );
         }
         assert!(parse_offset(&config, b"#9223372036854775807", Some(64)).is_err());
     }

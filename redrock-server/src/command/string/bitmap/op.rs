@@ -26,7 +26,9 @@ pub(in crate::command::string) fn bitop(ctx: &mut Context<'_>, args: &Args<'_>) 
     let (_, operation) = named.ok_or(CommandError::Syntax)?;
     let (destination, sources) = (args.at(2), args.from(3));
     if operation == Operation::Not && sources.len() != 1 {
-        return Err(CommandError::fixed("ERR BITOP NOT must be called with a single source key."));
+        return Err(CommandError::fixed(
+            "ERR BITOP NOT must be called with a single source key.",
+        ));
     }
     let mut result: Option<Vec<u8>> = None;
     for key in sources {
@@ -44,7 +46,8 @@ pub(in crate::command::string) fn bitop(ctx: &mut Context<'_>, args: &Args<'_>) 
     }
     let len = result.len();
     if len > 0 {
-        ctx.db.set_object(destination, Object::Raw(result), Expiry::Clear)?;
+        ctx.db
+            .set_object(destination, Object::Raw(result), Expiry::Clear)?;
         ctx.changed(destination, Class::STRING, "set");
     } else if ctx.db.remove(destination)? {
         ctx.changed(destination, Class::GENERIC, "del");
