@@ -6,6 +6,12 @@
 //! Invariants: all leaves are equally deep; no node but the root is empty; a child's `count`,
 //! `score` and `id` are the number of elements below it and the first of them.
 
+mod iter;
+#[cfg(test)]
+mod tests;
+
+pub(super) use iter::Iter;
+
 /// Entries of a leaf; a leaf is 760 bytes, just below one of jemalloc's size classes.
 const LEAF_MAX: usize = 63;
 /// Children of an inner node.
@@ -350,171 +356,5 @@ fn rebalance(children: &mut Vec<Child>, at: usize) {
         children.remove(left_at + 1);
     } else {
         right.refresh();
-    }
-}
-
-/// Elements in order, from a rank on. See [`Tree::iter`].
-#[derive(Debug, Clone)]
-pub(super) struct Iter<'a> {
-    path: Vec<(&'a [Child], usize)>,
-    leaf: Option<&'a Leaf>,
-    at: usize,
-    reverse: bool,
-}
-
-impl<'a> Iter<'a> {
-    fn descend(&mut self, mut node: &'a Node, mut rank: usize) {
-        loop {
-            match node {
-                Node::Leaf(leaf) => {
-                    self.leaf = Some(leaf);
-                    self.at = rank;
-                    return;
-                }
-                Node::Inner(children) => {
-                    let (i, within) = child_at(children, rank, false);
-                    let Some(child) = children.get(i) else { return };
-                    self.path.push((children, i));
-                    node = &child.node;
-                    rank = within;
-                }
-            }
-        }
-    }
-
-    /// Goes to the next leaf, or the one before.
-    fn turn(&mut self) {
-        self.leaf = None;
-        while let Some((children, i)) = self.path.pop() {
-            let next = if self.reverse {
-                i.checked_sub(1)
-            } else {
-                Some(i + 1)
-            };
-            if let Some((next, child)) = next.and_then(|n| Some((n, children.get(n)?))) {
-                self.path.push((children, next));
-                let rank = if self.reverse {
-                    child.count as usize - 1
-                } else {
-                    0
-                };
-                self.descend(&child.node, rank);
-                return;
-            }
-        }
-    }
-}
-
-impl Iterator for Iter<'_> {
-    type Item = (f64, u32);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let leaf = self.leaf?;
-        let item = (*leaf.scores.get(self.at)?, *leaf.ids.get(self.at)?);
-        if self.reverse {
-            match self.at.checked_sub(1) {
-                Some(at) => self.at = at,
-                None => self.turn(),
-            }
-        } else {
-            self.at += 1;
-            if self.at >= leaf.len() {
-                self.turn();
-            }
-        }
-        Some(item)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn check(node: &Node, root: bool) -> (usize, usize) {
-        match node {
-            Node::Leaf(leaf) => {
-                assert!(root || leaf.len() > 0);
-                (1, leaf.len())
-            }
-            Node::Inner(children) => {
-                assert!(children.len() <= INNER_MAX && children.len() > usize::from(root));
-                let mut depths = Vec::new();
-                let mut total = 0;
-                for child in children {
-                    let (depth, count) = check(&child.node, false);
-                    let mut fresh = child.clone();
-                    fresh.refresh();
-                    assert_eq!((fresh.score, fresh.id), (child.score, child.id));
-                    assert_eq!(count, child.count as usize);
-                    depths.push(depth);
-                    total += count;
-                }
-                depths.dedup();
-                assert_eq!(depths.len(), 1);
-                (depths[0] + 1, total)
-            }
-        }
-    }
-
-    fn same(tree: &Tree, model: &[(f64, u32)]) {
-        assert_eq!(check(&tree.root, true).1, model.len());
-        assert_eq!(tree.len(), model.len());
-        assert_eq!(tree.iter(0, false).collect::<Vec<_>>(), model);
-        let backwards: Vec<_> = tree.iter(model.len().wrapping_sub(1), true).collect();
-        assert!(backwards.iter().eq(model.iter().rev()));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn behaves_as_a_vector(
-            start in 0usize..6000,
-            ops in prop::collection::vec((0u8..10, any::<u32>()), 0..3000),
-            removals in 0u8..10,
-        ) {
-            let mut tree = Tree::new();
-            let mut model = Vec::new();
-            for n in 0..start {
-                tree.insert(n, n as f64, n as u32);
-                model.push((n as f64, n as u32));
-            }
-            for (kind, n) in ops {
-                if kind >= removals || model.is_empty() {
-                    let rank = n as usize % (model.len() + 1);
-                    tree.insert(rank, f64::from(n), n);
-                    model.insert(rank, (f64::from(n), n));
-                } else {
-                    let rank = n as usize % model.len();
-                    prop_assert_eq!(tree.remove(rank), Some(model.remove(rank)));
-                }
-            }
-            if !model.is_empty() {
-                let rank = model.len() / 3;
-                tree.set_score(rank, -1.5);
-                model[rank].0 = -1.5;
-                let from: Vec<_> = tree.iter(rank, false).take(100).collect();
-                prop_assert_eq!(&from[..], &model[rank..model.len().min(rank + 100)]);
-            }
-            same(&tree, &model);
-        }
-    }
-
-    #[test]
-    fn partition_counts_the_elements_before_and_emptying_works_from_both_ends() {
-        let mut tree = Tree::new();
-        for n in 0..20_000u32 {
-            tree.insert(n as usize, f64::from(n / 3), n);
-        }
-        for n in [0, 1, 63, 64, 3000, 6665, 6666, 6667] {
-            let expected = (0..20_000).filter(|k| k / 3 < n).count();
-            assert_eq!(tree.partition(|score, _| score < f64::from(n)), expected);
-        }
-        for n in 0..10_000u32 {
-            assert_eq!(tree.remove(0).map(|e| e.1), Some(n));
-            assert_eq!(tree.remove(tree.len() - 1).map(|e| e.1), Some(19_999 - n));
-        }
-        same(&tree, &[]);
-        assert_eq!(tree.remove(0), None);
     }
 }

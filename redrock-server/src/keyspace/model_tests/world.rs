@@ -1,78 +1,41 @@
-//! The keyspace against a naive model, under random interleavings of commands, spills, drops,
-//! applied batches, loads, flushes, swaps and snapshots (I6, DESIGN 6).
-//!
-//! The seed is printed; `RR_SEED` repeats one, `RR_SCALE` multiplies the number of runs.
+//! The keyspace with its tier, the model beside it, and the steps that both take.
 
-use super::cold::ColdStore;
-use super::cold::key::TierKey;
-use super::cold::options::ColdBudget;
-use super::db::{Db, Expiry};
-use super::position::{POSITION_END, Positioner};
-use super::snapshot::CutDatabase;
-use super::snapshot::ring::{Item, Ring};
-use super::snapshot::walk::Walk;
-use super::tiering::Tiering;
-use super::tiering::fifo::{TierOp, TierQueue};
-use super::tiering::loader::Join;
-use super::tiering::scan::ScanRequest;
-use super::{ExpireMode, Keyspace};
+use super::super::cold::key::TierKey;
+use super::super::cold::options::ColdBudget;
+use super::super::cold::{ColdStore, ColdValue};
+use super::super::db::{Db, Expiry};
+use super::super::hot::entry::Entry as HotEntry;
+use super::super::position::{POSITION_END, Positioner};
+use super::super::tiering::Tiering;
+use super::super::tiering::fifo::TierQueue;
+use super::super::tiering::loader::Join;
+use super::super::tiering::scan::ScanRequest;
+use super::super::{ExpireMode, Keyspace};
+use super::taking::Taking;
+use super::{DATABASES, Model, NOW, Silent, Value};
 use crate::command::CommandError;
 use crate::command::effect::Effect;
-use crate::notify::{Class, Notifier};
 use crate::value::{Limits, ValueRef, codec, hash::Hash};
-use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use redrock_proto::model::record::Records;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const NOW: i64 = 1_000_000;
-const DATABASES: usize = 3;
-
-struct Silent;
-
-impl Notifier for Silent {
-    fn notify(&self, _class: Class, _event: &'static str, _key: &[u8], _db: usize) {}
-    fn invalidate(&self, _key: &[u8]) {}
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
-    String(Vec<u8>),
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
-}
-
-type Entry = (Value, Option<i64>);
-type Model = Vec<BTreeMap<Vec<u8>, Entry>>;
-type Flat = BTreeMap<(usize, Vec<u8>), Entry>;
-
-/// A snapshot under way, with what it must turn out to be.
-struct Taking {
-    ring: Arc<Ring>,
-    walk: Walk,
-    databases: Vec<CutDatabase>,
-    expected: Flat,
-    checkpoint: Arc<Mutex<Option<Vec<(TierKey, super::cold::ColdValue)>>>>,
-    dirty_end: bool,
-    records: Vec<(usize, Vec<u8>, Entry)>,
-}
-
-struct World {
+pub(super) struct World {
     random: StdRng,
-    keyspace: Keyspace,
+    pub(super) keyspace: Keyspace,
     store: Arc<ColdStore>,
-    queue: Arc<TierQueue>,
-    model: Model,
-    reads: Vec<(TierKey, Option<super::cold::ColdValue>)>,
-    taking: Option<Taking>,
-    snapshots: usize,
+    pub(super) queue: Arc<TierQueue>,
+    pub(super) model: Model,
+    reads: Vec<(TierKey, Option<ColdValue>)>,
+    pub(super) taking: Option<Taking>,
+    pub(super) snapshots: usize,
     /// Few keys make rare sequences of one key likely.
     key_count: u32,
     _folder: tempfile::TempDir,
 }
 
-fn value_of(value: ValueRef<'_>) -> Value {
+pub(super) fn value_of(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Int(n) => Value::String(n.to_string().into_bytes()),
         ValueRef::Str(bytes) => Value::String(bytes.to_vec()),
@@ -83,14 +46,14 @@ fn value_of(value: ValueRef<'_>) -> Value {
     }
 }
 
-fn decode(record: &[u8]) -> Value {
+pub(super) fn decode(record: &[u8]) -> Value {
     let decoded = codec::decode(record).expect("our own record");
-    let entry = super::hot::entry::Entry::new(b"k", decoded.as_new_value(), None);
+    let entry = HotEntry::new(b"k", decoded.as_new_value(), None);
     value_of(entry.value().expect("a value"))
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().expect("temp folder");
         let store = ColdStore::open(folder.path(), ColdBudget::for_cache(8 << 20)).expect("open");
         let store = Arc::new(store);
@@ -155,7 +118,7 @@ impl World {
         }
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let index = self.random.random_range(0..DATABASES);
         let key = self.key();
         match self.random.random_range(0..100) {
@@ -308,54 +271,6 @@ impl World {
         self.model.swap(a, b);
     }
 
-    fn cut(&mut self) {
-        if self.taking.is_some() {
-            return;
-        }
-        let ring = Arc::new(Ring::new(1 << 30, 4096));
-        let Some(databases) = self.keyspace.cut(ring.clone()) else {
-            return;
-        };
-        let checkpoint = Arc::new(Mutex::new(None));
-        let (slot, cut) = (checkpoint.clone(), databases.clone());
-        self.queue.push(TierOp::Marker(Box::new(move |store| {
-            *slot.lock() = Some(read_all(store, &cut));
-        })));
-        let expected = self.model.iter().enumerate().flat_map(|(index, keys)| {
-            keys.iter()
-                .map(move |(key, entry)| ((index, key.clone()), entry.clone()))
-        });
-        self.taking = Some(Taking {
-            ring,
-            walk: Walk::default(),
-            databases,
-            expected: expected.collect(),
-            checkpoint,
-            dirty_end: false,
-            records: Vec::new(),
-        });
-    }
-
-    fn walk(&mut self) {
-        let Some(mut taking) = self.taking.take() else {
-            return;
-        };
-        if !taking.dirty_end {
-            taking.dirty_end = self
-                .keyspace
-                .walk_step_for_test(&mut taking.walk, &taking.ring);
-        }
-        while let Some(item) = taking.ring.try_take_for_test() {
-            take_item(&mut taking.records, item);
-        }
-        if taking.dirty_end && taking.checkpoint.lock().is_some() {
-            self.snapshots += 1;
-            taking.verify();
-        } else {
-            self.taking = Some(taking);
-        }
-    }
-
     /// A scan in small steps, with the tier's writer and spills at work between them, meets every
     /// key that stays, with its type and expiry.
     fn scan(&mut self, index: usize) {
@@ -394,7 +309,7 @@ impl World {
     }
 
     /// Everything agrees with the model once the queue is empty.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while self.taking.is_some() {
             self.walk();
             self.apply();
@@ -414,111 +329,4 @@ impl World {
             }
         }
     }
-}
-
-fn take_item(records: &mut Vec<(usize, Vec<u8>, Entry)>, item: Item) {
-    match item {
-        Item::Records(packed, count) => {
-            let before = records.len();
-            for record in Records::new(&packed) {
-                let record = record.expect("our own frame");
-                let mut bytes = vec![record.header.object_type];
-                bytes.extend_from_slice(record.payload);
-                let entry = (decode(&bytes), record.header.expires_unix_ms);
-                records.push((
-                    record.header.database as usize,
-                    record.header.key.to_vec(),
-                    entry,
-                ));
-            }
-            assert_eq!(records.len() - before, count as usize);
-        }
-        Item::Value(large) => {
-            let value = value_of(large.object.as_value_ref());
-            records.push((large.db as usize, large.key, (value, large.expire)));
-        }
-        Item::DirtyEnd(_) => {}
-        other => panic!("{other:?}"),
-    }
-}
-
-fn read_all(store: &ColdStore, cut: &[CutDatabase]) -> Vec<(TierKey, super::cold::ColdValue)> {
-    let mut out = Vec::new();
-    for database in cut {
-        let (keys, rest) = store
-            .scan_keys(database.generation, 0, usize::MAX)
-            .expect("scan");
-        assert_eq!(rest, None);
-        for (position, key) in keys {
-            let mut bytes =
-                super::cold::key::position_prefix(database.generation, position).to_vec();
-            bytes.extend_from_slice(&key);
-            let tier_key = TierKey::from_bytes(&bytes);
-            let value = store
-                .get(&tier_key)
-                .expect("read")
-                .expect("it was just seen");
-            out.push((tier_key, value));
-        }
-    }
-    out
-}
-
-impl Taking {
-    /// Each key of the cut came exactly once, with its value and expiry of the cut.
-    fn verify(self) {
-        let mut all = Flat::new();
-        for (db, key, entry) in self.records {
-            assert!(
-                all.insert((db, key), entry).is_none(),
-                "a key came twice from memory"
-            );
-        }
-        for (tier_key, value) in self.checkpoint.lock().take().expect("a checkpoint") {
-            let generation = tier_key.generation();
-            let database = self.databases.iter().find(|d| d.generation == generation);
-            let index = database.expect("a database of the cut").index;
-            let entry = (decode(&value.record), value.expire);
-            let slot = (index, tier_key.key().to_vec());
-            assert!(
-                all.insert(slot, entry).is_none(),
-                "a key came from memory and from the tier"
-            );
-        }
-        let keys: u64 = self.databases.iter().map(|d| d.keys).sum();
-        assert_eq!(all.len() as u64, keys, "the counts of the cut");
-        assert_eq!(all, self.expected, "the data of the cut");
-    }
-}
-
-fn scale() -> u64 {
-    std::env::var("RR_SCALE")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
-}
-
-#[test]
-fn hot_cold_and_snapshots_agree_with_the_model_under_random_interleavings() {
-    let fixed: Option<u64> = std::env::var("RR_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let seeds: Vec<u64> = match fixed {
-        Some(seed) => vec![seed],
-        None => (0..12 * scale()).map(|_| rand::random()).collect(),
-    };
-    let mut snapshots = 0;
-    for seed in seeds {
-        println!("seed {seed}");
-        let mut world = World::new(seed);
-        for _ in 0..3000 {
-            world.step();
-        }
-        world.settle();
-        snapshots += world.snapshots;
-    }
-    assert!(
-        fixed.is_some() || snapshots > 12,
-        "too few snapshots were taken: {snapshots}"
-    );
 }

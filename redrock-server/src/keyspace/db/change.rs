@@ -1,0 +1,354 @@
+//! Changing: what gives a key a value, an expiry, or an end.
+
+use super::super::hot::entry::{Entry, INLINE_BYTES_MAX, NewValue};
+use super::super::position::KeyHash;
+use super::super::snapshot::LARGE_VALUE_BYTES;
+use super::{Collection, Db, Expiry, StringRef};
+use crate::command::{CommandError, CommandResult};
+use crate::value::{Object, ValueRef};
+use redrock_rdb::number::parse_i64;
+use std::sync::Arc;
+
+impl Db<'_> {
+    fn entry_for_change(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.keyspace.before_change(self.index, hash, key);
+        Ok(self.keyspace.databases[self.index]
+            .table
+            .find_mut(hash, key))
+    }
+
+    pub(in crate::keyspace) fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
+        entry.set_dirty(true);
+        entry.set_epoch(self.keyspace.epoch);
+        entry.set_access(self.keyspace.access.initial());
+        let has_expire = entry.has_expire();
+        let database = self.database_mut();
+        database.keys += 1;
+        database.expires += u64::from(has_expire);
+        let key = self
+            .keyspace
+            .tiering
+            .is_some()
+            .then(|| entry.key().to_vec());
+        self.database_mut().table.insert(hash, entry);
+        if let Some(key) = key {
+            self.keyspace.note_inserted(self.index, hash, &key);
+        }
+    }
+
+    /// Gives a key a new value of any type. Existing expiry as `expiry` says.
+    pub(in crate::keyspace) fn put(
+        &mut self,
+        key: &[u8],
+        value: NewValue<'_>,
+        expiry: Expiry,
+    ) -> CommandResult {
+        let hash = self.hash(key);
+        let access = self.keyspace.access;
+        let mut replaced = None;
+        let now_expire = match self.entry_for_change(hash, key)? {
+            None => {
+                let expire = if let Expiry::At(ms) = expiry {
+                    Some(ms)
+                } else {
+                    None
+                };
+                self.insert(hash, Entry::new(key, value, expire));
+                return Ok(());
+            }
+            Some(entry) => {
+                let before = entry.expire();
+                let after = match expiry {
+                    Expiry::Clear => None,
+                    Expiry::Keep => before,
+                    Expiry::At(ms) => Some(ms),
+                };
+                if after.is_some() == before.is_some() && overwrite_in_place(entry, &value) {
+                    if let Some(ms) = after {
+                        entry.replace_expire(ms);
+                    }
+                } else {
+                    let mut fresh = Entry::new(key, value, after);
+                    fresh.inherit(entry);
+                    replaced = Some(std::mem::replace(entry, fresh));
+                }
+                Self::touch_entry(entry, &access);
+                (before, after)
+            }
+        };
+        if let Some(old) = replaced {
+            self.keyspace.garbage.add(old);
+        }
+        self.expire_changed(hash, now_expire.0, now_expire.1);
+        Ok(())
+    }
+
+    fn expire_changed(&mut self, hash: KeyHash, before: Option<i64>, after: Option<i64>) {
+        let database = self.database_mut();
+        match (before, after) {
+            (None, Some(_)) => database.expires += 1,
+            (Some(_), None) => database.expires -= 1,
+            _ => {}
+        }
+        if after.is_some() {
+            database.table.note_expire(hash, after);
+        }
+    }
+
+    /// Sets a string; it is stored as an integer where its bytes are one.
+    pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) -> CommandResult {
+        let int = if bytes.len() <= 20 {
+            parse_i64(bytes)
+        } else {
+            None
+        };
+        match int {
+            Some(n) => self.put(key, NewValue::Int(n), expiry),
+            None if bytes.len() <= INLINE_BYTES_MAX => {
+                self.put(key, NewValue::Inline(bytes), expiry)
+            }
+            None => {
+                let object = Arc::new(Object::Raw(bytes.to_vec()));
+                self.put(key, NewValue::Heap(object), expiry)
+            }
+        }
+    }
+
+    /// Sets an integer string.
+    pub fn set_int(&mut self, key: &[u8], n: i64, expiry: Expiry) -> CommandResult {
+        self.put(key, NewValue::Int(n), expiry)
+    }
+
+    /// Sets any object, replacing whatever the key held. Strings are stored as `set_string` does.
+    pub fn set_object(&mut self, key: &[u8], object: Object, expiry: Expiry) -> CommandResult {
+        match object {
+            Object::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
+                self.set_string(key, &bytes, expiry)
+            }
+            other => self.put(key, NewValue::Heap(Arc::new(other)), expiry),
+        }
+    }
+
+    /// A string for editing in place (`APPEND`, `SETRANGE`, `SETBIT`); created empty if absent.
+    /// Its encoding is `raw` from now on.
+    pub fn string_mut(&mut self, key: &[u8]) -> CommandResult<&mut Vec<u8>> {
+        let hash = self.hash(key);
+        let on_heap = self
+            .entry(hash, key)?
+            .is_some_and(|entry| entry.share().is_some());
+        match self.read_string_untouched(key)? {
+            None => {
+                let object = Arc::new(Object::Raw(Vec::new()));
+                self.insert(hash, Entry::new(key, NewValue::Heap(object), None));
+            }
+            Some(_) if on_heap => {}
+            Some(text) => {
+                let bytes = text.to_vec();
+                let Some(entry) = self.entry_for_change(hash, key)? else {
+                    return Err(CommandError::NoSuchKey);
+                };
+                if entry.object_mut().is_none() {
+                    let value = NewValue::Heap(Arc::new(Object::Raw(bytes)));
+                    let mut fresh = Entry::new(key, value, entry.expire());
+                    fresh.inherit(entry);
+                    *entry = fresh;
+                }
+            }
+        }
+        match self.object_for_change(hash, key)? {
+            Some(Object::Raw(bytes)) => Ok(bytes),
+            _ => Err(CommandError::WrongType),
+        }
+    }
+
+    fn read_string_untouched(&mut self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>> {
+        match self.peek(key)? {
+            None => Ok(None),
+            Some(ValueRef::Int(n)) => Ok(Some(StringRef::Int(n))),
+            Some(ValueRef::Str(bytes)) => Ok(Some(StringRef::Bytes(bytes))),
+            Some(_) => Err(CommandError::WrongType),
+        }
+    }
+
+    fn object_for_change(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> CommandResult<Option<&mut Object>> {
+        let touch = self.touch;
+        let access = self.keyspace.access;
+        let blocking_reads = self.blocking_reads;
+        let Some(entry) = self.entry_for_change(hash, key)? else {
+            return Ok(None);
+        };
+        if touch {
+            Self::touch_entry(entry, &access);
+        }
+        if entry.is_shared()
+            && let Some(object) = entry.share()
+        {
+            if object.memory_bytes() > LARGE_VALUE_BYTES && !blocking_reads {
+                return Err(CommandError::Busy);
+            }
+            // A snapshot still reads the old value: the writer continues on a copy.
+            let mut fresh = Entry::new(
+                key,
+                NewValue::Heap(Arc::new((*object).clone())),
+                entry.expire(),
+            );
+            fresh.inherit(entry);
+            *entry = fresh;
+        }
+        Ok(entry.object_mut())
+    }
+
+    /// A collection for editing, or `None` if the key does not exist. `-WRONGTYPE` if it is of
+    /// another type. After removing elements call [`Db::remove_if_empty`].
+    pub fn write<T: Collection + 'static>(&mut self, key: &[u8]) -> CommandResult<Option<&mut T>> {
+        let hash = self.hash(key);
+        match self.peek(key)? {
+            None => return Ok(None),
+            Some(value) if T::of(value).is_none() => return Err(CommandError::WrongType),
+            Some(_) => {}
+        }
+        match self.object_for_change(hash, key)? {
+            None => Ok(None),
+            Some(object) => T::of_mut(object).map(Some).ok_or(CommandError::WrongType),
+        }
+    }
+
+    /// A collection for editing, created empty if absent: the caller must add an element.
+    pub fn write_or_create<T: Collection + 'static>(
+        &mut self,
+        key: &[u8],
+    ) -> CommandResult<&mut T> {
+        let hash = self.hash(key);
+        match self.peek(key)? {
+            None => {
+                let value = NewValue::Heap(Arc::new(T::empty()));
+                self.insert(hash, Entry::new(key, value, None));
+            }
+            Some(value) if T::of(value).is_none() => return Err(CommandError::WrongType),
+            Some(_) => {}
+        }
+        match self.object_for_change(hash, key)?.and_then(T::of_mut) {
+            Some(value) => Ok(value),
+            None => Err(CommandError::WrongType),
+        }
+    }
+
+    /// Removes a collection that has become empty; true if it was. The caller notifies `del`.
+    pub fn remove_if_empty(&mut self, key: &[u8]) -> bool {
+        let empty = match self.peek(key) {
+            Ok(Some(ValueRef::Hash(v))) => v.len() == 0,
+            Ok(Some(ValueRef::List(v))) => v.len() == 0,
+            Ok(Some(ValueRef::Set(v))) => v.len() == 0,
+            Ok(Some(ValueRef::ZSet(v))) => v.len() == 0,
+            _ => false,
+        };
+        if empty {
+            let hash = self.hash(key);
+            self.remove_entry(hash, key);
+        }
+        empty
+    }
+
+    pub(in crate::keyspace) fn remove_entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        self.keyspace.before_change(self.index, hash, key);
+        let database = &mut self.keyspace.databases[self.index];
+        let entry = database.table.remove(hash, key)?;
+        database.keys -= 1;
+        database.expires -= u64::from(entry.has_expire());
+        Some(entry)
+    }
+
+    /// Deletes a key; false if there was none. Needs no value in memory. The caller notifies.
+    pub fn remove(&mut self, key: &[u8]) -> CommandResult<bool> {
+        let hash = self.hash(key);
+        if self.entry(hash, key)?.is_none() {
+            return Ok(false);
+        }
+        let removed = self.remove_entry(hash, key);
+        let existed = removed.is_some();
+        removed
+            .into_iter()
+            .for_each(|entry| self.keyspace.garbage.add(entry));
+        Ok(existed)
+    }
+
+    /// Takes a value out of the keyspace with its expiry (RENAME, MOVE, GETDEL).
+    pub fn take(&mut self, key: &[u8]) -> CommandResult<Option<(Object, Option<i64>)>> {
+        let taken = self.copy_of(key)?;
+        if taken.is_some() {
+            let hash = self.hash(key);
+            self.remove_entry(hash, key);
+        }
+        Ok(taken)
+    }
+
+    /// An independent copy of a value with its expiry (COPY, DUMP).
+    pub fn copy_of(&mut self, key: &[u8]) -> CommandResult<Option<(Object, Option<i64>)>> {
+        let hash = self.hash(key);
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.resident(hash, key)?;
+        let Some(entry) = self.database().table.find(hash, key) else {
+            return Ok(None);
+        };
+        let expire = entry.expire();
+        let object = match (entry.value(), entry.share()) {
+            (None, _) => return Ok(None),
+            (Some(_), Some(shared)) => (*shared).clone(),
+            (Some(ValueRef::Int(n)), None) => {
+                Object::Raw(itoa::Buffer::new().format(n).as_bytes().to_vec())
+            }
+            (Some(ValueRef::Str(bytes)), None) => Object::Raw(bytes.to_vec()),
+            (Some(_), None) => return Ok(None),
+        };
+        Ok(Some((object, expire)))
+    }
+
+    /// Sets or removes the expiry of an existing key, cold or not; false if there is none.
+    pub fn set_expire(&mut self, key: &[u8], expire: Option<i64>) -> CommandResult<bool> {
+        let hash = self.hash(key);
+        let (clean, before) = match self.entry(hash, key)? {
+            None => return Ok(false),
+            Some(entry) => (!entry.is_dirty(), entry.expire()),
+        };
+        if clean {
+            // The value stays as it is in the tier; only the small record beside it changes.
+            self.keyspace
+                .tier_set_expire(self.index, hash, key, before, expire);
+        } else {
+            self.keyspace.before_change(self.index, hash, key);
+        }
+        if let Some(entry) = self.database_mut().table.find_mut(hash, key) {
+            match (before, expire) {
+                (Some(_), Some(ms)) => entry.replace_expire(ms),
+                (None, None) => {}
+                _ => *entry = entry.with_expire(expire),
+            }
+        }
+        self.expire_changed(hash, before, expire);
+        Ok(true)
+    }
+}
+
+/// Overwrites an integer or a string of the same length without a new allocation.
+fn overwrite_in_place(entry: &mut Entry, value: &NewValue<'_>) -> bool {
+    match value {
+        NewValue::Int(n) => entry.replace_int(*n),
+        NewValue::Inline(bytes) => match entry.inline_mut() {
+            Some(old) if old.len() == bytes.len() => {
+                old.copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}

@@ -1,0 +1,239 @@
+//! Looking: what reads a key, records the access, and finds that a key has expired.
+
+use super::super::ExpireMode;
+use super::super::access::AccessPolicy;
+use super::super::hot::entry::Entry;
+use super::super::position::KeyHash;
+use super::{Collection, Db, Presence, StringRef};
+use crate::command::{CommandError, CommandResult};
+use crate::notify::Class;
+use crate::value::{Object, ValueRef};
+use std::sync::Arc;
+
+impl Db<'_> {
+    /// Finds an entry, deleting it first if it has expired and this server may. A key that may
+    /// be in the tier and has no entry is [`CommandError::Cold`].
+    pub(in crate::keyspace) fn entry(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> CommandResult<Option<&mut Entry>> {
+        let database = &self.keyspace.databases[self.index];
+        let Some(entry) = database.table.find(hash, key) else {
+            if !self.keyspace.may_be_cold(self.index, hash, key) {
+                return Ok(None);
+            }
+            return self.entry_unknown(hash, key);
+        };
+        if let Some(ms) = entry.expire()
+            && ms <= self.now_ms
+        {
+            match self.keyspace.expire_mode {
+                ExpireMode::Ignore => {}
+                ExpireMode::Hide => return Ok(None),
+                ExpireMode::Delete => {
+                    self.expire_now(hash, key);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(self.keyspace.databases[self.index]
+            .table
+            .find_mut(hash, key))
+    }
+
+    /// The tier must be asked: the command waits, or (in EXEC and scripts) reads now.
+    fn entry_unknown(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+        self.cold(key)?;
+        match self.keyspace.databases[self.index].table.find(hash, key) {
+            Some(_) => self.entry(hash, key),
+            None => Ok(None),
+        }
+    }
+
+    /// A value must come from the tier: fails with [`CommandError::Cold`], or reads it now where
+    /// waiting is not possible any more.
+    fn cold(&mut self, key: &[u8]) -> CommandResult {
+        if !self.blocking_reads {
+            return Err(CommandError::Cold(self.index, key.to_vec()));
+        }
+        let read = self.keyspace.load_blocking(self.index, key);
+        read.map_err(|error| CommandError::text(format!("ERR {error}")))
+    }
+
+    fn expire_now(&mut self, hash: KeyHash, key: &[u8]) {
+        if let Some(entry) = self.remove_entry(hash, key) {
+            self.keyspace.garbage.add(entry);
+        }
+        self.keyspace.stats.expired += 1;
+        self.effect.before(self.index, &[b"DEL", key]);
+        self.signal(key);
+        self.notifier
+            .notify(Class::EXPIRED, "expired", key, self.index);
+    }
+
+    /// Deletes a key whose time has come (active expiry). False if it is not due.
+    pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
+        let hash = self.hash(key);
+        let due = (self.database().table.find(hash, key))
+            .and_then(Entry::expire)
+            .is_some_and(|ms| ms <= self.now_ms);
+        if due {
+            self.expire_now(hash, key);
+        }
+        due
+    }
+
+    pub(in crate::keyspace) fn touch_entry(entry: &mut Entry, access: &AccessPolicy) {
+        let touched = access.touched(entry.access());
+        entry.set_access(touched);
+        // The first touch is that of the command that waited for the load; the second promotes.
+        if entry.is_fresh() {
+            entry.set_fresh(false);
+        } else if entry.is_on_probation() {
+            entry.set_probation(false);
+        }
+    }
+
+    /// Looks a value up for reading: counts hit or miss and records the access.
+    pub fn read_any(&mut self, key: &[u8]) -> CommandResult<Option<ValueRef<'_>>> {
+        let hash = self.hash(key);
+        let touch = self.touch;
+        let access = self.keyspace.access;
+        if self.entry(hash, key)?.is_none() {
+            self.keyspace.stats.misses += 1;
+            self.notifier
+                .notify(Class::KEY_MISS, "keymiss", key, self.index);
+            return Ok(None);
+        }
+        self.keyspace.stats.hits += 1;
+        self.resident(hash, key)?;
+        let database = &mut self.keyspace.databases[self.index];
+        let Some(entry) = database.table.find_mut(hash, key) else {
+            return Ok(None);
+        };
+        if touch {
+            Self::touch_entry(entry, &access);
+        }
+        Ok(entry.value())
+    }
+
+    /// Makes sure that an existing entry has its value.
+    pub(in crate::keyspace) fn resident(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult {
+        let stub = self
+            .database()
+            .table
+            .find(hash, key)
+            .is_some_and(Entry::is_stub);
+        if stub { self.cold(key) } else { Ok(()) }
+    }
+
+    /// Looks a value up without counting or recording anything.
+    pub fn peek(&mut self, key: &[u8]) -> CommandResult<Option<ValueRef<'_>>> {
+        let hash = self.hash(key);
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.resident(hash, key)?;
+        Ok(self.database().table.find(hash, key).and_then(Entry::value))
+    }
+
+    /// Looks a collection up for reading. `-WRONGTYPE` if it is of another type.
+    pub fn read<T: Collection + 'static>(&mut self, key: &[u8]) -> CommandResult<Option<&T>> {
+        match self.read_any(key)? {
+            None => Ok(None),
+            Some(value) => T::of(value).map(Some).ok_or(CommandError::WrongType),
+        }
+    }
+
+    /// As [`Db::read`], but shared, so that several collections can be held at once. Drop it
+    /// before changing the key: the next change of a shared value works on a copy.
+    pub fn read_shared<T: Collection + 'static>(
+        &mut self,
+        key: &[u8],
+    ) -> CommandResult<Option<Arc<Object>>> {
+        if self.read::<T>(key)?.is_none() {
+            return Ok(None);
+        }
+        let hash = self.hash(key);
+        Ok(self.database().table.find(hash, key).and_then(Entry::share))
+    }
+
+    /// Looks a string up for reading. `-WRONGTYPE` if it is of another type.
+    pub fn read_string(&mut self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>> {
+        match self.read_any(key)? {
+            None => Ok(None),
+            Some(ValueRef::Int(n)) => Ok(Some(StringRef::Int(n))),
+            Some(ValueRef::Str(bytes)) => Ok(Some(StringRef::Bytes(bytes))),
+            Some(_) => Err(CommandError::WrongType),
+        }
+    }
+
+    /// Whether the key exists, with type and expiry; needs no value in memory.
+    pub fn presence(&mut self, key: &[u8]) -> CommandResult<Option<Presence>> {
+        let hash = self.hash(key);
+        Ok(self.entry(hash, key)?.map(|entry| Presence {
+            object_type: entry.object_type(),
+            expire: entry.expire(),
+            cold: entry.is_stub(),
+        }))
+    }
+
+    /// Whether the key exists.
+    pub fn exists(&mut self, key: &[u8]) -> CommandResult<bool> {
+        Ok(self.presence(key)?.is_some())
+    }
+
+    /// Access data as (idle seconds, LFU counter), for OBJECT IDLETIME and FREQ.
+    pub fn access(&mut self, key: &[u8]) -> Option<(u32, u32)> {
+        let policy = self.keyspace.access;
+        let hash = self.hash(key);
+        let access = self.entry(hash, key).ok()??.access();
+        Some((policy.idle_seconds(access), policy.decayed(access)))
+    }
+
+    /// Sets access data as RESTORE and loading do.
+    pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u64>, freq: Option<u8>) {
+        let policy = self.keyspace.access;
+        let hash = self.hash(key);
+        let Ok(Some(entry)) = self.entry(hash, key) else {
+            return;
+        };
+        if let Some(idle) = idle_seconds
+            && !policy.lfu
+        {
+            let idle = idle.min(0xff_ffff) as u32;
+            entry.set_access(policy.clock_seconds.wrapping_sub(idle) & 0xff_ffff);
+        }
+        if let Some(freq) = freq
+            && policy.lfu
+        {
+            entry.set_access(policy.clock_minutes << 8 | u32::from(freq));
+        }
+    }
+
+    /// Records an access (TOUCH).
+    pub fn touch_key(&mut self, key: &[u8]) -> CommandResult<bool> {
+        let access = self.keyspace.access;
+        let hash = self.hash(key);
+        let found = self.entry(hash, key)?;
+        Ok(found.is_some_and(|entry| {
+            Self::touch_entry(entry, &access);
+            true
+        }))
+    }
+
+    /// Memory of a key in bytes, its entry and value (MEMORY USAGE).
+    pub fn memory_bytes(&mut self, key: &[u8]) -> CommandResult<Option<usize>> {
+        let hash = self.hash(key);
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.resident(hash, key)?;
+        Ok(self
+            .database()
+            .table
+            .find(hash, key)
+            .map(|entry| entry.memory_bytes() + 8))
+    }
+}

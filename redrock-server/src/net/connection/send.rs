@@ -1,0 +1,165 @@
+//! The sending side of a connection: replies, held back until the log allows them (I5).
+
+use super::super::client::ClientShared;
+use super::super::stream::WriteHalf;
+use super::READ_BYTES;
+use crate::log::FlushPoint;
+use crate::server::Server;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::Notify;
+
+/// The sending side of a connection, shared between its task and the worker's flush.
+pub struct Connection {
+    /// Reached from other threads.
+    pub shared: Arc<ClientShared>,
+    /// Wakes the connection's task: an outbox message, a served block, a kill.
+    pub wake: Notify,
+    /// Whether the worker's flush has it on its list.
+    pub scheduled: Cell<bool>,
+    pub(super) out: RefCell<Vec<u8>>,
+    /// Under `appendfsync always`: which part of `out` may go at which durable offset.
+    marks: RefCell<VecDeque<(u64, usize)>>,
+    /// Absent once the connection was handed to the replica agent.
+    writer: RefCell<Option<WriteHalf>>,
+    /// The peer does not take more: the task waits until it does.
+    pub(super) congested: Cell<bool>,
+    pub(super) broken: Cell<bool>,
+    pub(super) idle: Idle,
+}
+
+/// How long nothing came or went, as the worker's sweep sees it each second: a connection only
+/// marks that it was active, which needs no clock.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    pub(super) active: Cell<bool>,
+    since_ms: Cell<i64>,
+    /// Idle for longer than `timeout`: close, if nothing exempts the client.
+    pub(super) over: Cell<bool>,
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<ClientShared>, writer: WriteHalf) -> Self {
+        Self {
+            shared,
+            wake: Notify::new(),
+            scheduled: Cell::new(false),
+            out: RefCell::default(),
+            marks: RefCell::default(),
+            writer: RefCell::new(Some(writer)),
+            congested: Cell::new(false),
+            broken: Cell::new(false),
+            idle: Idle {
+                active: Cell::new(true),
+                ..Idle::default()
+            },
+        }
+    }
+
+    /// Moves messages from other threads behind what waits to be sent.
+    pub fn take_outbox(&self) {
+        let mut outbox = self.shared.outbox.lock();
+        if !outbox.is_empty() {
+            self.out.borrow_mut().append(&mut outbox);
+        }
+    }
+
+    /// Sends what may go at this point of the log. False if something stays that only a later
+    /// durable point frees.
+    pub fn send(&self, server: &Server, point: FlushPoint) -> bool {
+        let mut out = self.out.borrow_mut();
+        let sendable = match point {
+            FlushPoint::Written => {
+                self.marks.borrow_mut().clear();
+                out.len()
+            }
+            FlushPoint::Durable { appended, durable } => {
+                let mut marks = self.marks.borrow_mut();
+                if marks.back().is_none_or(|&(_, end)| end < out.len()) {
+                    marks.push_back((appended, out.len()));
+                }
+                let mut free = 0;
+                while let Some(&(offset, end)) = marks.front() {
+                    if offset > durable {
+                        break;
+                    }
+                    free = end;
+                    marks.pop_front();
+                }
+                free
+            }
+        };
+        let mut sent = 0;
+        let writer = self.writer.borrow();
+        while sent < sendable && !self.broken.get() {
+            let Some(writer) = &*writer else { break };
+            match writer.try_write(&out[sent..sendable]) {
+                Ok(n) => {
+                    sent += n;
+                    server.stats.output(n);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.congested.set(true);
+                    self.wake.notify_one();
+                    break;
+                }
+                Err(_) => self.broken.set(true),
+            }
+        }
+        if self.broken.get() {
+            out.clear();
+            self.marks.borrow_mut().clear();
+            self.wake.notify_one();
+            return true;
+        }
+        out.drain(..sent);
+        for (_, end) in self.marks.borrow_mut().iter_mut() {
+            *end -= sent;
+        }
+        if sent < sendable {
+            // Congested: the freed part is no longer held by the log, only by the peer.
+            self.marks.borrow_mut().push_front((0, sendable - sent));
+        } else if out.is_empty() && out.capacity() > READ_BYTES {
+            *out = Vec::new();
+        }
+        self.shared
+            .out_bytes
+            .store(out.len() as u64, Ordering::Relaxed);
+        self.marks.borrow().iter().all(|&(offset, _)| offset == 0)
+    }
+
+    /// Tells a connection that was idle for too long. See [`Idle`].
+    pub fn sweep_idle(&self, now_ms: i64, timeout_ms: i64) {
+        if self.idle.active.replace(false) {
+            self.idle.since_ms.set(now_ms);
+        } else if now_ms - self.idle.since_ms.get() >= timeout_ms {
+            self.idle.over.set(true);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The writing half; `None` once it was handed over.
+    pub(in crate::net) fn writer(&self) -> Option<WriteHalf> {
+        self.writer.borrow().clone()
+    }
+
+    /// Lets the socket go: nothing is sent any more.
+    pub(in crate::net) fn close_writer(&self) {
+        self.writer.borrow_mut().take();
+        self.broken.set(true);
+    }
+
+    /// Waits until the socket takes more.
+    pub(super) async fn writable(&self) -> std::io::Result<()> {
+        match self.writer() {
+            Some(writer) => writer.writable().await,
+            None => Err(std::io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(in crate::net) fn unsent(&self) -> usize {
+        self.out.borrow().len()
+    }
+}

@@ -1,0 +1,200 @@
+//! Pausing: a command that waits for a key, for the disk, or for a reply made elsewhere.
+
+use super::super::client::OwnedCommand;
+use super::Session;
+use crate::clock;
+use crate::command::CommandError;
+use crate::command::dispatch::{self, Deferred, Outcome, Wait};
+use crate::command::reply::Reply;
+use crate::state::PauseMode;
+use crate::waits::WaitBudget;
+use std::sync::atomic::Ordering;
+
+/// What a paused client may send ahead before its socket is no longer read.
+const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
+
+/// Why a blocked client comes back unserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unblock {
+    Timeout,
+}
+
+impl Session {
+    /// Waits until the blocked client comes back: served, timed out, unblocked or killed.
+    pub(super) async fn wait_blocked(&mut self, deadline_ms: Option<i64>) -> bool {
+        loop {
+            let returned = self.connection.shared.returned.lock().take();
+            if let Some(mut client) = returned {
+                let open = !client.close_after_reply;
+                let rerun = client.rerun.take();
+                self.client = Some(client);
+                if let Some(command) = rerun {
+                    return Box::pin(self.wait_and_rerun(Wait::Nothing, command)).await;
+                }
+                return open && !self.killed();
+            }
+            if self.killed() {
+                self.unpark(None);
+                return false;
+            }
+            let timeout = deadline_ms.map(|at| at.saturating_sub(clock::unix_ms()).max(0) as u64);
+            let connection = self.connection.clone();
+            tokio::select! {
+                () = connection.wake.notified() => {}
+                () = sleep_ms(timeout) => self.unpark(Some(Unblock::Timeout)),
+                open = self.read_ahead() => if !open {
+                    self.unpark(None);
+                    return false;
+                },
+            }
+        }
+    }
+
+    /// Takes the client back from the table of blocked clients, if it is still there, and writes
+    /// the reply for `why`.
+    fn unpark(&mut self, why: Option<Unblock>) {
+        let id = self.connection.shared.id;
+        let removed = self.worker.server.keyspace.lock().blocked.remove(id);
+        if let Some((Some(client), request)) = removed {
+            if why == Some(Unblock::Timeout) {
+                let mut out = self.connection.out.borrow_mut();
+                (request.on_timeout)(&mut Reply::new(&mut out, client.resp3));
+                drop(out);
+                self.worker.schedule(&self.connection, 0);
+            }
+            self.connection
+                .shared
+                .blocked
+                .store(false, Ordering::Relaxed);
+            *self.connection.shared.returned.lock() = Some(client);
+        }
+    }
+
+    /// Reads while a command is paused, to notice that the peer is gone. False when it is. What
+    /// arrives is kept, up to a bound past which the socket is left alone.
+    async fn read_ahead(&mut self) -> bool {
+        if self.buffered.len() >= READ_AHEAD_BYTES_MAX {
+            return std::future::pending().await;
+        }
+        let Some(reader) = &mut self.reader else {
+            return false;
+        };
+        let mut chunk = [0u8; 4096];
+        match tokio::io::AsyncReadExt::read(reader, &mut chunk).await {
+            Ok(0) | Err(_) => false,
+            Ok(n) => {
+                self.buffered.extend_from_slice(&chunk[..n]);
+                true
+            }
+        }
+    }
+
+    /// Waits for what the command needs, then runs it again. What was loaded stays pinned until
+    /// the command has run, also when it finds that it needs more.
+    pub(super) async fn wait_and_rerun(&mut self, mut wait: Wait, command: OwnedCommand) -> bool {
+        let argv = command.argv();
+        let mut waits = WaitBudget::default();
+        let mut pins = Vec::new();
+        loop {
+            if matches!(wait, Wait::Unpaused) && !self.wait_unpaused().await {
+                return false;
+            }
+            let waited = self.worker.server.clone().wait_for(wait, &mut waits).await;
+            let outcome = match waited {
+                Ok(more) => {
+                    pins.extend((!more.is_empty()).then_some(more));
+                    self.execute(&argv)
+                }
+                Err(error) => {
+                    self.give_up(&argv, error);
+                    Outcome::Done
+                }
+            };
+            match outcome {
+                Outcome::Done => {
+                    return self.client.as_ref().is_some_and(|c| !c.close_after_reply);
+                }
+                Outcome::Parked { deadline_ms } => {
+                    drop(pins);
+                    return Box::pin(self.wait_blocked(deadline_ms)).await;
+                }
+                Outcome::Deferred(deferred) => {
+                    drop(pins);
+                    return self.await_deferred(deferred).await;
+                }
+                Outcome::Retry(again) => wait = again,
+            }
+        }
+    }
+
+    /// Waits for the end of CLIENT PAUSE. False if the connection ended first.
+    async fn wait_unpaused(&mut self) -> bool {
+        let server = self.worker.server.clone();
+        let pause = &server.state.pause;
+        let shared = self.connection.shared.clone();
+        pause.waiting.fetch_add(1, Ordering::Relaxed);
+        shared.blocked.store(true, Ordering::Relaxed);
+        let open = loop {
+            // Registered before the check, so that an end in between is not missed.
+            let mut lifted = std::pin::pin!(pause.lifted.notified());
+            lifted.as_mut().enable();
+            let now_ms = clock::unix_ms();
+            if pause.mode(now_ms) == PauseMode::None {
+                break true;
+            }
+            let left_ms = pause.end_ms().saturating_sub(now_ms).max(1) as u64;
+            let connection = self.connection.clone();
+            tokio::select! {
+                () = lifted => {}
+                () = sleep_ms(Some(left_ms)) => {}
+                () = connection.wake.notified() => if self.killed() {
+                    break false;
+                },
+                open = self.read_ahead() => if !open {
+                    break false;
+                },
+            }
+        };
+        pause.waiting.fetch_sub(1, Ordering::Relaxed);
+        shared.blocked.store(false, Ordering::Relaxed);
+        open
+    }
+
+    /// Answers a command that can't have what it waited for.
+    fn give_up(&mut self, argv: &[&[u8]], error: CommandError) {
+        let Some(client) = self.client.as_deref_mut() else {
+            return;
+        };
+        let error = dispatch::gave_up(&self.worker.server, client, argv, error);
+        self.reply_with(|reply| reply.error(&error.resp()));
+    }
+
+    /// Waits for a reply that something else makes. The wait ends early when the peer leaves or
+    /// the client is killed; what the reply was to tell of may go on.
+    pub(super) async fn await_deferred(&mut self, mut deferred: Deferred) -> bool {
+        let connection = self.connection.clone();
+        let reply = loop {
+            tokio::select! {
+                reply = &mut deferred.0 => break reply,
+                () = connection.wake.notified() => if self.killed() {
+                    return false;
+                },
+                open = self.read_ahead() => if !open {
+                    return false;
+                },
+            }
+        };
+        let mut out = self.connection.out.borrow_mut();
+        out.extend_from_slice(&reply);
+        drop(out);
+        self.worker.schedule(&self.connection, reply.len());
+        !self.killed() && self.client.as_ref().is_some_and(|c| !c.close_after_reply)
+    }
+}
+
+async fn sleep_ms(timeout: Option<u64>) {
+    match timeout {
+        Some(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+        None => std::future::pending().await,
+    }
+}
