@@ -1,5 +1,9 @@
 //! Whole processes under test: start and stop them, speak to them, compare what they hold.
 
+pub mod cgroup;
 pub mod dataset;
+pub mod memory;
+pub mod mixed;
 pub mod process;
 pub mod resp;
+pub mod scale;

@@ -1,5 +1,6 @@
 //! Servers as processes: ours and real Redis, each on a free port and in a folder of its own.
 
+use crate::cgroup::Cgroup;
 use crate::resp::{Client, Reply};
 use anyhow::{Context as _, bail};
 use std::net::TcpListener;
@@ -8,7 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it answers, and to end.
-const START_WAIT: Duration = Duration::from_secs(60);
+fn start_wait() -> Duration {
+    Duration::from_secs(60 * (1 + crate::scale::scale() / 10))
+}
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,13 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether a process is there and no zombie.
+fn lives(pid: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    text.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// A running server; dropping it kills it.
 #[derive(Debug)]
 pub struct Server {
@@ -67,10 +77,34 @@ pub struct Server {
     log: PathBuf,
 }
 
-fn command(kind: Kind, folder: &Path, port: u16, options: &[&str]) -> anyhow::Result<Command> {
-    let mut command = match kind {
-        Kind::RedRock => Command::new(binary("redrock-server")?),
-        Kind::Redis => Command::new("redis-server"),
+/// A command that joins a cgroup and then becomes the program, so that its pid is the program's.
+fn inside(group: &Cgroup, program: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            r#"echo $$ > "$1" && shift && exec "$@""#,
+            "join-cgroup",
+        ])
+        .arg(group.procs())
+        .arg(program);
+    command
+}
+
+fn command(
+    kind: Kind,
+    folder: &Path,
+    port: u16,
+    options: &[&str],
+    group: Option<&Cgroup>,
+) -> anyhow::Result<Command> {
+    let program = match kind {
+        Kind::RedRock => binary("redrock-server")?,
+        Kind::Redis => "redis-server".into(),
+    };
+    let mut command = match group {
+        Some(group) => inside(group, &program),
+        None => Command::new(program),
     };
     command
         .args(["--port", &port.to_string(), "--save", ""])
@@ -92,12 +126,22 @@ impl Server {
 
     /// Starts a server and waits for nothing.
     pub fn spawn(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_inside(kind, folder, options, None)
+    }
+
+    /// Starts a server, in a cgroup if one is given, and waits for nothing.
+    pub fn spawn_inside(
+        kind: Kind,
+        folder: &Path,
+        options: &[&str],
+        group: Option<&Cgroup>,
+    ) -> anyhow::Result<Self> {
         let port = free_port()?;
         // Outside the data folder, which tests copy and compare.
         let log =
             std::env::temp_dir().join(format!("redrock-test-{}-{port}.log", std::process::id()));
         let output = std::fs::File::create(&log)?;
-        let child = command(kind, folder, port, options)?
+        let child = command(kind, folder, port, options, group)?
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
@@ -107,7 +151,7 @@ impl Server {
 
     /// Waits until the server answers PING, be it that it can't write.
     pub fn wait_ready(mut self) -> anyhow::Result<Self> {
-        let deadline = Instant::now() + START_WAIT;
+        let deadline = Instant::now() + start_wait();
         loop {
             let answer = Client::connect(self.port).and_then(|mut client| client.run(&["PING"]));
             let ready = match &answer {
@@ -138,7 +182,7 @@ impl Server {
         port: u16,
         options: &[&str],
     ) -> anyhow::Result<(ExitStatus, String)> {
-        let output = command(kind, folder, port, options)?.output()?;
+        let output = command(kind, folder, port, options, None)?.output()?;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status, String::from_utf8_lossy(&text).into_owned()))
     }
@@ -158,6 +202,28 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Kills it and everything that it started (SIGKILL), and waits until all are gone. The
+    /// server goes first, so that it can't start its companions again.
+    pub fn kill_family(mut self) -> anyhow::Result<()> {
+        let companions = crate::memory::family(self.pid()).split_off(1);
+        self.child.kill()?;
+        for &pid in &companions {
+            let pid = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            // It may just have ended.
+            let _ =
+                rustix::process::kill_process(pid.context("pid")?, rustix::process::Signal::KILL);
+        }
+        self.child.wait()?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while companions.iter().any(|&pid| lives(pid)) {
+            anyhow::ensure!(Instant::now() < deadline, "a companion does not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Kills it (SIGKILL).
     pub fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill()?;
@@ -174,7 +240,7 @@ impl Server {
 
     /// Waits for its end.
     pub fn wait_exit(&mut self) -> anyhow::Result<ExitStatus> {
-        let deadline = Instant::now() + START_WAIT;
+        let deadline = Instant::now() + start_wait();
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

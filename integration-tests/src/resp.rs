@@ -81,6 +81,11 @@ impl Client {
         })
     }
 
+    /// Sets how long each reply may take; half a minute unless told.
+    pub fn set_reply_wait(&mut self, wait: Duration) -> anyhow::Result<()> {
+        Ok(self.stream.get_ref().set_read_timeout(Some(wait))?)
+    }
+
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.get_mut().write_all(bytes)?)
