@@ -3,6 +3,7 @@
 use crate::cgroup::Cgroup;
 use crate::resp::{Client, Reply};
 use anyhow::{Context as _, bail};
+pub use rustix::process::Signal;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -233,9 +234,14 @@ impl Server {
 
     /// Asks it to end (SIGTERM) and waits.
     pub fn terminate(mut self) -> anyhow::Result<ExitStatus> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         self.wait_exit()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 
     /// Waits for its end.

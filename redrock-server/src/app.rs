@@ -216,8 +216,12 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let config = server.config();
     let data = DataDirectory::open(&config, &server.run_id)?;
-    let asked = CancellationToken::new();
-    signals::install(asked.clone(), Some(log.clone())).context("install signal handlers")?;
+    let asked = Arc::downgrade(server);
+    let ask = move |signal| {
+        let server = asked.upgrade();
+        server.is_some_and(|server| services::shutdown::asked_by(&server, signal))
+    };
+    signals::install_asking(ask, Some(log.clone())).context("install signal handlers")?;
     server.loading.begin(0);
     let (queues, workers) = start_workers(server)?;
     let acceptor = Acceptor::open(server.clone(), queues)
@@ -235,7 +239,7 @@ async fn serve(
     let ticker = tokio::spawn(tick(server.clone()));
     tasks.spawn(
         "shutdown",
-        services::shutdown::run(server.clone(), asked, stop.clone()),
+        services::shutdown::run(server.clone(), stop.clone()),
     );
     // Dropping the acceptor closes the workers' queues, and with that the workers end.
     acceptor.run(stop).await;

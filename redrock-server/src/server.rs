@@ -78,6 +78,8 @@ pub struct Server {
     pub gates: AtomicU32,
     /// All clients are held back (SAVE).
     pub held: AtomicBool,
+    /// Held by whoever fills the staged databases.
+    pub staging: Mutex<()>,
     /// No new clients are taken.
     pub draining: AtomicBool,
     stopping: AtomicBool,
@@ -118,6 +120,7 @@ impl Server {
             services: OnceLock::new(),
             gates: AtomicU32::new(0),
             held: AtomicBool::new(false),
+            staging: Mutex::default(),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             clients: RwLock::default(),

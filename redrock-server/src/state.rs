@@ -352,6 +352,7 @@ pub struct ShutdownRequest {
 #[derive(Debug)]
 pub struct Shutdown {
     request: watch::Sender<Option<ShutdownRequest>>,
+    signalled: AtomicBool,
     /// Clients that wait for the end.
     pub waiting: Mutex<Vec<u64>>,
 }
@@ -360,6 +361,7 @@ impl Default for Shutdown {
     fn default() -> Self {
         Self {
             request: watch::Sender::new(None),
+            signalled: AtomicBool::new(false),
             waiting: Mutex::default(),
         }
     }
@@ -371,8 +373,26 @@ impl Shutdown {
         self.request.send_replace(Some(kind));
     }
 
+    /// As [`Shutdown::request`] for a signal, unless a shutdown is under way. True if a signal
+    /// had asked before.
+    pub fn request_by_signal(&self, kind: ShutdownRequest) -> bool {
+        let again = self.signalled.swap(true, Ordering::AcqRel);
+        self.request.send_if_modified(|wish| {
+            let first = wish.is_none();
+            wish.get_or_insert(kind);
+            first
+        });
+        again
+    }
+
+    /// Whether a signal asked for the shutdown under way.
+    pub fn is_signalled(&self) -> bool {
+        self.signalled.load(Ordering::Acquire)
+    }
+
     /// Takes the wish back; false if there was none.
     pub fn abort(&self) -> bool {
+        self.signalled.store(false, Ordering::Release);
         self.request.send_replace(None).is_some()
     }
 

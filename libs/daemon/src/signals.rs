@@ -1,7 +1,7 @@
 //! Signals, as redis-server treats them.
 //!
-//! SIGTERM and SIGINT ask for an orderly stop by cancelling a token; a second
-//! SIGINT ends the process at once with status 1, unsaved. SIGHUP is ignored
+//! SIGTERM and SIGINT ask for an orderly stop; a SIGINT when one was asked for
+//! already ends the process at once with status 1, unsaved. SIGHUP is ignored
 //! but for opening the log file anew. SIGPIPE is ignored by the runtime.
 
 use std::io;
@@ -11,18 +11,42 @@ use tokio_util::sync::CancellationToken;
 
 use crate::logging::LogHandle;
 
+/// A signal that asks for an orderly stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM
+    Terminate,
+    /// SIGINT
+    Interrupt,
+}
+
 /// Installs the handlers for the life of the process. `stop` is cancelled by
 /// the first SIGTERM or SIGINT; usually it isn't the token of the daemon's
-/// tasks itself, because stopping may be refused (a save that fails) or take
-/// time. Needs a tokio runtime, whose life ends the listening.
+/// tasks itself, because stopping may take time. Needs a tokio runtime, whose
+/// life ends the listening.
 pub fn install(stop: CancellationToken, log: Option<LogHandle>) -> io::Result<()> {
+    let mut interrupted = false;
+    let ask = move |signal| {
+        stop.cancel();
+        signal == StopSignal::Interrupt && std::mem::replace(&mut interrupted, true)
+    };
+    install_asking(ask, log)
+}
+
+/// As [`install`] for a daemon whose stop may be refused (a save that fails):
+/// `ask` is called at each signal and says whether a stop that a signal asked
+/// for is under way already.
+pub fn install_asking(
+    ask: impl FnMut(StopSignal) -> bool + Send + 'static,
+    log: Option<LogHandle>,
+) -> io::Result<()> {
     let handlers = Handlers {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hang_up: signal(SignalKind::hangup())?,
     };
     // Not tracked: it must hear a second SIGINT while the rest drains.
-    let _detached = tokio::spawn(listen(handlers, stop, log));
+    let _detached = tokio::spawn(listen(handlers, ask, log));
     Ok(())
 }
 
@@ -32,22 +56,23 @@ struct Handlers {
     hang_up: Signal,
 }
 
-async fn listen(mut handlers: Handlers, stop: CancellationToken, log: Option<LogHandle>) {
-    let mut interrupted = false;
+async fn listen(
+    mut handlers: Handlers,
+    mut ask: impl FnMut(StopSignal) -> bool,
+    log: Option<LogHandle>,
+) {
     loop {
         tokio::select! {
             Some(()) = handlers.terminate.recv() => {
                 tracing::warn!("Received SIGTERM scheduling shutdown...");
-                stop.cancel();
+                ask(StopSignal::Terminate);
             }
             Some(()) = handlers.interrupt.recv() => {
-                if interrupted {
+                if ask(StopSignal::Interrupt) {
                     tracing::warn!("You insist... exiting now.");
                     std::process::exit(1);
                 }
-                interrupted = true;
                 tracing::warn!("Received SIGINT scheduling shutdown...");
-                stop.cancel();
             }
             Some(()) = handlers.hang_up.recv() => {
                 if let Some(Err(error)) = log.as_ref().map(LogHandle::reopen) {

@@ -163,23 +163,7 @@ fn execute_one(
     if server.state.pause.is_set() && is_paused(server, client, spec) {
         return Outcome::Retry(Wait::Unpaused);
     }
-    if let Some(transaction) = &mut client.transaction
-        && !matches!(
-            spec.name,
-            "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
-        )
-    {
-        // What will not run anyway takes no memory.
-        if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
-            transaction.push(spec, argv);
-        }
-        if transaction.bytes > config.network.query_buffer_bytes_max {
-            tracing::warn!(
-                client = client.shared.id,
-                "transaction beyond client-query-buffer-limit"
-            );
-            client.close_after_reply = true;
-        }
+    if queue(&config, client, spec, argv) {
         Reply::new(out, client.resp3).simple("QUEUED");
         return Outcome::Done;
     }
@@ -190,6 +174,10 @@ fn execute_one(
         return Outcome::Retry(Wait::Memory);
     }
     let mut keyspace = server.keyspace.lock();
+    // Once more under the lock: who holds clients back relies on nothing running any more.
+    if server.held.load(Ordering::Relaxed) {
+        return Outcome::Retry(Wait::Released);
+    }
     if flags & flag::WRITE != 0
         && let Some(snapshot) = &keyspace.snapshot
         && !snapshot.has_room()
@@ -216,6 +204,29 @@ fn execute_one(
         server.reclaimer.dispose(garbage);
     }
     outcome
+}
+
+/// Queues a command of a transaction; false if it is not one.
+fn queue(config: &Config, client: &mut Client, spec: &'static Spec, argv: &[&[u8]]) -> bool {
+    const AT_ONCE: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
+    let Some(transaction) = &mut client.transaction else {
+        return false;
+    };
+    if AT_ONCE.contains(&spec.name) {
+        return false;
+    }
+    // What will not run anyway takes no memory.
+    if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
+        transaction.push(spec, argv);
+    }
+    if transaction.bytes > config.network.query_buffer_bytes_max {
+        tracing::warn!(
+            client = client.shared.id,
+            "transaction beyond client-query-buffer-limit"
+        );
+        client.close_after_reply = true;
+    }
+    true
 }
 
 fn run_locked(

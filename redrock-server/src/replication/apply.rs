@@ -4,13 +4,15 @@
 //! very bytes are appended to our log under one lock hold, so that our stream is our master's,
 //! byte for byte, and chains inherit its offsets. A transaction is one lock hold.
 
-use crate::keyspace::ExpireMode;
+use crate::keyspace::{ExpireMode, Keyspace};
 use crate::net::client::OwnedCommand;
 use crate::net::parser::{Parser, RequestLimits, Step};
 use crate::server::Server;
 use crate::start::replay::Replayer;
 use anyhow::bail;
+use parking_lot::MutexGuard;
 use smallvec::SmallVec;
+use std::sync::atomic::Ordering;
 
 /// What a master may send in one argument: its own limits were checked when the client sent it.
 const BULK_BYTES_MAX: usize = 1 << 30;
@@ -119,7 +121,7 @@ impl<'s> Applier<'s> {
         for command in commands {
             self.replayer.wait_for_memory(&command.argv())?;
         }
-        let mut keyspace = self.server.keyspace.lock();
+        let mut keyspace = self.lock_when_released()?;
         // A command of the master applies to what is there, expired or not: the master's DEL
         // comes in its own place.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
@@ -130,6 +132,25 @@ impl<'s> Applier<'s> {
         ran?;
         self.append(raw);
         Ok(())
+    }
+
+    /// The keyspace, once clients are not held back: a save or a reload lets nothing in, as in a
+    /// server with one thread.
+    fn lock_when_released(&self) -> anyhow::Result<MutexGuard<'s, Keyspace>> {
+        loop {
+            let keyspace = self.server.keyspace.lock();
+            if !self.server.held.load(Ordering::Acquire) {
+                return Ok(keyspace);
+            }
+            drop(keyspace);
+            if self.server.fate.is_stopping() {
+                bail!("the server is shutting down");
+            }
+            if let Some(services) = self.server.services.get() {
+                // The main thread drives this; ours is made for waiting.
+                services.handle.block_on(services.wait_released());
+            }
+        }
     }
 
     fn append(&mut self, raw: &[u8]) {

@@ -56,12 +56,12 @@ pub fn load_snapshot(
         "the snapshot has {length} bytes instead of {}",
         request.bytes
     );
+    let _staging = server.staging.lock();
     let leftover = server.keyspace.lock().begin_staging();
     drop(leftover);
     let options = RdbOptions {
-        drop_expired: false,
-        allow_trailing: false,
         staged: true,
+        ..RdbOptions::default()
     };
     let source = WatchedFile {
         file,
@@ -101,7 +101,7 @@ pub fn load_snapshot(
 }
 
 /// All watched keys may have changed.
-fn touch_everything(keyspace: &Keyspace) {
+pub fn touch_everything(keyspace: &Keyspace) {
     for db in 0..keyspace.database_count() {
         keyspace.watched.changed_database(db, |_, _| true);
     }

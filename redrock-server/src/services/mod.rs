@@ -7,6 +7,7 @@
 
 pub mod gates;
 pub mod persistence;
+pub mod reload;
 pub mod shutdown;
 pub mod start;
 pub mod tick;
@@ -77,6 +78,8 @@ pub struct Services {
     saving: AtomicBool,
     /// A rewrite that a command asked for is under way.
     rewriting: AtomicBool,
+    /// The log is being switched on: it does not hold the data yet.
+    enabling: AtomicBool,
     persist: PersistClient<Channel>,
     replica: ReplicaClient<Channel>,
 }
@@ -110,6 +113,7 @@ impl Services {
             rewrite_scheduled: AtomicBool::new(false),
             saving: AtomicBool::new(false),
             rewriting: AtomicBool::new(false),
+            enabling: AtomicBool::new(false),
             persist: persist_client(socket_dir, timeouts),
             replica: replica_client(socket_dir, timeouts),
         }

@@ -1,6 +1,6 @@
 //! Saves and rewrites: asked of the persister, within bounds. When it is absent nothing changes.
 
-use super::{Hold, SILENCE_MAX, Services, companion_error, tick};
+use super::{SILENCE_MAX, Services, companion_error, tick};
 use crate::replication::commands::GETACK;
 use crate::replication::replicas::reached;
 use crate::server::Server;
@@ -10,21 +10,27 @@ use redrock_proto::v1::{self, Activity, Progress, SaveKind};
 use redrock_proto::{ErrorCode, RpcError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Streaming;
 
 const NAME: &str = "persister";
+/// How long a persister that was just started may take until it answers.
+const START_WAIT: Duration = Duration::from_secs(5);
+const START_PAUSE: Duration = Duration::from_millis(20);
 const SAVING: &str = "ERR Background save already in progress";
 const REWRITING: &str = "ERR Background append only file rewriting already in progress";
 const OTHER: &str = "ERR Another child process is active (AOF?): can't BGSAVE right now. Use \
 BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.";
 
 /// Makes a flag false again when an action has ended, however.
-struct Running(Arc<Services>, fn(&Services) -> &AtomicBool);
+pub(super) struct Running(Arc<Services>, fn(&Services) -> &AtomicBool);
 
 impl Running {
     /// `None` if it runs already.
-    fn begin(services: &Arc<Services>, flag: fn(&Services) -> &AtomicBool) -> Option<Self> {
+    pub(super) fn begin(
+        services: &Arc<Services>,
+        flag: fn(&Services) -> &AtomicBool,
+    ) -> Option<Self> {
         let before = flag(services).swap(true, Ordering::AcqRel);
         (!before).then(|| Self(services.clone(), flag))
     }
@@ -43,22 +49,25 @@ impl Services {
         let Some(_running) = Running::begin(&self, |services| &services.saving) else {
             return Err(SAVING.to_owned());
         };
-        if matches!(self.activity().await.map_err(error_line)?, Activity::Save) {
+        if matches!(self.activity().await?, Activity::Save) {
             return Err(SAVING.to_owned());
         }
-        let Some(hold) = self.hold_clients() else {
+        let Some(_hold) = self.hold_clients() else {
             return Err(SAVING.to_owned());
         };
-        self.save_held(hold).await.map_err(error_line)
+        self.save_now(SaveKind::Foreground).await
     }
 
-    async fn save_held(&self, hold: Hold) -> Result<(), RpcError> {
-        let (stream, first) = self.start_save(SaveKind::Foreground, false).await?;
-        let result = finish(stream, first, |_| {}).await;
+    /// Saves and follows the save to its end.
+    pub(super) async fn save_now(&self, kind: SaveKind) -> Result<(), String> {
+        let saved = async {
+            let (stream, first) = self.start_save(kind, false).await?;
+            finish(stream, first, |_| {}).await
+        };
+        let result = saved.await.map_err(error_line);
         if let Some(server) = self.server() {
             tick::look(self, &server).await;
         }
-        drop(hold);
         result
     }
 
@@ -67,7 +76,7 @@ impl Services {
         let Some(running) = Running::begin(&self, |services| &services.saving) else {
             return Err(SAVING.to_owned());
         };
-        let idle = match self.activity().await.map_err(error_line)? {
+        let idle = match self.activity().await? {
             Activity::Save => return Err(SAVING.to_owned()),
             Activity::Idle | Activity::Unspecified => true,
             _ if schedule => false,
@@ -127,7 +136,7 @@ impl Services {
         let Some(running) = Running::begin(&self, |services| &services.rewriting) else {
             return Err(REWRITING.to_owned());
         };
-        let idle = match self.activity().await.map_err(error_line)? {
+        let idle = match self.activity().await? {
             Activity::Rewrite => return Err(REWRITING.to_owned()),
             Activity::Idle | Activity::Unspecified => true,
             _ => false,
@@ -171,7 +180,8 @@ impl Services {
     }
 
     /// `appendonly yes` at run time: returns when base and manifest are in place.
-    pub async fn enable_append_only(&self) -> Result<(), String> {
+    pub async fn enable_append_only(self: &Arc<Self>) -> Result<(), String> {
+        let _running = Running::begin(self, |services| &services.enabling);
         let request = v1::EnableAppendOnlyRequest {
             run: self.run.to_wire(),
         };
@@ -210,14 +220,62 @@ impl Services {
         }
     }
 
-    /// What the persister is at.
-    async fn activity(&self) -> Result<Activity, RpcError> {
-        let request = v1::PersistStatusRequest {
-            run: self.run.to_wire(),
-        };
-        let status = self.persist().status(request).await?.into_inner();
-        Ok(status.activity())
+    /// What the persister is at. One that was just started is waited for.
+    pub(super) async fn activity(&self) -> Result<Activity, String> {
+        let deadline = Instant::now() + START_WAIT;
+        loop {
+            let request = v1::PersistStatusRequest {
+                run: self.run.to_wire(),
+            };
+            let error = match self.persist().status(request).await {
+                Ok(status) => return Ok(status.into_inner().activity()),
+                Err(status) => RpcError::from(status),
+            };
+            let starts = error.code == ErrorCode::Unavailable && self.persister_starts();
+            if !starts || Instant::now() > deadline {
+                return Err(error_line(error));
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        }
     }
+
+    /// Whether we started a persister that nobody has heard of so far.
+    fn persister_starts(&self) -> bool {
+        let mut members = self.companions.members().iter();
+        let started = members.any(|member| member.name == "persist" && member.process.is_some());
+        started && self.server().is_some_and(|server| !has_answered(&server))
+    }
+
+    /// The save before the end. As Redis kills its child, what runs is stopped first.
+    async fn last_save(self: &Arc<Self>) -> Result<(), String> {
+        if !matches!(
+            self.activity().await?,
+            Activity::Idle | Activity::Unspecified
+        ) {
+            tracing::warn!("There is a save or a rewrite running. Stopping it!");
+            let run = self.run.to_wire();
+            if let Err(error) = self.persist().abort(v1::AbortRequest { run }).await {
+                tracing::warn!(error = error.message(), "it could not be stopped");
+            }
+        }
+        let deadline = Instant::now() + SILENCE_MAX;
+        loop {
+            match self.clone().save().await {
+                // The one that was stopped is still being put away.
+                Err(why) if why == SAVING && Instant::now() < deadline => {
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Whether the persister has ever answered.
+fn has_answered(server: &Server) -> bool {
+    let companions = server.state.companions.lock();
+    let mut companions = companions.iter();
+    companions.any(|companion| companion.name == "persist" && companion.last_seen_s.is_some())
 }
 
 fn error_line(error: RpcError) -> String {
@@ -262,21 +320,28 @@ pub async fn before_shutdown(server: &Arc<Server>, wish: ShutdownRequest) -> Res
         let wait = Duration::from_secs(config.shutdown_timeout_s);
         wait_for_replicas(server, &services, wait).await;
     }
+    if services.enabling.load(Ordering::Acquire) {
+        // Neither the log has the data nor, without save points, anything else.
+        if !wish.force {
+            return Err("Writing initial AOF, can't exit.".to_owned());
+        }
+        tracing::warn!("Writing initial AOF. Exit anyway.");
+    }
     let save = wish.save || (!wish.nosave && !config.snapshot.points.is_empty());
     if !save || server.loading.is_active() {
         return Ok(());
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
-    match services.save().await {
+    match services.last_save().await {
         Ok(()) => {
             tracing::info!("DB saved on disk");
             Ok(())
         }
         Err(why) if wish.force => {
-            tracing::warn!(why, "Error trying to save the DB, going anyway");
+            tracing::warn!(why, "Error trying to save the DB. Exit anyway.");
             Ok(())
         }
-        Err(why) => Err(why),
+        Err(why) => Err(format!("Error trying to save the DB, can't exit: {why}")),
     }
 }
 
@@ -289,11 +354,21 @@ async fn wait_for_replicas(server: &Server, services: &Services, wait: Duration)
     }
     let until = crate::clock::unix_ms().saturating_add(wait.as_millis() as i64);
     server.state.pause.start(until, PauseMode::Write);
+    // Lifted also when the shutdown is taken back meanwhile.
+    let _paused = Paused(server);
     server.append_to_stream(GETACK);
     let target = server.log.appended_offset();
     let caught_up = replicas.wait_for(|list| reached(list, target) == online(list));
     if tokio::time::timeout(wait, caught_up).await.is_err() {
         tracing::warn!("some replicas lag behind at the end of shutdown-timeout");
     }
-    server.state.pause.lift();
+}
+
+/// Ends the pause of a shutdown.
+struct Paused<'s>(&'s Server);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.state.pause.lift();
+    }
 }

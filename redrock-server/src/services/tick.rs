@@ -257,7 +257,9 @@ fn ping_replicas(services: &Services, server: &Server, last_ping_s: &mut i64) {
     let now_s = crate::clock::unix_ms() / 1000;
     let period_s = server.config().replication.ping_period_s.max(1);
     let due = now_s.saturating_sub(*last_ping_s) >= i64::try_from(period_s).unwrap_or(i64::MAX);
-    if !due || services.replicas.list().is_empty() || server.is_replica() {
+    // While clients are held back the log stands still (DEBUG LOADAOF reads it).
+    let held = server.held.load(Ordering::Acquire);
+    if !due || held || services.replicas.list().is_empty() || server.is_replica() {
         return;
     }
     *last_ping_s = now_s;

@@ -6,7 +6,7 @@ use super::replay::Replayer;
 use crate::config::Config;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
-use redrock_log::fs::{FsFile, OpenMode};
+use redrock_log::fs::{Fs, FsFile, OpenMode, RealFs};
 use redrock_log::manifest::{self, FileEntry, FileKind, Manifest};
 use redrock_log::scan::{
     Content, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
@@ -68,17 +68,49 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
     };
     let load = Load {
         server,
-        data,
-        config,
+        fs,
+        load_truncated: config.append_only.load_truncated,
         directory,
     };
     load.run(manifest).map(Some)
 }
 
+/// The files of the running log, to be loaded once more (DEBUG LOADAOF). They are only read: the
+/// last one is being written, so that nothing of it is cut off.
+pub struct Again<'a> {
+    load: Load<'a>,
+    manifest: Manifest,
+}
+
+impl<'a> Again<'a> {
+    /// Finds them in the data directory `path`; loads nothing yet.
+    pub fn find(server: &'a Arc<Server>, path: &Path) -> anyhow::Result<Self> {
+        let config = server.config();
+        let directory = path.join(&config.append_only.dir_name);
+        let found = manifest::load(&RealFs, &directory, &names(&config)).context("AOF manifest")?;
+        let load = Load {
+            server,
+            fs: &RealFs,
+            load_truncated: false,
+            directory,
+        };
+        Ok(Self {
+            load,
+            manifest: found.context("there is no AOF manifest")?,
+        })
+    }
+
+    /// Loads them into the live databases.
+    pub fn load(self) -> anyhow::Result<()> {
+        self.load.run(self.manifest).map(|_| ())
+    }
+}
+
 struct Load<'a> {
     server: &'a Arc<Server>,
-    data: &'a DataDirectory,
-    config: Arc<Config>,
+    fs: &'a dyn Fs,
+    /// Cut the end off that is no whole command (`aof-load-truncated`).
+    load_truncated: bool,
     directory: PathBuf,
 }
 
@@ -88,7 +120,7 @@ impl Load<'_> {
         let mut total = 0;
         for entry in &entries {
             let path = self.directory.join(&entry.name);
-            let metadata = self.data.fs.metadata(&path).with_context(|| {
+            let metadata = self.fs.metadata(&path).with_context(|| {
                 format!(
                     "the AOF manifest names {}, which can't be read",
                     path.display()
@@ -139,7 +171,7 @@ impl Load<'_> {
         later: &[FileEntry],
         former_end: Option<(u64, HexId)>,
     ) -> anyhow::Result<LastSegment> {
-        let fs = self.data.fs.as_ref();
+        let fs = self.fs;
         let path = self.directory.join(&entry.name);
         let named = || format!("append only file {}", path.display());
         let file = fs.open(&path, OpenMode::Read).with_context(named)?;
@@ -255,13 +287,13 @@ impl Load<'_> {
         let mut followed_by_data = false;
         for next in later {
             let next = self.directory.join(&next.name);
-            followed_by_data |= has_stream_bytes(self.data.fs.as_ref(), &next)?;
+            followed_by_data |= has_stream_bytes(self.fs, &next)?;
         }
         let context = TailContext {
             file_name: &entry.name,
             verification,
             followed_by_data,
-            load_truncated: self.config.append_only.load_truncated,
+            load_truncated: self.load_truncated,
         };
         match decide_tail(&end, context) {
             TailDecision::Clean => Ok(end.file_bytes),
@@ -276,7 +308,7 @@ impl Load<'_> {
             ),
             TailDecision::TruncateAt { position, reason } => {
                 let seconds = crate::clock::unix_ms() as u64 / 1000;
-                let copy = truncate_tail(self.data.fs.as_ref(), path, position, seconds)?;
+                let copy = truncate_tail(self.fs, path, position, seconds)?;
                 tracing::warn!(
                     reason,
                     position,

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod fate;
 pub mod progress;
 pub mod rdb;
+pub mod reload;
 pub mod replay;
 mod report;
 
@@ -109,7 +110,7 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
     let options = rdb::RdbOptions {
         drop_expired: true,
         allow_trailing: true,
-        staged: false,
+        ..rdb::RdbOptions::default()
     };
     let source = rdb::CountingReader::new(file, server);
     let facts = rdb::load(server, source, options).with_context(named)?;

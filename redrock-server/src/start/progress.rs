@@ -39,6 +39,12 @@ pub struct Progress {
 impl LoadingState {
     /// A load of this many bytes begins.
     pub fn begin(&self, total_bytes: u64) {
+        self.count_anew(total_bytes);
+        self.active.store(true, Ordering::Release);
+    }
+
+    /// A load begins that keeps nobody out by itself.
+    pub fn count_anew(&self, total_bytes: u64) {
         let now = crate::clock::unix_ms();
         self.started_ms.store(now, Ordering::Relaxed);
         self.logged_ms.store(now, Ordering::Relaxed);
@@ -46,7 +52,6 @@ impl LoadingState {
         self.loaded_bytes.store(0, Ordering::Relaxed);
         self.keys.store(0, Ordering::Relaxed);
         self.expired.store(0, Ordering::Relaxed);
-        self.active.store(true, Ordering::Release);
     }
 
     /// The load is over.

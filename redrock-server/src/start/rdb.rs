@@ -1,5 +1,8 @@
 //! Reading an RDB into the keyspace: a dump, the base of a log, a master's snapshot.
 
+use crate::command::effect::Effect;
+use crate::keyspace::Keyspace;
+use crate::keyspace::db::Db;
 use crate::keyspace::load::{LoadOutcome, PreparedEntry};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
@@ -24,6 +27,8 @@ pub struct RdbOptions {
     pub staged: bool,
     /// More may follow the RDB, as commands in an append-only file.
     pub allow_trailing: bool,
+    /// A key that is there already gets the file's value instead of failing the load.
+    pub replace: bool,
 }
 
 /// What an RDB said about itself.
@@ -178,7 +183,14 @@ impl Load<'_> {
         let key = entry.key.clone();
         let prepared = PreparedEntry::new(entry, &self.limits, to_tier)
             .with_context(|| format!("value of key '{}'", key_text(&key)))?;
-        let outcome = self.server.keyspace.lock().load_entry(self.index, prepared);
+        let outcome = {
+            let mut keyspace = self.server.keyspace.lock();
+            if self.options.replace {
+                self.make_way(&mut keyspace, &key)
+                    .with_context(|| format!("key '{}'", key_text(&key)))?;
+            }
+            keyspace.load_entry(self.index, prepared)
+        };
         match outcome {
             Ok(LoadOutcome::Stored) => {
                 self.facts.keys += 1;
@@ -193,6 +205,19 @@ impl Load<'_> {
                 )
             }
             Err(error) => bail!("key '{}': {error}", key_text(&key)),
+        }
+    }
+}
+
+impl Load<'_> {
+    /// Removes a key that the file replaces. Nobody is told, as Redis tells nobody of a load.
+    fn make_way(&self, keyspace: &mut Keyspace, key: &[u8]) -> anyhow::Result<()> {
+        let mut effect = Effect::default();
+        let mut db = Db::new(keyspace, self.server, &mut effect, self.index, self.now_ms);
+        db.blocking_reads = true;
+        match db.remove(key) {
+            Ok(_) => Ok(()),
+            Err(error) => bail!("{}", String::from_utf8_lossy(&error.resp())),
         }
     }
 }

@@ -7,6 +7,7 @@ mod digest;
 mod fill;
 mod object;
 mod protocol;
+mod reload;
 mod tables;
 
 use crate::command::table::{Group, Spec, flag};
@@ -46,6 +47,9 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"digest-value", _) => value_digests(ctx, args),
         (b"htstats", 3..) => tables::htstats(ctx, args),
         (b"htstats-key", 3..) => tables::htstats_key(ctx, args),
+        (b"reload", _) => reload::reload(ctx, args),
+        (b"loadaof", 2) => reload::load_append_only(ctx),
+        (b"replicate", 3..) => replicate(ctx, args),
         (b"populate", 3..=5) => fill::populate(ctx, args),
         (b"protocol", 3) => protocol::protocol(ctx, args),
         (b"error", 3) => {
@@ -161,6 +165,14 @@ fn string_match_test(ctx: &mut Context<'_>) -> CommandResult {
     ctx.reply
         .simple("Apparently Redis did not crash: test passed");
     Ok(())
+}
+
+/// Puts words into the stream as if they were a command that changed something. There is one
+/// stream: log and replicas both get it.
+fn replicate(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    let index = ctx.db.index();
+    ctx.db.effect.replace(index, args.from(2));
+    ok(ctx)
 }
 
 fn value_digests(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
@@ -287,6 +299,8 @@ fn help(ctx: &mut Context<'_>) -> CommandResult {
             "    Like HTSTATS but for the hash table stored at <key>'s value.",
             "LISTPACK <key>",
             "    Show low level info about the listpack encoding of <key>.",
+            "LOADAOF",
+            "    Flush the AOF buffers on disk and reload the AOF in memory.",
             "OBJECT <key>",
             "    Show low level info about `key` and associated value.",
             "PANIC",
@@ -301,6 +315,14 @@ fn help(ctx: &mut Context<'_>) -> CommandResult {
             "    true, false.",
             "QUICKLIST <key> [<0|1>]",
             "    Show low level info about the quicklist encoding of <key>.",
+            "RELOAD [option ...]",
+            "    Save the RDB on disk and reload it back to memory. Valid <option> values:",
+            "    * MERGE: conflicting keys will be loaded from RDB.",
+            "    * NOFLUSH: the existing database will not be removed before load, but",
+            "      conflicting keys will generate an error.",
+            "    * NOSAVE: the database will be loaded from an existing RDB file.",
+            "REPLICATE <command> [<argument> ...]",
+            "    Append a command to the log and the replicas' stream without running it.",
             "SDSLEN <key>",
             "    Show low level SDS string info representing `key` and value.",
             "SEGFAULT",
