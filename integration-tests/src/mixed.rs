@@ -9,9 +9,12 @@ use crate::resp::{Client, Reply, encode};
 use anyhow::{Context as _, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 const PIPELINE: usize = 64;
+/// Connections that read back at once.
+const CHECKERS: u64 = 4;
 const ELEMENT_BYTES: usize = 64;
 /// Far enough ahead never to strike within a test: the year 2100, milliseconds.
 const EXPIRY_MS: &str = "4102444800000";
@@ -206,9 +209,20 @@ impl Mixed {
         }
     }
 
-    /// Reads all of it back: values and expiries. Call [`Self::wait_expired`] before.
-    pub fn check(&self, client: &mut Client) -> anyhow::Result<()> {
-        self.check_some(client, 0..self.count)
+    /// Reads all of it back, over some connections at once: values and expiries. Call
+    /// [`Self::wait_expired`] before.
+    pub fn check(&self, port: u16) -> anyhow::Result<()> {
+        let share = self.count.div_ceil(CHECKERS).max(1);
+        std::thread::scope(|scope| {
+            let checkers: Vec<_> = (0..CHECKERS)
+                .map(|n| n * share..self.count.min((n + 1) * share))
+                .map(|range| scope.spawn(|| self.check_some(&mut Client::connect(port)?, range)))
+                .collect();
+            let join = |checker: ScopedJoinHandle<'_, anyhow::Result<()>>| {
+                checker.join().ok().context("a checker panicked")?
+            };
+            checkers.into_iter().try_for_each(join)
+        })
     }
 
     /// Reads some of it back.
