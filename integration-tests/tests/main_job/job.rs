@@ -30,12 +30,19 @@ pub(crate) fn max_memory_mib() -> u64 {
     between(128, 200)
 }
 
-/// All of the data: about twice the bound, up to more than ten times.
+/// All of the data: nearly twice the bound, up to more than ten times.
 pub(crate) fn data() -> Mixed {
+    let count = between(180_000, 2_000_000);
+    assert!(count * 1000 > max_memory_mib() * MIB, "it would fit");
     Mixed {
         seed: seed(),
-        count: between(200_000, 2_000_000),
+        count,
     }
+}
+
+/// How much thinner samples are at larger sizes, where a digest has compared everything.
+pub(crate) fn stride() -> usize {
+    usize::try_from(scale()).map_or(1, |scale| 1 + scale / 10)
 }
 
 /// What a reply may take when the server walks all data for it.
