@@ -15,19 +15,12 @@ struct Difference {
 /// All known differences.
 const KNOWN: &[Difference] = &[
     Difference {
-        reason: "OPEN: we derive a string's encoding from its content, Redis keeps raw after edits",
-        applies: |name, _, ours, theirs| {
-            name == "OBJECT"
-                && [&b"int"[..], b"embstr", b"raw"].contains(&ours.bytes())
-                && [&b"int"[..], b"embstr", b"raw"].contains(&theirs.bytes())
-        },
-    },
-    Difference {
-        reason: "OPEN: some sorted sets are listpacks here and skip lists in 7.0; not yet explained",
-        applies: |name, _, ours, theirs| {
-            name == "OBJECT"
-                && [&b"listpack"[..], b"skiplist"].contains(&ours.bytes())
-                && [&b"listpack"[..], b"skiplist"].contains(&theirs.bytes())
+        reason: "7.2 limits LPOS's RANK to a negatable range, 7.0 goes on to the next option",
+        applies: |name, _, ours, _| {
+            name == "LPOS"
+                && ours
+                    .bytes()
+                    .starts_with(b"ERR value is out of range, value must")
         },
     },
     Difference {

@@ -108,11 +108,5 @@ fn with_tiering_everything_answers_as_redis() {
 
 #[test]
 fn with_everything_on_disk_everything_answers_as_redis() {
-    // A rare difference after a way through the tier is open (see the changelog): until it is
-    // found, only the soak runs this, and fails on it.
-    if std::env::var_os("RR_SCALE").is_none() {
-        println!("left to make soak");
-        return;
-    }
     run(Mode::Cold).unwrap();
 }

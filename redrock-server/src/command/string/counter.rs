@@ -63,7 +63,7 @@ pub(super) fn incrbyfloat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
     ))?;
     let text = sum.format_human();
     let text = text.as_bytes();
-    ctx.db.set_string(key, text, Expiry::Keep)?;
+    ctx.db.set_text(key, text, Expiry::Keep)?;
     ctx.changed(key, Class::STRING, "incrbyfloat");
     ctx.propagate(&[b"SET", key, text, b"KEEPTTL"]);
     ctx.reply.bulk(text);

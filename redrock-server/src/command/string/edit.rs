@@ -1,6 +1,6 @@
 //! APPEND and SETRANGE: strings that grow in place.
 
-use super::{check_length, grow_zeroed, peek_len, reserve};
+use super::{check_growth, check_length, grow_zeroed, peek_len, reserve};
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::{Args, Context};
 use crate::keyspace::db::Expiry;
@@ -16,6 +16,7 @@ pub(super) fn append(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         }
         Some(len) => {
             let total = check_length(ctx.config, len, tail.len())?;
+            check_growth(ctx.server, len, total)?;
             let bytes = ctx.db.string_mut(key)?;
             reserve(bytes, total);
             bytes.extend_from_slice(tail);
@@ -39,6 +40,7 @@ pub(super) fn setrange(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult 
         return Ok(());
     }
     let end = check_length(ctx.config, offset, value.len())?;
+    check_growth(ctx.server, old_len, end)?;
     let bytes = ctx.db.string_mut(key)?;
     grow_zeroed(bytes, end);
     if let Some(range) = bytes.get_mut(offset..end) {

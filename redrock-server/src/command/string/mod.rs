@@ -19,6 +19,7 @@ use super::reply::Reply;
 use super::table::{Group, KeySpec, Spec, flag};
 use crate::config::Config;
 use crate::keyspace::db::{Db, StringRef};
+use crate::server::Server;
 use crate::value::ValueRef;
 
 const WRITE: u32 = flag::WRITE | flag::DENYOOM;
@@ -154,6 +155,22 @@ fn check_length(config: &Config, start: usize, added: usize) -> CommandResult<us
         .ok_or(CommandError::fixed(
             "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
         ))
+}
+
+/// Called before a string grows from `len` to `grown` bytes by a command that is itself small:
+/// refuses what memory can't hold, and charges the rest.
+fn check_growth(server: &Server, len: usize, grown: usize) -> CommandResult {
+    const CHARGED_BYTES_MIN: usize = 4096;
+    if grown as u64 > server.memory.string_bytes_max() {
+        return Err(CommandError::fixed(
+            "ERR string exceeds maximum allowed size (an eighth of maxmemory)",
+        ));
+    }
+    let growth = grown.saturating_sub(len);
+    if growth >= CHARGED_BYTES_MIN {
+        server.memory.charge(growth as u64);
+    }
+    Ok(())
 }
 
 /// Makes room for `len` bytes in all. As Redis's strings do, one that grows again gets spare room

@@ -117,19 +117,24 @@ impl Db<'_> {
         }
     }
 
+    /// Sets a string as text even where its bytes are an integer: its encoding is `embstr` or
+    /// `raw`, as that of INCRBYFLOAT's result.
+    pub fn set_text(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) -> CommandResult {
+        if bytes.len() <= INLINE_BYTES_MAX {
+            self.put(key, NewValue::Inline(bytes), expiry)
+        } else {
+            self.set_object(key, Object::Raw(bytes.to_vec()), expiry)
+        }
+    }
+
     /// Sets an integer string.
     pub fn set_int(&mut self, key: &[u8], n: i64, expiry: Expiry) -> CommandResult {
         self.put(key, NewValue::Int(n), expiry)
     }
 
-    /// Sets any object, replacing whatever the key held. Strings are stored as `set_string` does.
+    /// Sets any object, replacing whatever the key held. A string's encoding is `raw`.
     pub fn set_object(&mut self, key: &[u8], object: Object, expiry: Expiry) -> CommandResult {
-        match object {
-            Object::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
-                self.set_string(key, &bytes, expiry)
-            }
-            other => self.put(key, NewValue::Heap(Arc::new(other)), expiry),
-        }
+        self.put(key, NewValue::Heap(Arc::new(object)), expiry)
     }
 
     /// A string for editing in place (`APPEND`, `SETRANGE`, `SETBIT`); created empty if absent.

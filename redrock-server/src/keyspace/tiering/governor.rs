@@ -55,6 +55,21 @@ impl MemoryGate {
         true
     }
 
+    /// Counts what a command that has begun is about to allocate beyond its arguments: it is not
+    /// refused, but those after it wait.
+    pub fn charge(&self, bytes: u64) {
+        self.admit(bytes);
+    }
+
+    /// The largest string that may be built, bytes: it must be in memory whole beside the buffers
+    /// that carry it to and from disk (DESIGN 4: what alone exceeds a budget is refused).
+    pub fn string_bytes_max(&self) -> u64 {
+        match self.maxmemory_bytes.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            bound => bound / 8,
+        }
+    }
+
     fn wake_governor(&self) {
         if let Some(thread) = self.wanted.get() {
             thread.unpark();

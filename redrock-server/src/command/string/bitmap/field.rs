@@ -1,6 +1,6 @@
 //! BITFIELD: integers of any width at any bit offset.
 
-use super::super::grow_zeroed;
+use super::super::{check_growth, grow_zeroed, peek_len};
 use super::{bits, parse_offset};
 use crate::command::args::is_word;
 use crate::command::error::{CommandError, CommandResult};
@@ -163,6 +163,8 @@ fn write(
     operations: &[Operation],
     bytes_needed: usize,
 ) -> CommandResult {
+    let len = peek_len(&mut ctx.db, key)?.unwrap_or(0);
+    check_growth(ctx.server, len, bytes_needed)?;
     let bytes = ctx.db.string_mut(key)?;
     let grows = bytes.len() < bytes_needed;
     grow_zeroed(bytes, bytes_needed);

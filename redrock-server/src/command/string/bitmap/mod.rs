@@ -7,7 +7,7 @@ mod op;
 pub(super) use field::{bitfield, bitfield_ro};
 pub(super) use op::bitop;
 
-use super::{grow_zeroed, peek_string};
+use super::{check_growth, grow_zeroed, peek_string};
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::{Args, Context};
 use crate::config::Config;
@@ -42,17 +42,25 @@ pub(super) fn setbit(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         _ => return Err(INVALID),
     };
     let (key, byte) = (args.at(1), (offset / 8) as usize);
-    let old = match peek_string(&mut ctx.db, key)? {
-        None => None,
-        Some(value) => value.as_bytes(&mut itoa::Buffer::new()).get(byte).copied(),
+    let (len, old) = match peek_string(&mut ctx.db, key)? {
+        None => (0, None),
+        Some(value) => {
+            let mut digits = itoa::Buffer::new();
+            let text = value.as_bytes(&mut digits);
+            (text.len(), text.get(byte).copied())
+        }
     };
     let was_on = old.is_some_and(|old| bits::get(&[old], offset % 8));
     // A string that gets longer changes even if the bit is zero as before.
     if old.is_none() || was_on != on {
+        check_growth(ctx.server, len, byte + 1)?;
         let bytes = ctx.db.string_mut(key)?;
         grow_zeroed(bytes, byte + 1);
         bits::set(bytes, offset, on);
         ctx.changed(key, Class::STRING, "setbit");
+    } else if ctx.db.encoding(key)? != Some("raw") {
+        // Redis makes the string editable before it looks at the bit.
+        ctx.db.string_mut(key)?;
     }
     ctx.reply.int(i64::from(was_on));
     Ok(())
