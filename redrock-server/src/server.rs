@@ -10,6 +10,7 @@ use crate::latency::LatencyMonitor;
 use crate::log::EffectLog;
 use crate::monitor::Monitors;
 use crate::net::client::{Client, ClientShared, ReplyMode};
+use crate::net::memory::{ClientMemory, is_beyond, output_limit};
 use crate::net::worker::WorkerMailbox;
 use crate::notify::{Class, Notifier};
 use crate::services::Services;
@@ -69,6 +70,8 @@ pub struct Server {
     pub reclaimer: crate::keyspace::reclaim::Reclaimer,
     /// Active expiry: its switch and its counters.
     pub expiry: crate::keyspace::expire::ActiveExpiry,
+    /// What clients' buffers take.
+    pub client_memory: ClientMemory,
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
     me: OnceLock<std::sync::Weak<Self>>,
@@ -97,6 +100,8 @@ pub struct Server {
 impl Server {
     /// A server that serves nothing yet.
     pub fn new(config: Config, keyspace: Keyspace, run_id: String, workers: usize) -> Self {
+        let client_memory = ClientMemory::default();
+        client_memory.configure(&config);
         Self {
             run_id,
             started_ms: crate::clock::unix_ms(),
@@ -123,6 +128,7 @@ impl Server {
             staging: Mutex::default(),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            client_memory,
             clients: RwLock::default(),
             config_hooks: RwLock::default(),
             config_change: Mutex::default(),
@@ -148,6 +154,7 @@ impl Server {
     pub fn set_config(&self, config: Config) {
         self.events
             .store(config.observation.events, Ordering::Relaxed);
+        self.client_memory.configure(&config);
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
         self.config_changes.send_replace(());
@@ -250,14 +257,20 @@ impl Server {
     /// Sends a client something that is no reply to its own command: complete RESP elements. A
     /// client that does not take them fast enough is closed.
     pub fn push(&self, shared: &ClientShared, resp: &[u8]) {
-        let mut outbox = shared.outbox.lock();
-        let waiting = outbox.len() as u64 + shared.out_bytes.load(Ordering::Relaxed);
-        if waiting > PUSH_BYTES_MAX {
-            outbox.clear();
-            shared.kill.store(true, Ordering::Relaxed);
-        } else {
-            outbox.extend_from_slice(resp);
+        if shared.kill.load(Ordering::Relaxed) {
+            return;
         }
+        let config = self.config();
+        let mut outbox = shared.outbox.lock();
+        let waiting = (outbox.len() + resp.len()) as u64 + shared.out_bytes.load(Ordering::Relaxed);
+        let limit = output_limit(&config, shared);
+        if waiting > PUSH_BYTES_MAX || is_beyond(limit, shared, waiting, crate::clock::unix_ms()) {
+            *outbox = Vec::new();
+            drop(outbox);
+            self.close_for_output(shared, waiting);
+            return;
+        }
+        outbox.extend_from_slice(resp);
         drop(outbox);
         self.poke(shared);
     }
@@ -292,6 +305,7 @@ impl Server {
     /// Periodic work, every 100 ms.
     pub fn tick(&self) {
         self.stats.tick(crate::clock::unix_us());
+        self.sweep_clients();
         self.report_log();
     }
 

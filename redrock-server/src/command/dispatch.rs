@@ -15,6 +15,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::monitor;
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
+use crate::net::memory::ReplyLimit;
 use crate::server::Server;
 use crate::state::PauseMode;
 use std::pin::Pin;
@@ -206,6 +207,26 @@ fn execute_one(
     outcome
 }
 
+/// What becomes of a client whose command's reply is too long. What the command changed stays.
+fn refuse_reply(
+    server: &Server,
+    slot: &mut Option<Box<Client>>,
+    limit: ReplyLimit,
+    out: &mut Vec<u8>,
+) {
+    out.shrink_to(64 << 10);
+    let Some(client) = slot.as_deref_mut() else {
+        return;
+    };
+    if limit.closes {
+        server.close_for_output(&client.shared, limit.bytes as u64);
+        return;
+    }
+    let error = CommandError::text(server.client_memory.refusal("the reply"));
+    server.stats.error(&error);
+    Reply::new(out, client.resp3).error(&error.resp());
+}
+
 /// Queues a command of a transaction; false if it is not one.
 fn queue(config: &Config, client: &mut Client, spec: &'static Spec, argv: &[&[u8]]) -> bool {
     const AT_ONCE: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
@@ -247,9 +268,11 @@ fn run_locked(
     client.shared.last_seen_ms.store(now_ms, Ordering::Relaxed);
     let start = out.len();
     let mut wait = None;
+    let limit = server.reply_limit(config, &client.shared, start);
+    let over;
     {
         let db = Db::new(keyspace, server, &mut scratch.effect, client.db, now_ms);
-        let reply = Reply::new(out, client.resp3);
+        let reply = Reply::new(out, client.resp3).limited(limit.bytes);
         let mut ctx = Context {
             server,
             config,
@@ -267,6 +290,11 @@ fn run_locked(
                 }
             }
         }
+        over = ctx.reply.is_over();
+    }
+    if over {
+        out.truncate(start);
+        refuse_reply(server, slot, limit, out);
     }
     if let Some(wait) = wait {
         out.truncate(start);

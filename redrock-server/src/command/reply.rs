@@ -12,7 +12,16 @@ use redrock_rdb::listpack::LpValue;
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     resp3: bool,
+    /// What the buffer may hold.
+    bytes_max: usize,
+    over: bool,
 }
+
+/// A buffer of at least this many bytes grows by a quarter at a time.
+const GROWS_SLOWLY_BYTES_MIN: usize = 1 << 20;
+
+/// Longest head of an element, with room for its line end.
+const HEADER_BYTES_MAX: usize = 32;
 
 /// Where a reply of unknown length starts; see [`Reply::deferred`].
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +31,48 @@ pub struct Deferred(usize);
 impl<'a> Reply<'a> {
     /// A writer that appends to `out`.
     pub fn new(out: &'a mut Vec<u8>, resp3: bool) -> Self {
-        Self { out, resp3 }
+        Self {
+            out,
+            resp3,
+            bytes_max: usize::MAX,
+            over: false,
+        }
+    }
+
+    /// The buffer may hold `bytes`: what would come on top is left out, and [`Reply::is_over`].
+    pub fn limited(mut self, bytes: usize) -> Self {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// Whether the reply is longer than allowed: what was written of it is of no use.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether `bytes` more may be written; makes room for them.
+    #[inline]
+    fn room(&mut self, bytes: usize) -> bool {
+        let length = self.out.len().saturating_add(bytes);
+        if length <= self.out.capacity() && length <= self.bytes_max {
+            return !self.over;
+        }
+        self.grow(bytes)
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize) -> bool {
+        self.over |= self.out.len().saturating_add(bytes) > self.bytes_max;
+        if self.over {
+            return false;
+        }
+        let capacity = self.out.capacity();
+        if capacity < GROWS_SLOWLY_BYTES_MIN {
+            self.out.reserve(bytes);
+        } else {
+            self.out.reserve_exact(bytes.max(capacity / 4));
+        }
+        true
     }
 
     /// Whether the client speaks RESP3.
@@ -51,6 +101,9 @@ impl<'a> Reply<'a> {
     }
 
     fn header(&mut self, kind: u8, n: i64) {
+        if !self.room(HEADER_BYTES_MAX) {
+            return;
+        }
         let mut digits = itoa::Buffer::new();
         self.out.push(kind);
         self.out.extend_from_slice(digits.format(n).as_bytes());
@@ -96,6 +149,9 @@ impl<'a> Reply<'a> {
 
     /// A bulk string.
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if !self.room(bytes.len() + HEADER_BYTES_MAX) {
+            return;
+        }
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");
@@ -195,7 +251,7 @@ impl<'a> Reply<'a> {
 
     /// RESP3 verbatim string with a three-letter `format`, RESP2 bulk string.
     pub fn verbatim(&mut self, bytes: &[u8], format: &str) {
-        if self.resp3 {
+        if self.resp3 && self.room(bytes.len() + HEADER_BYTES_MAX) {
             self.header(b'=', bytes.len() as i64 + 4);
             self.out.extend_from_slice(format.as_bytes());
             self.out.push(b':');
@@ -208,7 +264,9 @@ impl<'a> Reply<'a> {
 
     /// Bytes that are already RESP.
     pub fn raw(&mut self, resp: &[u8]) {
-        self.out.extend_from_slice(resp);
+        if self.room(resp.len()) {
+            self.out.extend_from_slice(resp);
+        }
     }
 
     /// Starts an aggregate whose length is known only after its elements are written; close it
@@ -218,6 +276,9 @@ impl<'a> Reply<'a> {
     }
 
     fn finish(&mut self, start: Deferred, kind: u8, n: usize) {
+        if self.over {
+            return;
+        }
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(n).as_bytes();
         let mut head = [0u8; 24];

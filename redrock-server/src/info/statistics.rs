@@ -61,7 +61,7 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("expired_time_cap_reached_count", expiry.time_cap_reached());
     out.field("expire_cycle_cpu_milliseconds", expiry.spent_ms());
     out.field("evicted_keys", keyspace.evicted);
-    out.field("evicted_clients", 0);
+    client_limits(facts, out);
     out.all(
         &[
             "total_eviction_exceeded_time",
@@ -238,4 +238,22 @@ pub(super) fn debug(_facts: &Facts<'_>, out: &mut Section<'_>) {
         &["eventloop_duration_max", "eventloop_cmd_per_cycle_max"],
         0,
     );
+}
+
+/// Clients that were closed for what they took.
+fn client_limits(facts: &Facts<'_>, out: &mut Section<'_>) {
+    let clients = &facts.server.client_memory;
+    for (name, count) in [
+        ("evicted_clients", &clients.evicted),
+        (
+            "client_query_buffer_limit_disconnections",
+            &clients.query_closed,
+        ),
+        (
+            "client_output_buffer_limit_disconnections",
+            &clients.output_closed,
+        ),
+    ] {
+        out.field(name, count.load(Ordering::Relaxed));
+    }
 }

@@ -3,6 +3,7 @@
 use crate::keyspace::watch::DirtyFlag;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
@@ -62,6 +63,8 @@ pub struct ClientShared {
     pub queued_bytes: AtomicU64,
     /// Bytes received and not executed.
     pub query_bytes: AtomicU64,
+    /// What its connection has charged to the clients' account; see [`super::memory`].
+    pub charged_bytes: AtomicU64,
     /// Bytes of the running or last command's arguments.
     pub argument_bytes: AtomicU64,
     /// What is known about who it is.
@@ -111,39 +114,40 @@ pub struct Identity {
 #[derive(Debug, Clone, Default)]
 pub struct OwnedCommand {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    arguments: Vec<Range<usize>>,
 }
 
 impl OwnedCommand {
     /// Copies an argument vector.
     pub fn new(argv: &[&[u8]]) -> Self {
         let mut bytes = Vec::with_capacity(argv.iter().map(|a| a.len()).sum());
-        let ends = argv
+        let arguments = argv
             .iter()
             .map(|arg| {
+                let start = bytes.len();
                 bytes.extend_from_slice(arg);
-                bytes.len()
+                start..bytes.len()
             })
             .collect();
-        Self { bytes, ends }
+        Self { bytes, arguments }
+    }
+
+    /// A command in the buffer that it was read into: a large one is not copied.
+    pub fn in_buffer(bytes: Vec<u8>, arguments: Vec<Range<usize>>) -> Self {
+        Self { bytes, arguments }
     }
 
     /// The arguments.
     pub fn argv(&self) -> Vec<&[u8]> {
-        let mut start = 0;
-        self.ends
+        self.arguments
             .iter()
-            .map(|&end| {
-                let arg = self.bytes.get(start..end).unwrap_or_default();
-                start = end;
-                arg
-            })
+            .map(|range| self.bytes.get(range.clone()).unwrap_or_default())
             .collect()
     }
 
     /// Bytes held.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8
+        self.bytes.capacity() + self.arguments.capacity() * size_of::<Range<usize>>()
     }
 }
 
@@ -349,13 +353,7 @@ impl Client {
             .map_or(0, |t| t.commands.len() as u32 + 1);
         let before = shared.queued.swap(queued, Ordering::Relaxed);
         if before != queued {
-            let bytes = self.transaction.as_ref().map_or(0, |transaction| {
-                transaction
-                    .commands
-                    .iter()
-                    .map(OwnedCommand::memory_bytes)
-                    .sum::<usize>()
-            });
+            let bytes = self.transaction.as_ref().map_or(0, |queued| queued.bytes);
             shared.queued_bytes.store(bytes as u64, Ordering::Relaxed);
         }
     }

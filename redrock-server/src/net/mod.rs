@@ -6,6 +6,7 @@ pub mod client;
 pub mod connection;
 pub mod handover;
 pub mod listener;
+pub mod memory;
 pub mod open_files;
 pub mod parser;
 pub mod stream;

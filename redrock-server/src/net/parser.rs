@@ -15,6 +15,8 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub struct RequestLimits {
     /// `proto-max-bulk-len`
     pub bulk_bytes_max: usize,
+    /// What one request may take in all; a larger one is refused.
+    pub request_bytes_max: usize,
     /// False until the client has authenticated, where that is needed: tiny limits then.
     pub authenticated: bool,
 }
@@ -36,6 +38,16 @@ pub enum Step {
     Incomplete {
         /// Length that the buffer will need.
         needed: usize,
+    },
+    /// The request is larger than allowed. It is to be passed over: the rest of the argument under
+    /// way, and the arguments after it.
+    TooLarge {
+        /// Bytes of the buffer before the argument's value.
+        consumed: usize,
+        /// The argument's length, line end included.
+        body_bytes: usize,
+        /// Arguments after it.
+        arguments: usize,
     },
     /// The request is malformed; the connection is closed after this error.
     Error(String),
@@ -76,6 +88,11 @@ impl Parser {
         self.arguments.clear();
         self.unquoted.clear();
         self.inline = false;
+    }
+
+    /// Where the last command's arguments are in its buffer; `None` for an inline command.
+    pub fn ranges(&self) -> Option<&[Range<usize>]> {
+        (!self.inline).then_some(&*self.arguments)
     }
 
     /// Bytes of buffer that the unfinished request may still refer to, for memory limits.
@@ -139,6 +156,14 @@ impl Parser {
                 return error("unauthenticated bulk length");
             }
             let end = start + length;
+            let ranges = self.arguments.len() * size_of::<Range<usize>>();
+            if (end + 2).saturating_add(ranges) > limits.request_bytes_max {
+                return Step::TooLarge {
+                    consumed: start,
+                    body_bytes: length + 2,
+                    arguments: left - 1,
+                };
+            }
             if buffer.len() < end + 2 {
                 return Step::Incomplete { needed: end + 2 };
             }
@@ -313,6 +338,7 @@ mod tests {
 
     const LIMITS: RequestLimits = RequestLimits {
         bulk_bytes_max: 512 << 20,
+        request_bytes_max: usize::MAX,
         authenticated: true,
     };
 
@@ -328,7 +354,7 @@ mod tests {
                     consumed
                 }
                 Step::Empty { consumed } => consumed,
-                Step::Incomplete { .. } => return (out, None),
+                Step::Incomplete { .. } | Step::TooLarge { .. } => return (out, None),
                 Step::Error(text) => return (out, Some(text)),
             };
             parser.reset();
@@ -369,6 +395,31 @@ mod tests {
             parser.arguments(input, &mut argv);
             assert_eq!(argv, [&b"SET"[..], b"hello", b""]);
         }
+    }
+
+    #[test]
+    fn a_request_beyond_the_limit_is_known_before_it_has_come() {
+        let limits = RequestLimits {
+            request_bytes_max: 100,
+            ..LIMITS
+        };
+        let mut parser = Parser::default();
+        let head = b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$50\r\n";
+        let step = parser.next(head, limits);
+        let (consumed, body_bytes, arguments) = (head.len(), 52, 1);
+        assert_eq!(
+            step,
+            Step::TooLarge {
+                consumed,
+                body_bytes,
+                arguments
+            }
+        );
+        // The ranges of many small arguments count too.
+        let mut many = b"*1000\r\n".to_vec();
+        many.extend(b"$0\r\n\r\n".repeat(10));
+        let step = Parser::default().next(&many, limits);
+        assert!(matches!(step, Step::TooLarge { .. }), "{step:?}");
     }
 
     #[test]

@@ -114,19 +114,21 @@ impl Worker {
         }
     }
 
-    /// Closes clients that are idle for longer than `timeout`, until the worker stops.
+    /// Closes clients that are idle for longer than `timeout`, or that leave more unread than a
+    /// soft limit allows, until the worker stops.
     pub async fn close_idle(self: Rc<Self>) {
         let mut tick = tokio::time::interval(IDLE_SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            let timeout_s = self.server.config().network.idle_timeout_s;
-            if timeout_s == 0 {
-                continue;
-            }
+            let config = self.server.config();
+            let timeout_s = config.network.idle_timeout_s;
             let now_ms = crate::clock::unix_ms();
             for connection in self.connections.borrow().values() {
-                connection.sweep_idle(now_ms, (timeout_s * 1000) as i64);
+                connection.sweep_output(&self.server, &config);
+                if timeout_s > 0 {
+                    connection.sweep_idle(now_ms, (timeout_s * 1000) as i64);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::config::OutputLimit;
 use crate::net::client::{Client, ClientShared};
+use crate::net::memory::is_beyond;
 use crate::notify::Class;
 use crate::server::Server;
 use crate::value::glob;
@@ -193,38 +194,13 @@ fn send(server: &Server, limit: &OutputLimit, client: &ClientShared, resp: &[u8]
     let waiting = (outbox.len() + resp.len()) as u64 + client.out_bytes.load(Ordering::Relaxed);
     if is_beyond(limit, client, waiting, crate::clock::unix_ms()) {
         *outbox = Vec::new();
-        client.kill.store(true, Ordering::Relaxed);
-        tracing::warn!(
-            client = client.id,
-            addr = client.addr,
-            waiting_bytes = waiting,
-            "subscriber closed: beyond client-output-buffer-limit"
-        );
-    } else {
-        outbox.extend_from_slice(resp);
+        drop(outbox);
+        server.close_for_output(client, waiting);
+        return;
     }
+    outbox.extend_from_slice(resp);
     drop(outbox);
     server.poke(client);
-}
-
-/// Whether `waiting` bytes are more than a client may leave unread (Redis:
-/// `checkClientOutputBufferLimits`).
-fn is_beyond(limit: &OutputLimit, client: &ClientShared, waiting: u64, now_ms: i64) -> bool {
-    if limit.hard_bytes > 0 && waiting >= limit.hard_bytes {
-        return true;
-    }
-    let since = &client.over_soft_limit_ms;
-    if limit.soft_bytes == 0 || waiting < limit.soft_bytes {
-        since.store(0, Ordering::Relaxed);
-        return false;
-    }
-    match since.load(Ordering::Relaxed) {
-        0 => {
-            since.store(now_ms, Ordering::Relaxed);
-            false
-        }
-        since => now_ms - since > (limit.soft_seconds as i64).saturating_mul(1000),
-    }
 }
 
 /// Sends a message to all who listen; their number.
@@ -270,35 +246,5 @@ pub fn publish_event(server: &Server, mask: u32, event: &[u8], key: &[u8], db: u
     if mask & Class::KEYEVENT.0 != 0 {
         let channel = [b"__keyevent@", db, b"__:", event].concat();
         publish(server, Kind::Channel, &channel, key);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hard_limit_closes_at_once_and_the_soft_one_after_its_time() {
-        let limit = OutputLimit {
-            hard_bytes: 100,
-            soft_bytes: 50,
-            soft_seconds: 2,
-        };
-        let client = ClientShared::default();
-        assert!(is_beyond(&limit, &client, 100, 1));
-        assert!(!is_beyond(&limit, &client, 60, 1000));
-        assert!(!is_beyond(&limit, &client, 60, 3000));
-        assert!(is_beyond(&limit, &client, 60, 3001));
-        assert!(
-            !is_beyond(&limit, &client, 49, 3002),
-            "it has read: the time starts again"
-        );
-        assert!(!is_beyond(&limit, &client, 60, 4000));
-        let none = OutputLimit {
-            hard_bytes: 0,
-            soft_bytes: 0,
-            soft_seconds: 0,
-        };
-        assert!(!is_beyond(&none, &client, u64::MAX, i64::MAX));
     }
 }

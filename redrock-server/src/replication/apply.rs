@@ -66,6 +66,7 @@ impl<'s> Applier<'s> {
         let mut consumed = 0;
         let limits = RequestLimits {
             bulk_bytes_max: BULK_BYTES_MAX,
+            request_bytes_max: usize::MAX,
             authenticated: true,
         };
         loop {
@@ -84,7 +85,7 @@ impl<'s> Applier<'s> {
                     self.append(rest.get(..used).unwrap_or_default());
                     consumed += used;
                 }
-                Step::Incomplete { .. } => break,
+                Step::Incomplete { .. } | Step::TooLarge { .. } => break,
                 Step::Error(text) => bail!("the master's stream is not RESP: {text}"),
             }
             self.parser.reset();

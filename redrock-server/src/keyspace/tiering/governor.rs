@@ -70,6 +70,13 @@ impl MemoryGate {
         }
     }
 
+    /// What is left before writers must wait, as far as is known.
+    pub fn room_bytes(&self) -> u64 {
+        let charged = self.charged.load(Ordering::Relaxed);
+        let room = self.room_bytes.load(Ordering::Relaxed);
+        room.saturating_sub(charged)
+    }
+
     fn wake_governor(&self) {
         if let Some(thread) = self.wanted.get() {
             thread.unpark();

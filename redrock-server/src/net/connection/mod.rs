@@ -2,6 +2,7 @@
 
 mod read;
 mod send;
+mod skip;
 mod wait;
 
 use super::client::{Client, OwnedCommand};
@@ -12,6 +13,7 @@ use super::worker::Worker;
 use crate::command::dispatch::{self, Deferred, Outcome, Wait};
 use crate::command::reply::Reply;
 pub use send::Connection;
+use skip::Skip;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -26,8 +28,13 @@ enum Pause {
     Blocked(Option<i64>),
     /// A command must wait outside the locks and then run again.
     Retry(Wait, OwnedCommand),
+    /// As [`Pause::Retry`] for a large command that is still at the head of the buffer, with its
+    /// length.
+    RetryBuffered(Wait, usize),
     /// A command's reply is made by something that takes its time.
     Deferred(Deferred),
+    /// The peer does not take its replies: no further request runs before it does.
+    Congested,
     /// The connection goes to the replica agent ([`Client::hand_over`]).
     HandOver,
     /// The connection ends.
@@ -44,6 +51,12 @@ pub(super) struct Session {
     parser: Parser,
     /// Bytes read and not consumed: an unfinished request, or what follows a paused one.
     pub(super) buffered: Vec<u8>,
+    /// Bytes that the unfinished request needs at least; 0 if that is not known.
+    needed: usize,
+    /// Whether a large unfinished request may use memory.
+    admitted: bool,
+    /// The rest of a request that was refused for its size.
+    skip: Option<Skip>,
 }
 
 impl Session {
@@ -65,6 +78,9 @@ impl Session {
             client: Some(client),
             parser: Parser::default(),
             buffered: Vec::new(),
+            needed: 0,
+            admitted: false,
+            skip: None,
         }
     }
 
@@ -93,7 +109,10 @@ impl Session {
                 Pause::Read => self.wait_and_read().await,
                 Pause::Blocked(deadline) => self.wait_blocked(deadline).await,
                 Pause::Retry(wait, command) => self.wait_and_rerun(wait, command).await,
+                // Made a plain one of where the buffer is.
+                Pause::RetryBuffered(..) => false,
                 Pause::Deferred(deferred) => self.await_deferred(deferred).await,
+                Pause::Congested => self.wait_writable().await,
                 Pause::HandOver => true,
             };
             if !open {
@@ -120,6 +139,7 @@ impl Session {
             .connections
             .borrow_mut()
             .remove(&self.connection.shared.id);
+        self.worker.server.charge_client(&self.connection.shared, 0);
         // Taken back from the table of blocked clients by a connection that ends.
         let returned = self.connection.shared.returned.lock().take();
         let client = self.client.take().or(returned);

@@ -2,7 +2,9 @@
 
 use super::super::client::OwnedCommand;
 use super::super::parser::{RequestLimits, Step};
+use super::skip::{Skip, Skipped};
 use super::{Pause, READ_BYTES, Session};
+use crate::command::CommandError;
 use crate::command::dispatch::{self, Outcome};
 use crate::command::reply::Reply;
 use std::cell::RefCell;
@@ -10,10 +12,32 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// A request of at least so many bytes is not copied, and waits for memory before it is read. No
+/// more than that is read at once, so that such a request is always in a buffer of its own.
+const LARGE_BYTES_MIN: usize = 2 * READ_BYTES;
+/// How long a large request may wait for memory.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Makes room for `more` bytes of a request that needs `needed` in all: all of them once a
+/// quarter is there, so that a large one is not moved often, nor much larger than it must be.
+fn make_room(buffer: &mut Vec<u8>, more: usize, needed: usize) {
+    let length = buffer.len() + more;
+    if length <= buffer.capacity() {
+        return;
+    }
+    let wanted = if length >= needed / 4 {
+        needed
+    } else {
+        2 * length
+    };
+    buffer.reserve_exact(wanted.max(length) - buffer.len());
 }
 
 /// What ends a wait for input.
@@ -24,6 +48,8 @@ enum Event {
     Closed,
     /// Another thread or the flush wants attention.
     Woken,
+    /// The peer takes more.
+    Writable,
 }
 
 impl Session {
@@ -32,8 +58,11 @@ impl Session {
         if self.killed() {
             return false;
         }
-        if self.connection.congested.get() {
+        if self.is_congested() {
             return self.wait_writable().await;
+        }
+        if !self.admit_request().await {
+            return false;
         }
         self.connection.idle.active.set(true);
         self.connection.idle.over.set(false);
@@ -45,12 +74,15 @@ impl Session {
             }
             Event::Closed => false,
             Event::Woken => !self.killed(),
+            Event::Writable => self.go_on_writing(),
             Event::Processed(Pause::Read) => true,
+            Event::Processed(Pause::Congested) => self.wait_writable().await,
             Event::Processed(Pause::Close) => false,
             Event::Processed(Pause::Blocked(deadline)) => self.wait_blocked(deadline).await,
             Event::Processed(Pause::Retry(wait, command)) => {
                 self.wait_and_rerun(wait, command).await
             }
+            Event::Processed(Pause::RetryBuffered(..)) => false,
             Event::Processed(Pause::Deferred(deferred)) => self.await_deferred(deferred).await,
             Event::Processed(Pause::HandOver) => true,
         }
@@ -69,6 +101,8 @@ impl Session {
         let connection = self.connection.clone();
         let woken = connection.wake.notified();
         let mut woken = std::pin::pin!(woken);
+        let congested = connection.congested.get();
+        let mut writable = std::pin::pin!(connection.writable());
         poll_fn(|cx| {
             let polled = READ_BUFFER.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
@@ -84,6 +118,7 @@ impl Session {
                             self.process(filled)
                         } else {
                             let mut all = std::mem::take(&mut self.buffered);
+                            make_room(&mut all, filled.len(), self.needed);
                             all.extend_from_slice(filled);
                             self.process_buffered(all)
                         };
@@ -97,14 +132,47 @@ impl Session {
                 Some(event) => Poll::Ready(event),
                 None => match woken.as_mut().poll(cx) {
                     Poll::Ready(()) => Poll::Ready(Event::Woken),
-                    Poll::Pending => Poll::Pending,
+                    Poll::Pending if !congested => Poll::Pending,
+                    Poll::Pending => writable.as_mut().poll(cx).map(|ready| match ready {
+                        Ok(()) => Event::Writable,
+                        Err(_) => Event::Closed,
+                    }),
                 },
             }
         })
         .await
     }
 
-    async fn wait_writable(&mut self) -> bool {
+    /// Whether the peer leaves more unread than its share: then nothing more is read.
+    fn is_congested(&self) -> bool {
+        let share = || self.worker.server.client_memory.share_bytes();
+        self.connection.congested.get() && self.connection.unsent() > share()
+    }
+
+    /// A large request on its way waits for memory as a write does. False if there is none.
+    async fn admit_request(&mut self) -> bool {
+        let memory = &self.worker.server.memory;
+        let more = self.needed.saturating_sub(self.buffered.capacity());
+        if self.admitted || more < LARGE_BYTES_MIN {
+            return true;
+        }
+        self.admitted = memory.admit(more as u64) || memory.wait_for_room(MEMORY_WAIT_MAX).await;
+        if !self.admitted {
+            const TEXT: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+            self.reply_with(|reply| reply.error(TEXT.as_bytes()));
+        }
+        self.admitted
+    }
+
+    /// The peer takes more: sends what waits.
+    pub(super) fn go_on_writing(&mut self) -> bool {
+        self.connection.congested.set(false);
+        self.worker.schedule(&self.connection, 0);
+        self.worker.flush();
+        !self.killed()
+    }
+
+    pub(super) async fn wait_writable(&mut self) -> bool {
         let connection = self.connection.clone();
         tokio::select! {
             writable = connection.writable() => if writable.is_err() {
@@ -112,44 +180,76 @@ impl Session {
             },
             () = connection.wake.notified() => return !self.killed(),
         }
-        self.connection.congested.set(false);
-        self.worker.schedule(&self.connection, 0);
-        self.worker.flush();
-        !self.killed()
+        self.go_on_writing()
     }
 
     /// Runs all complete requests in `data`, which is nobody's to keep; the rest is copied.
     fn process(&mut self, data: &[u8]) -> Pause {
         let (pause, consumed) = self.steps(data);
-        self.buffered
-            .extend_from_slice(data.get(consumed..).unwrap_or_default());
-        self.connection
-            .shared
-            .query_bytes
-            .store(self.buffered.len() as u64, Ordering::Relaxed);
-        pause
+        let rest = data.get(consumed..).unwrap_or_default();
+        if !rest.is_empty() {
+            make_room(&mut self.buffered, rest.len(), self.needed);
+            self.buffered.extend_from_slice(rest);
+        }
+        self.note_buffered(pause)
+    }
+
+    /// What is buffered has changed: is that still allowed?
+    fn note_buffered(&mut self, pause: Pause) -> Pause {
+        let shared = &self.connection.shared;
+        let length = self.buffered.len();
+        shared.query_bytes.store(length as u64, Ordering::Relaxed);
+        let server = &self.worker.server;
+        let held = self.buffered.capacity() + self.parser.memory_bytes();
+        self.connection.note_input(server, held);
+        if length <= LARGE_BYTES_MIN || length <= server.config().network.query_buffer_bytes_max {
+            return pause;
+        }
+        tracing::warn!(
+            id = shared.id,
+            addr = shared.addr,
+            query_bytes = length,
+            "Closing client that reached max query buffer length"
+        );
+        let closed = &server.client_memory.query_closed;
+        closed.fetch_add(1, Ordering::Relaxed);
+        Pause::Close
     }
 
     /// As [`Session::process`] for what was buffered: what is left stays where it is, so that a
     /// large request arriving in many pieces is not copied at each.
     pub(super) fn process_buffered(&mut self, mut data: Vec<u8>) -> Pause {
-        let (pause, consumed) = self.steps(&data);
+        let (mut pause, consumed) = self.steps(&data);
         data.drain(..consumed);
-        self.connection
-            .shared
-            .query_bytes
-            .store(data.len() as u64, Ordering::Relaxed);
-        if data.is_empty() {
-            data = Vec::new();
+        if let Pause::RetryBuffered(wait, length) = pause {
+            let rest = data.split_off(length.min(data.len()));
+            let ranges = self.parser.ranges().unwrap_or_default().to_vec();
+            self.parser.reset();
+            pause = Pause::Retry(wait, OwnedCommand::in_buffer(data, ranges));
+            data = rest;
+        } else if data.is_empty() || data.len() < data.capacity() / 4 {
+            data = data.as_slice().to_vec();
         }
         self.buffered = data;
-        pause
+        self.note_buffered(pause)
     }
 
     /// Runs requests until one pauses; how many bytes are done with.
     fn steps(&mut self, data: &[u8]) -> (Pause, usize) {
         let mut rest = data;
         loop {
+            if let Some(skip) = &mut self.skip {
+                match skip.pass(rest) {
+                    Skipped::More => return (Pause::Read, data.len()),
+                    Skipped::Malformed => return (Pause::Close, data.len()),
+                    Skipped::End(length) => rest = rest.get(length..).unwrap_or_default(),
+                }
+                self.skip = None;
+                self.refuse_request();
+            }
+            if self.is_congested() && !rest.is_empty() {
+                return (Pause::Congested, data.len() - rest.len());
+            }
             if let Some(pause) = self.step(&mut rest) {
                 return (pause, data.len() - rest.len());
             }
@@ -164,10 +264,24 @@ impl Session {
         let mut scratch = self.worker.scratch.borrow_mut();
         let limits = RequestLimits {
             bulk_bytes_max: scratch.config(&self.worker.server).proto_bulk_bytes_max,
+            request_bytes_max: self.worker.server.client_memory.request_bytes_max(),
             authenticated: client.authenticated,
         };
         let consumed = match self.parser.next(rest, limits) {
-            Step::Incomplete { .. } => return Some(Pause::Read),
+            Step::Incomplete { needed } => {
+                self.needed = needed;
+                return Some(Pause::Read);
+            }
+            Step::TooLarge {
+                consumed,
+                body_bytes,
+                arguments,
+            } => {
+                self.parser.reset();
+                self.skip = Some(Skip::new(body_bytes, arguments));
+                *rest = rest.get(consumed..).unwrap_or_default();
+                return None;
+            }
             Step::Empty { consumed } => {
                 self.parser.reset();
                 *rest = &rest[consumed..];
@@ -182,6 +296,7 @@ impl Session {
             }
             Step::Command { consumed } => consumed,
         };
+        (self.needed, self.admitted) = (0, false);
         let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
         self.parser.arguments(rest, &mut argv);
         if self.killed() {
@@ -212,6 +327,12 @@ impl Session {
                 }
             }
             Outcome::Parked { deadline_ms } => Some(Pause::Blocked(deadline_ms)),
+            // A large command is in a buffer of its own: it stays there.
+            Outcome::Retry(wait)
+                if argument_bytes >= LARGE_BYTES_MIN && self.parser.ranges().is_some() =>
+            {
+                return Some(Pause::RetryBuffered(wait, consumed));
+            }
             Outcome::Retry(wait) => Some(Pause::Retry(wait, OwnedCommand::new(&argv))),
             Outcome::Deferred(deferred) => Some(Pause::Deferred(deferred)),
         };
@@ -225,5 +346,34 @@ impl Session {
             self.worker.flush();
         }
         pause
+    }
+
+    /// Answers a request that was passed over.
+    fn refuse_request(&mut self) {
+        let server = self.worker.server.clone();
+        let error = CommandError::text(server.client_memory.refusal("the request"));
+        server.stats.error(&error);
+        if let Some(transaction) = self.client.as_mut().and_then(|c| c.transaction.as_mut()) {
+            transaction.failed = true;
+        }
+        self.reply_with(|reply| reply.error(&error.resp()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::make_room;
+
+    #[test]
+    fn a_buffer_grows_to_what_a_request_needs_and_not_beyond() {
+        let (mut buffer, needed, mut moves) = (Vec::new(), 10 << 20, 0);
+        while buffer.len() < needed {
+            let before = buffer.capacity();
+            make_room(&mut buffer, 64 << 10, needed);
+            moves += usize::from(buffer.capacity() != before);
+            buffer.extend_from_slice(&[0; 64 << 10]);
+        }
+        assert_eq!(buffer.capacity(), needed);
+        assert!(moves < 10, "{moves}");
     }
 }

@@ -3,6 +3,7 @@
 use super::super::client::ClientShared;
 use super::super::stream::WriteHalf;
 use super::READ_BYTES;
+use crate::config::Config;
 use crate::log::FlushPoint;
 use crate::server::Server;
 use std::cell::{Cell, RefCell};
@@ -20,6 +21,9 @@ pub struct Connection {
     /// Whether the worker's flush has it on its list.
     pub scheduled: Cell<bool>,
     pub(super) out: RefCell<Vec<u8>>,
+    /// Bytes at the head of `out` that were sent: they go when they are the larger part of it, so
+    /// that a long reply is not moved at each write.
+    head: Cell<usize>,
     /// Under `appendfsync always`: which part of `out` may go at which durable offset.
     marks: RefCell<VecDeque<(u64, usize)>>,
     /// Absent once the connection was handed to the replica agent.
@@ -27,6 +31,8 @@ pub struct Connection {
     /// The peer does not take more: the task waits until it does.
     pub(super) congested: Cell<bool>,
     pub(super) broken: Cell<bool>,
+    /// What the task's buffers hold of requests.
+    pub(super) input_bytes: Cell<usize>,
     pub(super) idle: Idle,
 }
 
@@ -47,10 +53,12 @@ impl Connection {
             wake: Notify::new(),
             scheduled: Cell::new(false),
             out: RefCell::default(),
+            head: Cell::new(0),
             marks: RefCell::default(),
             writer: RefCell::new(Some(writer)),
             congested: Cell::new(false),
             broken: Cell::new(false),
+            input_bytes: Cell::new(0),
             idle: Idle {
                 active: Cell::new(true),
                 ..Idle::default()
@@ -70,34 +78,14 @@ impl Connection {
     /// durable point frees.
     pub fn send(&self, server: &Server, point: FlushPoint) -> bool {
         let mut out = self.out.borrow_mut();
-        let sendable = match point {
-            FlushPoint::Written => {
-                self.marks.borrow_mut().clear();
-                out.len()
-            }
-            FlushPoint::Durable { appended, durable } => {
-                let mut marks = self.marks.borrow_mut();
-                if marks.back().is_none_or(|&(_, end)| end < out.len()) {
-                    marks.push_back((appended, out.len()));
-                }
-                let mut free = 0;
-                while let Some(&(offset, end)) = marks.front() {
-                    if offset > durable {
-                        break;
-                    }
-                    free = end;
-                    marks.pop_front();
-                }
-                free
-            }
-        };
-        let mut sent = 0;
+        let end = self.sendable_end(point, out.len());
+        let mut at = self.head.get();
         let writer = self.writer.borrow();
-        while sent < sendable && !self.broken.get() {
+        while at < end && !self.broken.get() {
             let Some(writer) = &*writer else { break };
-            match writer.try_write(&out[sent..sendable]) {
+            match writer.try_write(out.get(at..end).unwrap_or_default()) {
                 Ok(n) => {
-                    sent += n;
+                    at += n;
                     server.stats.output(n);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -108,26 +96,82 @@ impl Connection {
                 Err(_) => self.broken.set(true),
             }
         }
+        let mut marks = self.marks.borrow_mut();
         if self.broken.get() {
-            out.clear();
-            self.marks.borrow_mut().clear();
+            *out = Vec::new();
+            self.head.set(0);
+            marks.clear();
             self.wake.notify_one();
             return true;
         }
-        out.drain(..sent);
-        for (_, end) in self.marks.borrow_mut().iter_mut() {
-            *end -= sent;
-        }
-        if sent < sendable {
+        if at < end {
             // Congested: the freed part is no longer held by the log, only by the peer.
-            self.marks.borrow_mut().push_front((0, sendable - sent));
-        } else if out.is_empty() && out.capacity() > READ_BYTES {
-            *out = Vec::new();
+            marks.push_front((0, end));
         }
-        self.shared
-            .out_bytes
-            .store(out.len() as u64, Ordering::Relaxed);
-        self.marks.borrow().iter().all(|&(offset, _)| offset == 0)
+        if at == out.len() {
+            out.clear();
+            self.head.set(0);
+            if out.capacity() > READ_BYTES {
+                *out = Vec::new();
+            }
+        } else if at > out.len() / 2 {
+            out.drain(..at);
+            self.head.set(0);
+            for (_, end) in marks.iter_mut() {
+                *end -= at;
+            }
+        } else {
+            self.head.set(at);
+        }
+        let unsent = (out.len() - self.head.get()) as u64;
+        self.shared.out_bytes.store(unsent, Ordering::Relaxed);
+        if at < end {
+            server.limit_output(&server.config(), &self.shared, unsent);
+        }
+        self.charge(server, out.capacity());
+        marks.iter().all(|&(offset, _)| offset == 0)
+    }
+
+    /// Up to where `out`, of `length` bytes, may be sent at this point of the log.
+    fn sendable_end(&self, point: FlushPoint, length: usize) -> usize {
+        let mut marks = self.marks.borrow_mut();
+        let FlushPoint::Durable { appended, durable } = point else {
+            marks.clear();
+            return length;
+        };
+        if marks.back().is_none_or(|&(_, end)| end < length) {
+            marks.push_back((appended, length));
+        }
+        let mut free = 0;
+        while let Some(&(offset, end)) = marks.front() {
+            if offset > durable {
+                break;
+            }
+            free = end;
+            marks.pop_front();
+        }
+        free
+    }
+
+    /// Charges what the buffers hold, `out_bytes` of them for what goes out.
+    fn charge(&self, server: &Server, out_bytes: usize) {
+        let queued = self.shared.queued_bytes.load(Ordering::Relaxed) as usize;
+        let bytes = out_bytes + self.input_bytes.get() + queued;
+        server.charge_client(&self.shared, bytes);
+    }
+
+    /// The task's buffers hold so much of requests now.
+    pub(super) fn note_input(&self, server: &Server, bytes: usize) {
+        self.input_bytes.set(bytes);
+        self.charge(server, self.out.borrow().capacity());
+    }
+
+    /// Looks once a second at what waits for longer than a soft limit allows.
+    pub fn sweep_output(&self, server: &Server, config: &Config) {
+        let waiting = self.unsent() as u64;
+        if waiting > 0 {
+            server.limit_output(config, &self.shared, waiting);
+        }
     }
 
     /// Tells a connection that was idle for too long. See [`Idle`].
@@ -160,6 +204,6 @@ impl Connection {
     }
 
     pub(in crate::net) fn unsent(&self) -> usize {
-        self.out.borrow().len()
+        self.out.borrow().len() - self.head.get()
     }
 }

@@ -11,7 +11,7 @@ use crate::waits::WaitBudget;
 use std::sync::atomic::Ordering;
 
 /// What a paused client may send ahead before its socket is no longer read.
-const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
+const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Why a blocked client comes back unserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Session {
             tokio::select! {
                 () = connection.wake.notified() => {}
                 () = sleep_ms(timeout) => self.unpark(Some(Unblock::Timeout)),
+                () = self.writable() => { self.go_on_writing(); }
                 open = self.read_ahead() => if !open {
                     self.unpark(None);
                     return false;
@@ -70,6 +71,17 @@ impl Session {
         }
     }
 
+    /// Waits until the peer takes more of what it did not take; for ever if it took all. A socket
+    /// that is broken shows when it is read.
+    fn writable(&self) -> impl Future<Output = ()> + 'static {
+        let connection = self.connection.clone();
+        async move {
+            if !connection.congested.get() || connection.writable().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Reads while a command is paused, to notice that the peer is gone. False when it is. What
     /// arrives is kept, up to a bound past which the socket is left alone.
     async fn read_ahead(&mut self) -> bool {
@@ -93,6 +105,8 @@ impl Session {
     /// the command has run, also when it finds that it needs more.
     pub(super) async fn wait_and_rerun(&mut self, mut wait: Wait, command: OwnedCommand) -> bool {
         let argv = command.argv();
+        let held = self.connection.input_bytes.get() + command.memory_bytes();
+        self.connection.note_input(&self.worker.server, held);
         let mut waits = WaitBudget::default();
         let mut pins = Vec::new();
         loop {
@@ -147,6 +161,7 @@ impl Session {
             tokio::select! {
                 () = lifted => {}
                 () = sleep_ms(Some(left_ms)) => {}
+                () = self.writable() => { self.go_on_writing(); }
                 () = connection.wake.notified() => if self.killed() {
                     break false;
                 },
@@ -176,6 +191,7 @@ impl Session {
         let reply = loop {
             tokio::select! {
                 reply = &mut deferred.0 => break reply,
+                () = self.writable() => { self.go_on_writing(); }
                 () = connection.wake.notified() => if self.killed() {
                     return false;
                 },
