@@ -181,7 +181,9 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
     let bound = Arc::downgrade(server);
     hooks.add(&["maxmemory"], move |_, new| {
         if let Some(server) = bound.upgrade() {
-            server.memory.set_bound(new.memory.bytes_max);
+            if new.memory.tiering {
+                server.memory.set_bound(new.memory.bytes_max);
+            }
         }
         Ok(())
     });
@@ -231,6 +233,7 @@ async fn serve(
     }
     tiering::start::start(server)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
+    crate::keyspace::evict::spawn(server.clone()).context("start eviction")?;
     let sync_thread = crate::log::sync::spawn(server.clone()).context("start the log's thread")?;
     let tasks = Tasks::new();
     services::start::start(server, &data.epoch, &tasks, log).await?;

@@ -70,6 +70,8 @@ pub struct Server {
     pub reclaimer: crate::keyspace::reclaim::Reclaimer,
     /// Active expiry: its switch and its counters.
     pub expiry: crate::keyspace::expire::ActiveExpiry,
+    /// `maxmemory` where values are not tiered.
+    pub eviction: crate::keyspace::evict::Eviction,
     /// What clients' buffers take.
     pub client_memory: ClientMemory,
     /// Connected clients.
@@ -102,6 +104,8 @@ impl Server {
     pub fn new(config: Config, keyspace: Keyspace, run_id: String, workers: usize) -> Self {
         let client_memory = ClientMemory::default();
         client_memory.configure(&config);
+        let eviction = crate::keyspace::evict::Eviction::default();
+        eviction.configure(&config);
         Self {
             run_id,
             started_ms: crate::clock::unix_ms(),
@@ -128,6 +132,7 @@ impl Server {
             staging: Mutex::default(),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            eviction,
             client_memory,
             clients: RwLock::default(),
             config_hooks: RwLock::default(),
@@ -155,6 +160,7 @@ impl Server {
         self.events
             .store(config.observation.events, Ordering::Relaxed);
         self.client_memory.configure(&config);
+        self.eviction.configure(&config);
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
         self.config_changes.send_replace(());

@@ -4,20 +4,21 @@
 //! the command, the blocked clients that it makes ready, and the append of all effects to the
 //! log, so that log order is serialization order.
 
+mod checks;
+
 use super::args::Args;
 use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Group, Spec, flag};
 use super::{Context, registry, residency, transaction};
-use crate::config::{Allowed, Config};
+use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::monitor;
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
-use crate::net::memory::ReplyLimit;
 use crate::server::Server;
-use crate::state::PauseMode;
+use checks::{check, is_paused, memory_charge, queue, refuse_reply};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -132,11 +133,15 @@ fn execute_one(
             .last_command
             .store(spec.index + 1, Ordering::Relaxed);
     }
-    let spec = match resolved.and_then(|spec| match check(server, &config, client, spec, &args) {
-        Ok(()) => Ok(spec),
-        Err(error) => {
-            server.stats.refused(spec);
-            Err(error)
+    let spec = match resolved.and_then(|spec| {
+        match check(server, &config, client, spec, &args)
+            .and_then(|()| server.make_room(&config, client, spec, memory_charge(argv)))
+        {
+            Ok(()) => Ok(spec),
+            Err(error) => {
+                server.stats.refused(spec);
+                Err(error)
+            }
         }
     }) {
         Ok(spec) => spec,
@@ -207,49 +212,6 @@ fn execute_one(
     outcome
 }
 
-/// What becomes of a client whose command's reply is too long. What the command changed stays.
-fn refuse_reply(
-    server: &Server,
-    slot: &mut Option<Box<Client>>,
-    limit: ReplyLimit,
-    out: &mut Vec<u8>,
-) {
-    out.shrink_to(64 << 10);
-    let Some(client) = slot.as_deref_mut() else {
-        return;
-    };
-    if limit.closes {
-        server.close_for_output(&client.shared, limit.bytes as u64);
-        return;
-    }
-    let error = CommandError::text(server.client_memory.refusal("the reply"));
-    server.stats.error(&error);
-    Reply::new(out, client.resp3).error(&error.resp());
-}
-
-/// Queues a command of a transaction; false if it is not one.
-fn queue(config: &Config, client: &mut Client, spec: &'static Spec, argv: &[&[u8]]) -> bool {
-    const AT_ONCE: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
-    let Some(transaction) = &mut client.transaction else {
-        return false;
-    };
-    if AT_ONCE.contains(&spec.name) {
-        return false;
-    }
-    // What will not run anyway takes no memory.
-    if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
-        transaction.push(spec, argv);
-    }
-    if transaction.bytes > config.network.query_buffer_bytes_max {
-        tracing::warn!(
-            client = client.shared.id,
-            "transaction beyond client-query-buffer-limit"
-        );
-        client.close_after_reply = true;
-    }
-    true
-}
-
 fn run_locked(
     server: &Server,
     config: &Arc<Config>,
@@ -266,38 +228,10 @@ fn run_locked(
     let now_us = crate::clock::unix_us();
     let now_ms = now_us / 1000;
     client.shared.last_seen_ms.store(now_ms, Ordering::Relaxed);
-    let start = out.len();
-    let mut wait = None;
-    let limit = server.reply_limit(config, &client.shared, start);
-    let over;
-    {
-        let db = Db::new(keyspace, server, &mut scratch.effect, client.db, now_ms);
-        let reply = Reply::new(out, client.resp3).limited(limit.bytes);
-        let mut ctx = Context {
-            server,
-            config,
-            db,
-            client,
-            reply,
-        };
-        if let Err(error) = call_at(&mut ctx, spec, args, now_us) {
-            match error {
-                CommandError::Cold(db, key) => wait = Some(Wait::Load(vec![(db, key)])),
-                CommandError::Busy => wait = Some(Wait::Snapshot),
-                other => {
-                    server.stats.error(&other);
-                    ctx.reply.error(&other.resp());
-                }
-            }
-        }
-        over = ctx.reply.is_over();
-    }
-    if over {
-        out.truncate(start);
-        refuse_reply(server, slot, limit, out);
-    }
-    if let Some(wait) = wait {
-        out.truncate(start);
+    let ran = run_command(
+        server, config, scratch, client, spec, args, out, keyspace, now_us,
+    );
+    if let Some(wait) = ran {
         scratch.effect.clear();
         return Outcome::Retry(wait);
     }
@@ -333,6 +267,55 @@ fn run_locked(
             .park(client, OwnedCommand::new(args.all()), request);
     }
     Outcome::Parked { deadline_ms }
+}
+
+/// Runs a client's command and writes its reply; what it must wait for instead, if it must.
+fn run_command(
+    server: &Server,
+    config: &Arc<Config>,
+    scratch: &mut Scratch,
+    client: &mut Client,
+    spec: &'static Spec,
+    args: &Args<'_>,
+    out: &mut Vec<u8>,
+    keyspace: &mut Keyspace,
+    now_us: i64,
+) -> Option<Wait> {
+    let start = out.len();
+    let limit = server.reply_limit(config, &client.shared, start);
+    let db = Db::new(
+        keyspace,
+        server,
+        &mut scratch.effect,
+        client.db,
+        now_us / 1000,
+    );
+    let reply = Reply::new(out, client.resp3).limited(limit.bytes);
+    let mut ctx = Context {
+        server,
+        config,
+        db,
+        client,
+        reply,
+    };
+    let wait = match call_at(&mut ctx, spec, args, now_us) {
+        Ok(()) => None,
+        Err(CommandError::Cold(db, key)) => Some(Wait::Load(vec![(db, key)])),
+        Err(CommandError::Busy) => Some(Wait::Snapshot),
+        Err(other) => {
+            server.stats.error(&other);
+            ctx.reply.error(&other.resp());
+            None
+        }
+    };
+    let over = ctx.reply.is_over();
+    if wait.is_some() || over {
+        out.truncate(start);
+    }
+    if over && wait.is_none() {
+        refuse_reply(server, client, limit, out);
+    }
+    wait
 }
 
 /// Runs one command in a context; collects its effects. EXEC and scripts call it for each
@@ -422,98 +405,4 @@ fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, f
     if spec.group == Group::Connection {
         ctx.client.publish_identity();
     }
-}
-
-/// Whether CLIENT PAUSE holds a command back.
-fn is_paused(server: &Server, client: &Client, spec: &'static Spec) -> bool {
-    const MAY_WRITE: u32 = flag::WRITE | flag::MAY_REPLICATE;
-    match server.state.pause.mode(crate::clock::unix_ms()) {
-        PauseMode::None => false,
-        PauseMode::All => true,
-        PauseMode::Write => {
-            spec.has(MAY_WRITE)
-                || spec.name == "exec"
-                    && client.transaction.as_ref().is_some_and(|transaction| {
-                        transaction.commands.iter().any(|command| {
-                            registry::resolve(&Args::new(&command.argv()))
-                                .is_ok_and(|spec| spec.has(MAY_WRITE))
-                        })
-                    })
-        }
-    }
-}
-
-/// Whether this client may run a protected command (`enable-debug-command`). Modules don't exist
-/// here, so MODULE is never allowed.
-fn is_allowed(config: &Config, client: &Client, spec: &'static Spec) -> bool {
-    spec.name == "debug"
-        && match config.security.debug_command {
-            Allowed::No => false,
-            Allowed::Yes => true,
-            Allowed::Local => client.is_local(),
-        }
-}
-
-/// What a command may allocate, roughly: its arguments and an entry.
-fn memory_charge(argv: &[&[u8]]) -> u64 {
-    64 + argv.iter().map(|arg| arg.len() as u64).sum::<u64>()
-}
-
-/// All that can refuse a command before it runs.
-fn check(
-    server: &Server,
-    config: &Config,
-    client: &Client,
-    spec: &'static Spec,
-    args: &Args<'_>,
-) -> Result<(), CommandError> {
-    if !spec.arity_ok(args.len()) || (!spec.subcommands.is_empty() && args.len() < 2) {
-        return Err(CommandError::Arity(spec.name.to_owned()));
-    }
-    if !client.authenticated && !spec.has(flag::NO_AUTH) {
-        return Err(CommandError::fixed("NOAUTH Authentication required."));
-    }
-    if spec.has(flag::PROTECTED) && !is_allowed(config, client, spec) {
-        let name = spec.name.split('|').next().unwrap_or_default();
-        return Err(CommandError::text(format!(
-            "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", \
-             you can run it from a local connection, otherwise you need to set this option in the \
-             configuration file, and then restart the server.",
-            name.to_ascii_uppercase()
-        )));
-    }
-    if client.transaction.is_some() && spec.has(flag::NO_MULTI) {
-        return Err(CommandError::fixed(
-            "ERR Command not allowed inside a transaction",
-        ));
-    }
-    if !client.resp3
-        && client.subscription_count() + client.shard_channels.len() > 0
-        && !matches!(
-            spec.name,
-            "subscribe"
-                | "unsubscribe"
-                | "psubscribe"
-                | "punsubscribe"
-                | "ssubscribe"
-                | "sunsubscribe"
-                | "ping"
-                | "quit"
-                | "reset"
-        )
-    {
-        return Err(CommandError::text(format!(
-            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-            spec.name
-        )));
-    }
-    if spec.name == "exec"
-        && let Some(transaction) = &client.transaction
-    {
-        transaction
-            .specs
-            .iter()
-            .try_for_each(|spec| server.gate(spec))?;
-    }
-    server.gate(spec)
 }

@@ -62,13 +62,9 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("expire_cycle_cpu_milliseconds", expiry.spent_ms());
     out.field("evicted_keys", keyspace.evicted);
     client_limits(facts, out);
-    out.all(
-        &[
-            "total_eviction_exceeded_time",
-            "current_eviction_exceeded_time",
-        ],
-        0,
-    );
+    let (total, current) = facts.server.eviction.exceeded_ms();
+    out.field("total_eviction_exceeded_time", total);
+    out.field("current_eviction_exceeded_time", current);
     out.field("keyspace_hits", keyspace.hits);
     out.field("keyspace_misses", keyspace.misses);
     facts.pubsub(out);

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod cold;
 pub mod db;
+pub mod evict;
 pub mod expire;
 pub mod hot;
 pub mod load;

@@ -20,10 +20,10 @@ const QUEUE_BYTES_MAX: u64 = 32 << 20;
 pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
     let config = server.config();
     let memory = &config.memory;
-    server.memory.set_bound(memory.bytes_max);
     if !memory.tiering {
         return Ok(());
     }
+    server.memory.set_bound(memory.bytes_max);
     let budget = Budget::new(memory.bytes_max);
     let cold_budget = ColdBudget::for_cache(budget.tier_cache);
     let store = Arc::new(ColdStore::open(&memory.tier_dir, cold_budget).context("open the tier")?);

@@ -256,45 +256,52 @@ impl Session {
         }
     }
 
-    /// One request. `None`: go on with the next.
-    fn step(&mut self, rest: &mut &[u8]) -> Option<Pause> {
+    /// Finds the next request; its length. Without one: what to do instead of running it.
+    fn request(&mut self, rest: &mut &[u8]) -> Result<usize, Option<Pause>> {
         let Some(client) = &self.client else {
-            return Some(Pause::Blocked(None));
+            return Err(Some(Pause::Blocked(None)));
         };
-        let mut scratch = self.worker.scratch.borrow_mut();
+        let server = &self.worker.server;
+        let bulk_bytes_max = self
+            .worker
+            .scratch
+            .borrow_mut()
+            .config(server)
+            .proto_bulk_bytes_max;
         let limits = RequestLimits {
-            bulk_bytes_max: scratch.config(&self.worker.server).proto_bulk_bytes_max,
-            request_bytes_max: self.worker.server.client_memory.request_bytes_max(),
+            bulk_bytes_max,
+            request_bytes_max: server.client_memory.request_bytes_max(),
             authenticated: client.authenticated,
         };
-        let consumed = match self.parser.next(rest, limits) {
+        match self.parser.next(rest, limits) {
+            Step::Command { consumed } => return Ok(consumed),
             Step::Incomplete { needed } => {
                 self.needed = needed;
-                return Some(Pause::Read);
+                return Err(Some(Pause::Read));
             }
             Step::TooLarge {
                 consumed,
                 body_bytes,
                 arguments,
             } => {
-                self.parser.reset();
                 self.skip = Some(Skip::new(body_bytes, arguments));
                 *rest = rest.get(consumed..).unwrap_or_default();
-                return None;
             }
-            Step::Empty { consumed } => {
-                self.parser.reset();
-                *rest = &rest[consumed..];
-                return None;
-            }
+            Step::Empty { consumed } => *rest = rest.get(consumed..).unwrap_or_default(),
             Step::Error(text) => {
-                let mut out = self.connection.out.borrow_mut();
-                Reply::new(&mut out, client.resp3).error(format!("ERR {text}").as_bytes());
-                drop(out);
-                self.worker.schedule(&self.connection, 0);
-                return Some(Pause::Close);
+                self.reply_with(|reply| reply.error(format!("ERR {text}").as_bytes()));
+                return Err(Some(Pause::Close));
             }
-            Step::Command { consumed } => consumed,
+        }
+        self.parser.reset();
+        Err(None)
+    }
+
+    /// One request. `None`: go on with the next.
+    fn step(&mut self, rest: &mut &[u8]) -> Option<Pause> {
+        let consumed = match self.request(rest) {
+            Ok(consumed) => consumed,
+            Err(instead) => return instead,
         };
         (self.needed, self.admitted) = (0, false);
         let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
@@ -311,6 +318,7 @@ impl Session {
             .argument_bytes
             .store(argument_bytes as u64, Ordering::Relaxed);
         let mut out = self.connection.out.borrow_mut();
+        let mut scratch = self.worker.scratch.borrow_mut();
         let before = out.len();
         let server = &self.worker.server;
         let outcome = dispatch::execute(server, &mut scratch, &mut self.client, &argv, &mut out);

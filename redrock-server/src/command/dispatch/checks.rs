@@ -1,0 +1,148 @@
+//! What a command meets before it runs, and a reply that is too long after it: checks, CLIENT
+//! PAUSE, MULTI.
+
+use crate::command::args::Args;
+use crate::command::error::CommandError;
+use crate::command::registry;
+use crate::command::reply::Reply;
+use crate::command::table::{Spec, flag};
+use crate::config::{Allowed, Config};
+use crate::net::client::Client;
+use crate::net::memory::ReplyLimit;
+use crate::server::Server;
+use crate::state::PauseMode;
+use std::sync::atomic::Ordering;
+
+/// What becomes of a client whose command's reply is too long. What the command changed stays.
+pub(super) fn refuse_reply(server: &Server, client: &Client, limit: ReplyLimit, out: &mut Vec<u8>) {
+    out.shrink_to(64 << 10);
+    if limit.closes {
+        server.close_for_output(&client.shared, limit.bytes as u64);
+        return;
+    }
+    let error = CommandError::text(server.client_memory.refusal("the reply"));
+    server.stats.error(&error);
+    Reply::new(out, client.resp3).error(&error.resp());
+}
+
+/// Queues a command of a transaction; false if it is not one.
+pub(super) fn queue(
+    config: &Config,
+    client: &mut Client,
+    spec: &'static Spec,
+    argv: &[&[u8]],
+) -> bool {
+    const AT_ONCE: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
+    let Some(transaction) = &mut client.transaction else {
+        return false;
+    };
+    if AT_ONCE.contains(&spec.name) {
+        return false;
+    }
+    // What will not run anyway takes no memory.
+    if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
+        transaction.push(spec, argv);
+    }
+    if transaction.bytes > config.network.query_buffer_bytes_max {
+        tracing::warn!(
+            client = client.shared.id,
+            "transaction beyond client-query-buffer-limit"
+        );
+        client.close_after_reply = true;
+    }
+    true
+}
+
+/// Whether CLIENT PAUSE holds a command back.
+pub(super) fn is_paused(server: &Server, client: &Client, spec: &'static Spec) -> bool {
+    const MAY_WRITE: u32 = flag::WRITE | flag::MAY_REPLICATE;
+    match server.state.pause.mode(crate::clock::unix_ms()) {
+        PauseMode::None => false,
+        PauseMode::All => true,
+        PauseMode::Write => {
+            spec.has(MAY_WRITE)
+                || spec.name == "exec"
+                    && client.transaction.as_ref().is_some_and(|transaction| {
+                        transaction.commands.iter().any(|command| {
+                            registry::resolve(&Args::new(&command.argv()))
+                                .is_ok_and(|spec| spec.has(MAY_WRITE))
+                        })
+                    })
+        }
+    }
+}
+
+/// Whether this client may run a protected command (`enable-debug-command`). Modules don't exist
+/// here, so MODULE is never allowed.
+fn is_allowed(config: &Config, client: &Client, spec: &'static Spec) -> bool {
+    spec.name == "debug"
+        && match config.security.debug_command {
+            Allowed::No => false,
+            Allowed::Yes => true,
+            Allowed::Local => client.is_local(),
+        }
+}
+
+/// What a command may allocate, roughly: its arguments and an entry.
+pub(super) fn memory_charge(argv: &[&[u8]]) -> u64 {
+    64 + argv.iter().map(|arg| arg.len() as u64).sum::<u64>()
+}
+
+/// All that can refuse a command before it runs.
+pub(super) fn check(
+    server: &Server,
+    config: &Config,
+    client: &Client,
+    spec: &'static Spec,
+    args: &Args<'_>,
+) -> Result<(), CommandError> {
+    if !spec.arity_ok(args.len()) || (!spec.subcommands.is_empty() && args.len() < 2) {
+        return Err(CommandError::Arity(spec.name.to_owned()));
+    }
+    if !client.authenticated && !spec.has(flag::NO_AUTH) {
+        return Err(CommandError::fixed("NOAUTH Authentication required."));
+    }
+    if spec.has(flag::PROTECTED) && !is_allowed(config, client, spec) {
+        let name = spec.name.split('|').next().unwrap_or_default();
+        return Err(CommandError::text(format!(
+            "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", \
+             you can run it from a local connection, otherwise you need to set this option in the \
+             configuration file, and then restart the server.",
+            name.to_ascii_uppercase()
+        )));
+    }
+    if client.transaction.is_some() && spec.has(flag::NO_MULTI) {
+        return Err(CommandError::fixed(
+            "ERR Command not allowed inside a transaction",
+        ));
+    }
+    if !client.resp3
+        && client.subscription_count() + client.shard_channels.len() > 0
+        && !matches!(
+            spec.name,
+            "subscribe"
+                | "unsubscribe"
+                | "psubscribe"
+                | "punsubscribe"
+                | "ssubscribe"
+                | "sunsubscribe"
+                | "ping"
+                | "quit"
+                | "reset"
+        )
+    {
+        return Err(CommandError::text(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            spec.name
+        )));
+    }
+    if spec.name == "exec"
+        && let Some(transaction) = &client.transaction
+    {
+        transaction
+            .specs
+            .iter()
+            .try_for_each(|spec| server.gate(spec))?;
+    }
+    server.gate(spec)
+}
