@@ -20,14 +20,25 @@ fn kinds() -> Vec<Kind> {
 }
 
 fn field(client: &mut Client, section: &str, name: &str) -> anyhow::Result<i64> {
-    let text = client.ok(&format!("INFO {section}"))?.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    number(&client.ok(&format!("INFO {section}"))?.text(), name)
+}
+
+/// A number out of INFO's text.
+fn number(text: &str, name: &str) -> anyhow::Result<i64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}:")));
     let value = line.and_then(|value| value.parse().ok());
     value.ok_or_else(|| anyhow::anyhow!("no {name} in {text}"))
 }
 
 /// A server with a policy and a limit a little above what it uses.
-fn start(kind: Kind, folder: &Path, policy: &str, options: &[&str]) -> anyhow::Result<(Server, Client)> {
+fn start(
+    kind: Kind,
+    folder: &Path,
+    policy: &str,
+    options: &[&str],
+) -> anyhow::Result<(Server, Client)> {
     let options = [&["--maxmemory-policy", policy], options].concat();
     let server = Server::start(kind, folder, &options)?;
     let mut client = server.client()?;
@@ -86,14 +97,18 @@ fn each_policy_keeps_memory_within_the_limit() -> anyhow::Result<()> {
             let errors = fill(&mut client, "key", volatile)?;
             assert!(errors.is_empty(), "{}: {errors:?}", named());
             assert!(is_within_limit(&mut client)?, "{}", named());
-            let (left, evicted) = (
-                client.ok("DBSIZE")?.int().unwrap_or(0),
-                field(&mut client, "stats", "evicted_keys")?,
-            );
+            // One command: each may evict before it runs.
+            client.ok("MULTI")?;
+            client.ok("DBSIZE")?;
+            client.ok("INFO stats")?;
+            let both = client.ok("EXEC")?.elements();
+            let left = both.first().and_then(Reply::int).unwrap_or(0);
+            let text = both.get(1).map(Reply::text).unwrap_or_default();
+            let evicted = number(&text, "evicted_keys")?;
             let kept = if volatile { 100 } else { 0 };
             assert_eq!(left + evicted, KEYS as i64 + kept, "{}", named());
             // About as many as fit are still there.
-            assert!((300..650).contains(&(left - kept)), "{}: {left}", named());
+            assert!((300..900).contains(&(left - kept)), "{}: {left}", named());
             if volatile {
                 let there = (0..100).map(|n| client.ok(&format!("EXISTS kept:{n}")));
                 let there: Vec<_> = there.collect::<Result<_, _>>()?;
@@ -165,15 +180,18 @@ fn what_was_not_used_for_long_or_used_little_goes_first() -> anyhow::Result<()> 
                 ];
                 assert_eq!(client.run(&words)?, Reply::Status("OK".into()));
             }
-            for n in 0..250 {
-                client.run(&["SET", &format!("new:{n}"), &value])?;
+            let mut written = 0;
+            while field(&mut client, "stats", "evicted_keys")? < 100 {
+                assert!(written < KEYS, "{policy}, {kind:?}: nothing goes");
+                client.run(&["SET", &format!("new:{written}"), &value])?;
+                written += 1;
             }
             let count = |client: &mut Client, pattern: &str| -> anyhow::Result<usize> {
                 Ok(client.ok(&format!("KEYS {pattern}"))?.elements().len())
             };
             let (cold, hot) = (count(&mut client, "cold:*")?, count(&mut client, "hot:*")?);
-            assert!(field(&mut client, "stats", "evicted_keys")? > 30);
-            assert!(cold < 170 && hot >= 190, "{policy}, {kind:?}: {cold} cold, {hot} hot");
+            let named = format!("{policy}, {kind:?}: {cold} cold, {hot} hot");
+            assert!(hot > cold + 50, "{named}");
         }
     }
     Ok(())

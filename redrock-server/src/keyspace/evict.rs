@@ -12,7 +12,6 @@ mod tests;
 use super::db::Db;
 use super::hot::HotTable;
 use super::hot::entry::Entry;
-use super::hot::segment::Segment;
 use super::{ExpireMode, Keyspace};
 use crate::command::effect::Effect;
 use crate::command::table::{Spec, flag};
@@ -313,7 +312,7 @@ impl Server {
         } else if config.memory.policy == Policy::NoEviction {
             Cycle::Nothing
         } else {
-            self.evict_bytes(config, used - bytes_max)
+            self.evict_bytes(config, used, bytes_max)
         };
         eviction.note(cycle);
         if cycle == Cycle::Behind {
@@ -322,7 +321,8 @@ impl Server {
         cycle
     }
 
-    fn evict_bytes(&self, config: &Config, bytes: u64) -> Cycle {
+    fn evict_bytes(&self, config: &Config, used: u64, bytes_max: u64) -> Cycle {
+        let bytes = used - bytes_max;
         let limit = cycle_limit(config.memory.tenacity);
         let start = Instant::now();
         let (mut freed, mut keys) = (0, 0);
@@ -331,7 +331,10 @@ impl Server {
         let mut keyspace = self.keyspace.lock();
         keyspace.access.set_clock(crate::clock::unix_ms());
         let cycle = loop {
-            if freed >= bytes {
+            // Under the lock once more: the limit may be another, and who holds clients back
+            // relies on nothing changing any more.
+            let same = self.eviction.bytes_max.load(Ordering::Relaxed) == bytes_max;
+            if freed >= bytes || !same || self.held.load(Ordering::Relaxed) {
                 break Cycle::Done;
             }
             // A snapshot takes the old values first; a load or a master decides on its own keys.

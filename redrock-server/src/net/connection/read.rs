@@ -6,7 +6,6 @@ use super::skip::{Skip, Skipped};
 use super::{Pause, READ_BYTES, Session};
 use crate::command::CommandError;
 use crate::command::dispatch::{self, Outcome};
-use crate::command::reply::Reply;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
