@@ -180,10 +180,8 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
     });
     let bound = Arc::downgrade(server);
     hooks.add(&["maxmemory"], move |_, new| {
-        if let Some(server) = bound.upgrade() {
-            if new.memory.tiering {
-                server.memory.set_bound(new.memory.bytes_max);
-            }
+        if let Some(server) = bound.upgrade().filter(|_| new.memory.tiering) {
+            server.memory.set_bound(new.memory.bytes_max);
         }
         Ok(())
     });
