@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use redrock_daemon::logging::{self, Format, LogConfig, LogHandle};
 use redrock_daemon::parent_watch::ServerWatch;
-use redrock_daemon::role_lock::{Role, RoleLock, is_held};
+use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_daemon::tasks::Tasks;
 use redrock_daemon::{signals, uds};
 use redrock_log::epoch::read_epoch;
@@ -66,7 +66,7 @@ async fn serve(args: DaemonArgs, log: LogHandle) -> anyhow::Result<()> {
         .socket_dir
         .clone()
         .unwrap_or_else(|| data_dir.join("run"));
-    let _lock = RoleLock::acquire(&data_dir, Role::Persist)?;
+    let _lock = RoleLock::acquire_within(&data_dir, Role::Persist, PATIENCE)?;
     let tasks = Tasks::new();
     let asked = CancellationToken::new();
     signals::install(asked.clone(), Some(log.clone()))?;

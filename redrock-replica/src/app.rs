@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use redrock_daemon::logging::{self, Format, LogConfig, LogHandle};
 use redrock_daemon::metrics::{Registry as Metrics, http};
 use redrock_daemon::parent_watch::ServerWatch;
-use redrock_daemon::role_lock::{Role, RoleLock, is_held};
+use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_daemon::tasks::Tasks;
 use redrock_daemon::{signals, uds};
 use redrock_log::epoch::{Epoch, EpochGuard, read_epoch};
@@ -55,7 +55,7 @@ async fn run_logged(arguments: &Arguments, log: LogHandle) -> anyhow::Result<()>
     let data_dir = std::fs::canonicalize(&arguments.dir)
         .with_context(|| format!("open the data directory {}", arguments.dir.display()))?;
     let wanted = arguments.wanted_run()?;
-    let _lock = RoleLock::acquire(&data_dir, Role::Replica)?;
+    let _lock = RoleLock::acquire_within(&data_dir, Role::Replica, PATIENCE)?;
     let signal = CancellationToken::new();
     signals::install(signal.clone(), Some(log.clone())).context("install signal handlers")?;
     let watch = match arguments.server_pid {

@@ -12,6 +12,14 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a starting daemon waits for one before it that is about to end: a killed process
+/// holds its lock until the kernel has taken its memory apart, a companion until it has seen
+/// that its server is gone.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How often the lock is tried meanwhile.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Who may hold a lock on a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,6 +78,29 @@ pub struct RoleLock {
 }
 
 impl RoleLock {
+    /// As [`RoleLock::acquire`], but gives a holder up to `patience` to end. Blocks the thread;
+    /// for the start of a daemon, before anything else runs.
+    pub fn acquire_within(
+        data_dir: &Path,
+        role: Role,
+        patience: Duration,
+    ) -> Result<RoleLock, LockError> {
+        let deadline = Instant::now() + patience;
+        let mut told = false;
+        loop {
+            match RoleLock::acquire(data_dir, role) {
+                Err(LockError::Held { pid, .. }) if Instant::now() < deadline => {
+                    if !told {
+                        tracing::info!(pid, "waiting for another redrock-{} to end", role.name());
+                        told = true;
+                    }
+                    std::thread::sleep(RETRY_INTERVAL);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Takes the lock or says who has it; never waits.
     pub fn acquire(data_dir: &Path, role: Role) -> Result<RoleLock, LockError> {
         let path = role.lock_path(data_dir);
@@ -156,6 +187,21 @@ mod tests {
         );
         drop(lock);
         RoleLock::acquire(dir.path(), Role::Server).unwrap();
+    }
+
+    #[test]
+    fn a_holder_that_ends_soon_is_waited_for_and_one_that_stays_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RoleLock::acquire(dir.path(), Role::Server).unwrap();
+        let short = Duration::from_millis(30);
+        let error = RoleLock::acquire_within(dir.path(), Role::Server, short).unwrap_err();
+        assert!(matches!(error, LockError::Held { .. }), "{error}");
+        std::thread::scope(|scope| {
+            let waiting = scope
+                .spawn(|| RoleLock::acquire_within(dir.path(), Role::Server, Duration::from_secs(60)));
+            drop(lock);
+            waiting.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Services {
         result
     }
 
-    /// BGSAVE: the status line once the persister has begun, or will begin later.
+    /// BGSAVE: the status line once the cut has been made, or when it will be made later.
     pub async fn background_save(self: Arc<Self>, schedule: bool) -> Result<&'static str, String> {
         let Some(running) = Running::begin(&self, |services| &services.saving) else {
             return Err(SAVING.to_owned());
@@ -96,6 +96,10 @@ impl Services {
                 .running_since_s
                 .get_or_insert(now_s);
         }
+        let (stream, first) = match idle {
+            true => past_cut(stream, first).await.map_err(error_line)?,
+            false => (stream, first),
+        };
         let services = self.clone();
         self.handle.spawn(async move {
             let server = services.server.clone();
@@ -131,7 +135,7 @@ impl Services {
         begun(self.persist().save(request).await?.into_inner()).await
     }
 
-    /// BGREWRITEAOF: the status line once the persister has begun, or will begin later.
+    /// BGREWRITEAOF: the status line once the cut has been made, or when it will be made later.
     pub async fn rewrite(self: Arc<Self>) -> Result<&'static str, String> {
         let Some(running) = Running::begin(&self, |services| &services.rewriting) else {
             return Err(REWRITING.to_owned());
@@ -160,6 +164,10 @@ impl Services {
                 state.rewrite_since_s.get_or_insert(now_s);
             }
         }
+        let (stream, first) = match idle {
+            true => past_cut(stream, first).await.map_err(error_line)?,
+            false => (stream, first),
+        };
         let services = self.clone();
         self.handle.spawn(async move {
             let result = finish(stream, first, |progress| {
@@ -289,6 +297,20 @@ async fn begun(
     let first = next_within(&mut stream, SILENCE_MAX).await?;
     let first = first.ok_or_else(|| RpcError::internal("the action ended without a word"))?;
     Ok((stream, first))
+}
+
+/// Follows an action until its cut has been made: the client's next write must not be in it.
+async fn past_cut(
+    mut stream: Streaming<Progress>,
+    first: Progress,
+) -> Result<(Streaming<Progress>, Progress), RpcError> {
+    let mut message = first;
+    while message.phase() <= v1::Phase::Cut {
+        message = next_within(&mut stream, SILENCE_MAX)
+            .await?
+            .ok_or_else(|| RpcError::internal("the action ended before its cut"))?;
+    }
+    Ok((stream, message))
 }
 
 /// Follows an action to its end. A stream that is silent for too long is given up.

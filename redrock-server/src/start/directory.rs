@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use anyhow::Context as _;
-use redrock_daemon::role_lock::{Role, RoleLock};
+use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock};
 use redrock_log::epoch::{self, Epoch};
 use redrock_log::fs::{Fs, RealFs};
 use redrock_log::manifest::Names;
@@ -25,7 +25,7 @@ pub struct DataDirectory {
 impl DataDirectory {
     /// Takes the directory for the run `run_id`; touches nothing if another server has it.
     pub fn open(config: &Config, run_id: &str) -> anyhow::Result<Self> {
-        let lock = RoleLock::acquire(&config.dir, Role::Server)?;
+        let lock = RoleLock::acquire_within(&config.dir, Role::Server, PATIENCE)?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let run_id = hex_id(run_id).context("run id")?;
         let epoch = epoch::begin_run(fs.as_ref(), &config.dir, run_id)?;
