@@ -1,7 +1,9 @@
 //! Whole processes under test: start and stop them, speak to them, compare what they hold.
 
 pub mod cgroup;
+pub mod daemons;
 pub mod dataset;
+pub mod load;
 pub mod memory;
 pub mod mixed;
 pub mod process;

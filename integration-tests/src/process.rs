@@ -7,6 +7,7 @@ pub use rustix::process::Signal;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it answers, and to end.
@@ -130,6 +131,16 @@ impl Server {
         Self::spawn_inside(kind, folder, options, None)
     }
 
+    /// As [`Server::spawn`], on a given port.
+    pub fn spawn_on(
+        port: u16,
+        kind: Kind,
+        folder: &Path,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
+        Self::launch(port, kind, folder, options, None)
+    }
+
     /// Starts a server, in a cgroup if one is given, and waits for nothing.
     pub fn spawn_inside(
         kind: Kind,
@@ -137,10 +148,21 @@ impl Server {
         options: &[&str],
         group: Option<&Cgroup>,
     ) -> anyhow::Result<Self> {
-        let port = free_port()?;
+        Self::launch(free_port()?, kind, folder, options, group)
+    }
+
+    fn launch(
+        port: u16,
+        kind: Kind,
+        folder: &Path,
+        options: &[&str],
+        group: Option<&Cgroup>,
+    ) -> anyhow::Result<Self> {
+        // A port may be used again while the log of the server before is still there.
+        static STARTS: AtomicU32 = AtomicU32::new(0);
+        let (test, start) = (std::process::id(), STARTS.fetch_add(1, Ordering::Relaxed));
         // Outside the data folder, which tests copy and compare.
-        let log =
-            std::env::temp_dir().join(format!("redrock-test-{}-{port}.log", std::process::id()));
+        let log = std::env::temp_dir().join(format!("redrock-test-{test}-{start}-{port}.log"));
         let output = std::fs::File::create(&log)?;
         let child = command(kind, folder, port, options, group)?
             .stdout(output.try_clone()?)

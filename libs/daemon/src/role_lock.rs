@@ -197,8 +197,9 @@ mod tests {
         let error = RoleLock::acquire_within(dir.path(), Role::Server, short).unwrap_err();
         assert!(matches!(error, LockError::Held { .. }), "{error}");
         std::thread::scope(|scope| {
-            let waiting = scope
-                .spawn(|| RoleLock::acquire_within(dir.path(), Role::Server, Duration::from_secs(60)));
+            let waiting = scope.spawn(|| {
+                RoleLock::acquire_within(dir.path(), Role::Server, Duration::from_secs(60))
+            });
             drop(lock);
             waiting.join().unwrap().unwrap();
         });
