@@ -88,14 +88,9 @@ pub fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     }
 }
 
-/// The server and the companions it has started.
-pub fn processes(server: &Server) -> anyhow::Result<Vec<u32>> {
-    let mut client = server.client()?;
-    let mut pids = vec![server.pid()];
-    for name in ["persist", "replica"] {
-        pids.push(companion(&mut client, name)?);
-    }
-    Ok(pids)
+/// The server and the companions that it has started and that live.
+pub fn processes(server: &Server) -> Vec<u32> {
+    crate::memory::family(server.pid())
 }
 
 /// Whether a process has ended, be it that nobody has asked for its status.

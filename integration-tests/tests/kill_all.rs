@@ -87,7 +87,7 @@ impl Setting {
             begin(&mut server.client()?, moment)?;
         }
         load.advance_in_all(self.random.random_range(0..400))?;
-        let pids = processes(&server)?;
+        let pids = processes(&server);
         let middle = in_progress(&mut server.client()?)?;
         kill_each(&pids, self.random.random())?;
         let copy = if at_once {
