@@ -66,7 +66,7 @@ async fn serve(args: DaemonArgs, log: LogHandle) -> anyhow::Result<()> {
         .socket_dir
         .clone()
         .unwrap_or_else(|| data_dir.join("run"));
-    let _lock = RoleLock::acquire_within(&data_dir, Role::Persist, PATIENCE)?;
+    let _lock = RoleLock::acquire_within(&data_dir, Role::Persist, PATIENCE).await?;
     let tasks = Tasks::new();
     let asked = CancellationToken::new();
     signals::install(asked.clone(), Some(log.clone()))?;

@@ -55,7 +55,7 @@ async fn run_logged(arguments: &Arguments, log: LogHandle) -> anyhow::Result<()>
     let data_dir = std::fs::canonicalize(&arguments.dir)
         .with_context(|| format!("open the data directory {}", arguments.dir.display()))?;
     let wanted = arguments.wanted_run()?;
-    let _lock = RoleLock::acquire_within(&data_dir, Role::Replica, PATIENCE)?;
+    let _lock = RoleLock::acquire_within(&data_dir, Role::Replica, PATIENCE).await?;
     let signal = CancellationToken::new();
     signals::install(signal.clone(), Some(log.clone())).context("install signal handlers")?;
     let watch = match arguments.server_pid {

@@ -215,7 +215,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let config = server.config();
-    let data = DataDirectory::open(&config, &server.run_id)?;
+    let data = DataDirectory::open(&config, &server.run_id).await?;
     let asked = Arc::downgrade(server);
     let ask = move |signal| {
         let server = asked.upgrade();

@@ -12,7 +12,9 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// How long a starting daemon waits for one before it that is about to end: a killed process
 /// holds its lock until the kernel has taken its memory apart, a companion until it has seen
@@ -78,9 +80,8 @@ pub struct RoleLock {
 }
 
 impl RoleLock {
-    /// As [`RoleLock::acquire`], but gives a holder up to `patience` to end. Blocks the thread;
-    /// for the start of a daemon, before anything else runs.
-    pub fn acquire_within(
+    /// As [`RoleLock::acquire`], but gives a holder up to `patience` to end. Cancel-safe.
+    pub async fn acquire_within(
         data_dir: &Path,
         role: Role,
         patience: Duration,
@@ -94,7 +95,7 @@ impl RoleLock {
                         tracing::info!(pid, "waiting for another redrock-{} to end", role.name());
                         told = true;
                     }
-                    std::thread::sleep(RETRY_INTERVAL);
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 result => return result,
             }
@@ -189,20 +190,19 @@ mod tests {
         RoleLock::acquire(dir.path(), Role::Server).unwrap();
     }
 
-    #[test]
-    fn a_holder_that_ends_soon_is_waited_for_and_one_that_stays_is_told() {
+    #[tokio::test]
+    async fn a_holder_that_ends_soon_is_waited_for_and_one_that_stays_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let lock = RoleLock::acquire(dir.path(), Role::Server).unwrap();
-        let short = Duration::from_millis(30);
-        let error = RoleLock::acquire_within(dir.path(), Role::Server, short).unwrap_err();
+        let wait = |patience| RoleLock::acquire_within(dir.path(), Role::Server, patience);
+        let error = wait(Duration::from_millis(30)).await.unwrap_err();
         assert!(matches!(error, LockError::Held { .. }), "{error}");
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
-                RoleLock::acquire_within(dir.path(), Role::Server, Duration::from_secs(60))
-            });
+        let ends = async {
+            tokio::task::yield_now().await;
             drop(lock);
-            waiting.join().unwrap().unwrap();
-        });
+        };
+        let (taken, ()) = tokio::join!(wait(Duration::from_secs(60)), ends);
+        taken.unwrap();
     }
 
     #[test]

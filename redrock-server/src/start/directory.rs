@@ -24,8 +24,8 @@ pub struct DataDirectory {
 
 impl DataDirectory {
     /// Takes the directory for the run `run_id`; touches nothing if another server has it.
-    pub fn open(config: &Config, run_id: &str) -> anyhow::Result<Self> {
-        let lock = RoleLock::acquire_within(&config.dir, Role::Server, PATIENCE)?;
+    pub async fn open(config: &Config, run_id: &str) -> anyhow::Result<Self> {
+        let lock = RoleLock::acquire_within(&config.dir, Role::Server, PATIENCE).await?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let run_id = hex_id(run_id).context("run id")?;
         let epoch = epoch::begin_run(fs.as_ref(), &config.dir, run_id)?;
