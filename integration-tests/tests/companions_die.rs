@@ -261,7 +261,7 @@ fn killed_again_and_again_during_a_restore_the_server_does_without_them() -> any
     load.advance(50)?;
     let end = load.stop()?;
     for _ in 0..between(1, 10) {
-        server_loads_alone(&setting)?;
+        server_loads_alone(&mut setting, end)?;
     }
     drop(server);
     let server = setting.start()?;
@@ -280,7 +280,7 @@ fn killed_again_and_again_during_a_restore_the_server_does_without_them() -> any
 }
 
 /// Starts over a copy of the folder and kills every companion that appears until it serves.
-fn server_loads_alone(setting: &Setting) -> anyhow::Result<()> {
+fn server_loads_alone(setting: &mut Setting, end: Counts) -> anyhow::Result<()> {
     let copy = tempfile::tempdir()?;
     copy_durable(setting.folder.path(), copy.path())?;
     let server = Server::spawn(Kind::RedRock, copy.path(), &setting.options)?;
@@ -293,8 +293,8 @@ fn server_loads_alone(setting: &Setting) -> anyhow::Result<()> {
         let pong = server.client().and_then(|mut client| client.run(&["PING"]));
         Ok(killed > 1 && pong.is_ok_and(|pong| pong == Reply::Status("PONG".into())))
     })?;
-    let digest = server.client()?.ok("DEBUG DIGEST")?;
-    println!("loaded with {killed} companions killed: {digest:?}");
+    let found = setting.oracle.check(&mut server.client()?, end, end)?;
+    println!("loaded with {killed} companions killed: {found:?}");
     Ok(())
 }
 
