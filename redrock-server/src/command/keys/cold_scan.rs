@@ -107,7 +107,7 @@ fn request(ctx: &Context<'_>, from: u64, count: usize) -> ScanRequest {
         index: ctx.db.index(),
         from,
         count,
-        with_records: false,
+        record_bytes_max: None,
         now_ms: ctx.now_ms(),
     }
 }

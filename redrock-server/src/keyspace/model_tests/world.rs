@@ -280,7 +280,7 @@ impl World {
                 index,
                 from,
                 count: 3,
-                with_records: true,
+                record_bytes_max: Some(self.random.random_range(0..200)),
                 now_ms: NOW,
             };
             let instant = self

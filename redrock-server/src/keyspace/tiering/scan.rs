@@ -5,6 +5,7 @@
 //! what the tier has for the same key, so a key on its way between them is seen exactly once.
 
 use crate::keyspace::cold::{ColdError, ColdSnapshot, ColdStore, ScannedRecord};
+use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::hot::segment::Segment;
 use crate::keyspace::position::POSITION_END;
 use crate::keyspace::{ExpireMode, Keyspace};
@@ -40,10 +41,17 @@ pub struct ScanRequest {
     pub from: u64,
     /// About how many keys.
     pub count: usize,
-    /// Values too.
-    pub with_records: bool,
+    /// Values too; the step ends after so many bytes of them in either tier. `None`: names only.
+    pub record_bytes_max: Option<usize>,
     /// Keys past this time are left out, if the server hides them.
     pub now_ms: i64,
+}
+
+impl ScanRequest {
+    /// Whether so many bytes of values are enough for a step, which always has some.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.record_bytes_max.is_some_and(|max| bytes >= max.max(1))
+    }
 }
 
 struct HotPart {
@@ -83,10 +91,11 @@ impl ScanInstant<'_> {
         let stubs: HashMap<Vec<u8>, usize> = keys
             .iter()
             .enumerate()
-            .filter(|(_, key)| request.with_records && key.record.is_none())
+            .filter(|(_, key)| request.record_bytes_max.is_some() && key.record.is_none())
             .map(|(at, key)| (key.key.clone(), at))
             .collect();
         let mut cold: Vec<ScannedKey> = Vec::new();
+        let (mut bytes, mut last) = (0, None);
         snapshot.scan(hot.generation, request.from, next, |found| {
             let ScannedRecord {
                 position,
@@ -95,19 +104,24 @@ impl ScanInstant<'_> {
                 expire,
             } = found;
             // Enough, but never part of a position.
-            if cold.len() >= request.count && cold.last().is_some_and(|k| k.position < position) {
+            let enough = cold.len() >= request.count || request.is_full(bytes);
+            if enough && last.is_some_and(|last| last < position) {
                 next = position;
                 return false;
             }
+            last = Some(position);
             if let Some(at) = stubs.get(key) {
+                bytes += record.len();
                 keys[*at].record = Some(record.to_vec());
             } else if !hot.hidden.contains(key) && !is_over(expire, request, hot.mode) {
+                let wanted = request.record_bytes_max.is_some();
+                bytes += if wanted { record.len() } else { 0 };
                 cold.push(ScannedKey {
                     position,
                     key: key.to_vec(),
                     object_type: codec::object_type(record),
                     expire,
-                    record: request.with_records.then(|| record.to_vec()),
+                    record: wanted.then(|| record.to_vec()),
                 });
             }
             true
@@ -117,6 +131,44 @@ impl ScanInstant<'_> {
         keys.sort_unstable_by(|a, b| (a.position, &a.key).cmp(&(b.position, &b.key)));
         Ok((keys, next))
     }
+}
+
+/// Lists entries of one segment, in order of position. Where to go on if there was too much for
+/// one step; never part of a position.
+fn list(
+    part: &mut HotPart,
+    entries: &[(u64, &Entry)],
+    request: &ScanRequest,
+    bytes: &mut usize,
+) -> Option<u64> {
+    let mut last = None;
+    for &(position, entry) in entries {
+        if request.is_full(*bytes) && last.is_some_and(|last| last < position) {
+            return Some(position);
+        }
+        last = Some(position);
+        part.hidden.insert(entry.key().to_vec());
+        if is_over(entry.expire(), request, part.mode) {
+            continue;
+        }
+        let record = match entry.value() {
+            Some(value) if request.record_bytes_max.is_some() => {
+                let mut record = Vec::new();
+                codec::encode(value, &mut record);
+                *bytes += record.len();
+                Some(record)
+            }
+            _ => None,
+        };
+        part.keys.push(ScannedKey {
+            position,
+            key: entry.key().to_vec(),
+            object_type: entry.object_type(),
+            expire: entry.expire(),
+            record,
+        });
+    }
+    None
 }
 
 fn is_over(expire: Option<i64>, request: &ScanRequest, mode: ExpireMode) -> bool {
@@ -147,34 +199,19 @@ impl Keyspace {
             next: request.from,
             mode: self.expire_mode,
         };
-        while part.next < POSITION_END && part.keys.len() < request.count.min(HOT_KEYS_MAX) {
+        let mut bytes = 0;
+        while part.next < POSITION_END
+            && part.keys.len() < request.count.min(HOT_KEYS_MAX)
+            && !request.is_full(bytes)
+        {
             let (segment, end) = table.segment_at(part.next);
-            for entry in table.segment(segment).into_iter().flat_map(Segment::iter) {
-                let position = table.hash(entry.key()).position();
-                if position < part.next {
-                    continue;
-                }
-                part.hidden.insert(entry.key().to_vec());
-                if is_over(entry.expire(), request, self.expire_mode) {
-                    continue;
-                }
-                let record = match entry.value() {
-                    Some(value) if request.with_records => {
-                        let mut record = Vec::new();
-                        codec::encode(value, &mut record);
-                        Some(record)
-                    }
-                    _ => None,
-                };
-                part.keys.push(ScannedKey {
-                    position,
-                    key: entry.key().to_vec(),
-                    object_type: entry.object_type(),
-                    expire: entry.expire(),
-                    record,
-                });
-            }
-            part.next = end;
+            let entries = table.segment(segment).into_iter().flat_map(Segment::iter);
+            let mut entries: Vec<(u64, &Entry)> = entries
+                .map(|entry| (table.hash(entry.key()).position(), entry))
+                .filter(|(position, _)| *position >= part.next)
+                .collect();
+            entries.sort_unstable_by_key(|(position, _)| *position);
+            part.next = list(&mut part, &entries, request, &mut bytes).unwrap_or(end);
         }
         if let Some(tiering) = &self.tiering {
             let queued = tiering

@@ -235,6 +235,9 @@ fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
     Ok(())
 }
 
+/// Values in hand at once, so that a digest keeps to the memory bound.
+const DIGEST_STEP_BYTES: usize = 1 << 20;
+
 fn tiered_digest(ctx: &mut Context<'_>, index: usize, digest: &mut Digest) -> CommandResult {
     let keyspace = ctx.db.keyspace();
     let Some(store) = keyspace
@@ -250,7 +253,7 @@ fn tiered_digest(ctx: &mut Context<'_>, index: usize, digest: &mut Digest) -> Co
         index,
         from: 0,
         count: 1024,
-        with_records: true,
+        record_bytes_max: Some(DIGEST_STEP_BYTES),
         now_ms: i64::MIN,
     };
     while request.from < POSITION_END {
