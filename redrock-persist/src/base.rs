@@ -4,6 +4,7 @@
 //! reads, every segment since is ours and joins without a gap, its replication id is the
 //! present one or a former one of the same stream, and the log since it isn't long. Otherwise
 //! the log is rewritten first; all who ask before the cut share that one.
+//! With the append-only file off [`crate::replicas::base`] makes one.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -23,6 +24,7 @@ use crate::aof::segments::{KnownSegment, contiguous, known_segments};
 use crate::error::{Result, io_error};
 use crate::files::file_info;
 use crate::jobs::Activity;
+use crate::replicas;
 use crate::service::{Sender, watch_progress};
 use crate::session::Session;
 
@@ -70,10 +72,7 @@ pub async fn get(
     sender: &Sender<v1::GetBaseReply>,
 ) -> Result<Base> {
     if session.log().await?.kind != LogKind::AppendOnly {
-        return Err(RpcError::unsupported(
-            "full synchronisation needs the append only log in this version",
-        )
-        .with_hint("CONFIG SET appendonly yes"));
+        return replicas::base::get(session, wanted, sender).await;
     }
     let mut fresh = wanted.fresh;
     for _ in 0..ATTEMPTS_MAX {
@@ -105,7 +104,7 @@ pub async fn get(
     }
 }
 
-fn as_reply(progress: v1::Progress) -> v1::GetBaseReply {
+pub(crate) fn as_reply(progress: v1::Progress) -> v1::GetBaseReply {
     v1::GetBaseReply {
         reply: Some(v1::get_base_reply::Reply::Progress(progress)),
     }
@@ -210,7 +209,7 @@ fn is_long(log_bytes: u64, base_bytes: u64) -> bool {
 }
 
 /// Whether the present stream goes on from the base's cut: its id may be a former one.
-fn continues(session: &Session, log: &LogState, head: &Head) -> Result<bool> {
+pub(crate) fn continues(session: &Session, log: &LogState, head: &Head) -> Result<bool> {
     if head.replid == log.replid {
         return Ok(true);
     }

@@ -179,6 +179,14 @@ impl Jobs {
         state.live.first().cloned()
     }
 
+    /// The job of a kind that runs or waits.
+    pub fn of(&self, activity: Activity) -> Option<Job> {
+        let mut state = self.state.lock();
+        state.live.retain(|job| !job.is_over());
+        let mut live = state.live.iter();
+        live.find(|job| job.activity == activity).cloned()
+    }
+
     /// Cancels the jobs of a kind, or all; gives them.
     pub fn abort(&self, activity: Option<Activity>) -> Vec<Job> {
         let mut state = self.state.lock();

@@ -23,6 +23,7 @@ pub mod jobs;
 pub mod link;
 pub mod pins;
 pub mod progress;
+pub mod replicas;
 pub mod run;
 pub mod service;
 pub mod session;

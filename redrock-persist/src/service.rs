@@ -214,9 +214,15 @@ impl Persist for PersistService {
         &self,
         request: Request<v1::DisableAppendOnlyRequest>,
     ) -> Reply<v1::Empty> {
-        let session = self.current.session(request.into_inner().run)?;
+        let request = request.into_inner();
+        let session = self.current.session(request.run)?;
         for job in session.jobs.abort(Some(Activity::Rewrite)) {
             let _ = tokio::time::timeout(ABORT_WAIT, job.finished()).await;
+        }
+        if request.keep_stream
+            && let Err(error) = crate::replicas::base::offered_segment(&session).await
+        {
+            tracing::warn!(%error, "no file for the replicas' stream: they will synchronize again");
         }
         Ok(Response::new(v1::Empty {}))
     }

@@ -12,7 +12,7 @@ mod tick;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redrock_daemon::tasks::Tasks;
@@ -34,11 +34,12 @@ use crate::jobs::{Activity, Job, Jobs, Queueing};
 use crate::link;
 use crate::pins::Pins;
 use crate::progress::{ActionProgress, millis, unix_ms};
+use crate::replicas::folder::Folder;
 use crate::settings::Settings;
 use crate::snapshot::{self, FileOptions, Plan, Source, Taken};
 
 /// How long a request waits for the server's first words.
-const SERVER_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const SERVER_WAIT: Duration = Duration::from_secs(5);
 
 /// What a session is made of.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct Session {
     pub source: Source,
     pub jobs: Jobs,
     pub pins: Arc<Mutex<Pins>>,
+    /// What replicas need while the append-only file is off.
+    pub replicas: Arc<Folder>,
     pub stop: CancellationToken,
     pub log: watch::Receiver<Option<LogState>>,
     pub settings: watch::Receiver<Option<Settings>>,
@@ -69,6 +72,7 @@ pub struct Session {
     /// Length of the log right after the last rewrite, or at the start.
     aof_base_bytes: AtomicU64,
     began_unix_ms: u64,
+    pub(crate) began: Instant,
 }
 
 impl Session {
@@ -83,12 +87,14 @@ impl Session {
         let guard = EpochGuard::new(Arc::clone(&config.fs), &config.data_dir, epoch);
         let (log_sender, log) = watch::channel(None);
         let (settings_sender, settings) = watch::channel(None);
+        let dir = DataDir::new(config.fs, &config.data_dir, guard);
         let session = Arc::new(Session {
             run: config.run,
+            replicas: Arc::new(Folder::new(dir.clone())),
             source: Source {
                 server: config.server.clone(),
                 run: config.run,
-                dir: DataDir::new(config.fs, &config.data_dir, guard),
+                dir,
             },
             jobs: Jobs::new(config.tasks.clone(), config.stop.clone()),
             pins: Arc::default(),
@@ -99,6 +105,7 @@ impl Session {
             cleaned: watch::Sender::new(None),
             aof_base_bytes: AtomicU64::new(0),
             began_unix_ms: unix_ms(),
+            began: Instant::now(),
         });
         let stop = config.stop.clone();
         let (server, run) = (config.server, config.run);
@@ -131,7 +138,7 @@ impl Session {
     }
 
     /// Returns once files may be written for this run; waits a bounded time.
-    async fn ready(&self) -> Result<()> {
+    pub(crate) async fn ready(&self) -> Result<()> {
         self.source.dir.check_epoch()?;
         present(&self.cleaned.subscribe(), "files").await
     }
@@ -279,7 +286,7 @@ impl Session {
 }
 
 /// How RDB files are to be written.
-fn file_options(settings: &Settings, aof_base: bool) -> FileOptions {
+pub(crate) fn file_options(settings: &Settings, aof_base: bool) -> FileOptions {
     FileOptions {
         version: settings.rdb_version,
         compress: settings.rdb_compression,
@@ -297,7 +304,12 @@ pub fn current_segment(log: &LogState) -> Option<i64> {
     i64::try_from(segment.seq).ok()
 }
 
-fn outcome(root: &Path, path: &Path, taken: &Taken, progress: &ActionProgress) -> v1::Outcome {
+pub(crate) fn outcome(
+    root: &Path,
+    path: &Path,
+    taken: &Taken,
+    progress: &ActionProgress,
+) -> v1::Outcome {
     let (begin, summary) = (&taken.begin, &taken.summary);
     v1::Outcome {
         path: SharedPath::new(root, path).to_wire(),

@@ -4,6 +4,9 @@
 //! of CONFIG GET. One that makes no sense leaves the former value and is logged once each time
 //! it arrives; names that are not known are none of our business.
 
+use std::path::Path;
+
+use redrock_daemon::disk::automatic_share;
 use redrock_daemon::logging::Level;
 use redrock_proto::v1;
 
@@ -34,6 +37,8 @@ pub struct Settings {
     pub rewrite_min_bytes: u64,
     /// `aof-disable-auto-gc`: history is listed and not removed.
     pub keep_history: bool,
+    /// `repl-backlog-disk-size` in bytes; 0: by the size of the disk.
+    pub backlog_disk_bytes: u64,
     pub log_level: Option<Level>,
 }
 
@@ -54,6 +59,7 @@ impl Default for Settings {
             rewrite_percentage: 100,
             rewrite_min_bytes: 64 << 20,
             keep_history: false,
+            backlog_disk_bytes: 0,
             log_level: None,
         }
     }
@@ -79,6 +85,14 @@ impl Settings {
         settings
     }
 
+    /// Disk for what replicas still need.
+    pub fn backlog_bytes(&self, data_dir: &Path) -> u64 {
+        match self.backlog_disk_bytes {
+            0 => automatic_share(data_dir),
+            bytes => bytes,
+        }
+    }
+
     /// `None` if the value makes no sense.
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
@@ -98,6 +112,7 @@ impl Settings {
             "auto-aof-rewrite-percentage" => self.rewrite_percentage = value.parse().ok()?,
             "auto-aof-rewrite-min-size" => self.rewrite_min_bytes = bytes(value)?,
             "aof-disable-auto-gc" => self.keep_history = yes_no(value)?,
+            "repl-backlog-disk-size" => self.backlog_disk_bytes = bytes(value)?,
             "loglevel" => self.log_level = Some(value.parse().ok()?),
             _ => {}
         }

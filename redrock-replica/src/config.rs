@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use redrock_daemon::disk::automatic_share;
 use redrock_daemon::logging::Level;
 use redrock_proto::model::{HexId, RunRef};
 
@@ -146,20 +147,14 @@ impl Settings {
     /// Disk for what replicas still need.
     pub fn backlog_bytes(&self, data_dir: &Path) -> u64 {
         self.backlog_disk_bytes
-            .unwrap_or_else(|| share_of_disk(data_dir))
+            .unwrap_or_else(|| automatic_share(data_dir))
     }
 
     /// Disk for what our master sent and the server has not applied.
     pub fn spool_bytes(&self, data_dir: &Path) -> u64 {
         self.spool_disk_bytes
-            .unwrap_or_else(|| share_of_disk(data_dir))
+            .unwrap_or_else(|| automatic_share(data_dir))
     }
-}
-
-/// 10 % of the disk and at least 1 GB.
-fn share_of_disk(data_dir: &Path) -> u64 {
-    let disk = rustix::fs::statvfs(data_dir).map_or(0, |stat| stat.f_blocks * stat.f_frsize);
-    (disk / 10).max(1 << 30)
 }
 
 /// Bytes with Redis's units; `Some(None)` for an automatic size.

@@ -11,6 +11,7 @@
 //! - no panic and no unbounded memory on any content of the data directory;
 //! - no runtime, no threads, no clocks of its own: callers pass the time in.
 
+pub mod backlog;
 pub mod ballast;
 mod checked_file;
 pub mod epoch;

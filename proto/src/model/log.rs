@@ -171,6 +171,8 @@ pub struct OfferSegment {
     pub path: SharedPath,
     /// Never [`LogKind::None`].
     pub kind: LogKind,
+    /// Not at the next cut but now; only with [`LogKind::Replication`].
+    pub switch_now: bool,
 }
 
 impl TryFrom<&v1::OfferSegmentRequest> for OfferSegment {
@@ -184,10 +186,14 @@ impl TryFrom<&v1::OfferSegmentRequest> for OfferSegment {
         if kind == LogKind::None {
             return Err(invalid("kind", "must name a log"));
         }
+        if wire.switch_now && kind != LogKind::Replication {
+            return Err(invalid("switch_now", "needs the kind REPLICATION"));
+        }
         Ok(OfferSegment {
             seq: wire.seq,
             path: SharedPath::field("path", &wire.path)?,
             kind,
+            switch_now: wire.switch_now,
         })
     }
 }

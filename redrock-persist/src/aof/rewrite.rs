@@ -173,7 +173,7 @@ impl Rewrite<'_> {
                 })
                 .await?;
             self.pass(1)?;
-            match offer(self.source, &segment, v1::LogKind::AppendOnly).await {
+            match offer(self.source, &segment, v1::LogKind::AppendOnly, false).await {
                 Ok(Offer::Accepted) => return Ok(segment),
                 Ok(Offer::InUse) => {
                     return Err(RpcError::internal(format!(
@@ -287,7 +287,7 @@ impl Rewrite<'_> {
     async fn back_out(&self, segment: &NewSegment, cut: bool) {
         let seq = segment.seq;
         let enabling = self.kind == Kind::Enable;
-        let unused = match offer(self.source, segment, v1::LogKind::AppendOnly).await {
+        let unused = match offer(self.source, segment, v1::LogKind::AppendOnly, false).await {
             Ok(Offer::Accepted | Offer::Refused { .. }) => true,
             Ok(Offer::InUse) | Err(_) => false,
         };
@@ -343,14 +343,20 @@ pub enum Offer {
     Refused { seq_min: i64 },
 }
 
-/// Offers a segment.
-pub async fn offer(source: &Source, segment: &NewSegment, kind: v1::LogKind) -> Result<Offer> {
+/// Offers a segment, to switch to at a cut or now.
+pub async fn offer(
+    source: &Source,
+    segment: &NewSegment,
+    kind: v1::LogKind,
+    switch_now: bool,
+) -> Result<Offer> {
     let path = SharedPath::new(source.dir.root(), &segment.path);
     let request = v1::OfferSegmentRequest {
         run: source.run.to_wire(),
         seq: u64::try_from(segment.seq).unwrap_or(0),
         path: path.to_wire(),
         kind: kind.into(),
+        switch_now,
     };
     let mut client = source.server.log();
     let reply = tokio::time::timeout(OFFER_WAIT, client.offer_segment(request))

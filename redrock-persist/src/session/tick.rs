@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::jobs::{Activity, Queueing};
 use crate::pins::delete_unpinned;
 use crate::progress::unix_ms;
+use crate::replicas::tend;
 use crate::settings::Settings;
 use crate::snapshot::schedule::{SaveFacts, due_save_point};
 
@@ -41,6 +42,10 @@ pub(super) async fn run(session: Arc<Session>) {
         .aof_base_bytes
         .store(keeper.total_bytes(), Ordering::Relaxed);
     session.keeper.send_replace(Some(Arc::clone(&keeper)));
+    let folder = Arc::clone(&session.replicas);
+    if let Err(error) = blocking(move || folder.forget_bases()).await {
+        tracing::warn!(%error, "could not remove the bases that a former process left");
+    }
     let mut ticker = tokio::time::interval(TICK);
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0_u32;
@@ -56,6 +61,11 @@ pub(super) async fn run(session: Arc<Session>) {
         let present = (log.kind, seq, settings.append_only);
         if segment != Some(present) && reconcile(&session, &keeper, &settings, &log).await {
             segment = Some(present);
+            tend::tell_segments(&session).await;
+        }
+        let rotated = tend::rotate(&session, &settings, &log).await;
+        if rotated || ticks.is_multiple_of(TICKS_PER_LOOK) {
+            tend::tend(&session, &settings, &log).await;
         }
         expire_pins(&session, &keeper, &settings).await;
         consider_save(&session, &settings, &log);

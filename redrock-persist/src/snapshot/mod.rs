@@ -28,6 +28,7 @@ use std::time::Duration;
 use redrock_proto::client::{ServerClient, next_within};
 use redrock_proto::model::{Begin, Frame, FrameOrder, Purpose, RunRef};
 use redrock_proto::{RpcError, v1};
+use redrock_rdb::file::Written;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +113,7 @@ pub async fn take(
     match result {
         Ok(summary) => Ok(Taken { begin, summary }),
         Err(error) => {
-            farewell(source, begin.snapshot_id, false).await;
+            farewell(source, begin.snapshot_id).await;
             source.dir.unlink_litter(&temporary);
             Err(TakeError {
                 error,
@@ -127,7 +128,8 @@ impl Taken {
     /// Tells the server that the checkpoint is no longer needed and whether the file is in
     /// place. Best effort: a server that is gone has no checkpoint left either.
     pub async fn release(&self, source: &Source, succeeded: bool) {
-        release(source, self.begin.snapshot_id, succeeded).await;
+        let written = succeeded.then_some(self.summary.written);
+        release(source, self.begin.snapshot_id, written).await;
     }
 }
 
@@ -243,7 +245,7 @@ async fn receive(
 }
 
 /// Ends a take that failed.
-async fn farewell(source: &Source, snapshot_id: u64, succeeded: bool) {
+async fn farewell(source: &Source, snapshot_id: u64) {
     let request = v1::SnapshotRef {
         run: source.run.to_wire(),
         snapshot_id,
@@ -251,14 +253,17 @@ async fn farewell(source: &Source, snapshot_id: u64, succeeded: bool) {
     let mut client = source.server.snapshot();
     // NOT_FOUND is the usual answer: the server noticed by itself.
     let _ = tokio::time::timeout(FAREWELL_WAIT, client.abort(request)).await;
-    release(source, snapshot_id, succeeded).await;
+    release(source, snapshot_id, None).await;
 }
 
-async fn release(source: &Source, snapshot_id: u64, succeeded: bool) {
+/// `written` is what the file in place holds; `None` if there is none.
+async fn release(source: &Source, snapshot_id: u64, written: Option<Written>) {
     let request = v1::ReleaseRequest {
         run: source.run.to_wire(),
         snapshot_id,
-        succeeded,
+        succeeded: written.is_some(),
+        file_bytes: written.map_or(0, |written| written.bytes),
+        file_crc64: written.map_or(0, |written| written.checksum),
     };
     let mut client = source.server.snapshot();
     match tokio::time::timeout(FAREWELL_WAIT, client.release(request)).await {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use redrock_daemon::handoff::{self, Handoff, HandoffReply};
 use redrock_daemon::uds::PrivateListener;
-use redrock_proto::model::{HexId, LinkStatus, RunRef};
+use redrock_proto::model::{HexId, LinkStatus, LogKind, LogState, RunRef};
 use redrock_proto::v1;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -175,13 +175,9 @@ async fn attached_for(master: &Master) {
 pub(crate) async fn bound_disk(master: Arc<Master>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let written = master
-            .context
-            .log
-            .borrow()
-            .as_ref()
-            .map(|log| log.written_offset);
-        let Some(written) = written else { continue };
+        let Some(log) = master.context.log.borrow().clone() else {
+            continue;
+        };
         let replicas = master.registry.all();
         if replicas.is_empty() {
             continue;
@@ -192,7 +188,7 @@ pub(crate) async fn bound_disk(master: Arc<Master>) {
             .backlog_bytes(&master.context.data_dir);
         let lags: Vec<(u64, u64)> = replicas
             .iter()
-            .map(|replica| lag_of(replica, written, backlog))
+            .map(|replica| lag_of(replica, &log, backlog))
             .collect();
         let slowest =
             slowest_beyond(&lags).and_then(|index| Some((replicas.get(index)?, lags.get(index)?)));
@@ -211,11 +207,19 @@ pub(crate) async fn bound_disk(master: Arc<Master>) {
     }
 }
 
-fn lag_of(replica: &registry::Replica, written: u64, backlog_bytes: u64) -> (u64, u64) {
+fn lag_of(replica: &registry::Replica, log: &LogState, backlog_bytes: u64) -> (u64, u64) {
     let figures = replica.figures();
     if figures.state == redrock_proto::model::ReplicaState::WaitBase {
         return (0, u64::MAX);
     }
-    let limit = sync_state::lag_bytes_max(figures.lag_at_start, backlog_bytes);
-    (written.saturating_sub(figures.sent_offset), limit)
+    // What only replicas need is kept for nobody else.
+    let lag_at_start = match log.kind {
+        LogKind::Replication => 0,
+        LogKind::AppendOnly | LogKind::None => figures.lag_at_start,
+    };
+    let limit = sync_state::lag_bytes_max(lag_at_start, backlog_bytes);
+    (
+        log.written_offset.saturating_sub(figures.sent_offset),
+        limit,
+    )
 }

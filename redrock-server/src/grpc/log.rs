@@ -11,7 +11,7 @@ use redrock_proto::model::{
     HexId, LogKind, LogState, OfferSegment, ReplicaAck, Role, Segment, SharedPath,
 };
 use redrock_proto::v1::{self, OfferResult, log_server};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -169,6 +169,13 @@ impl log_server::Log for LogService {
             LogKind::None => return Err(RpcError::invalid("kind must name a log").into()),
         };
         let path = offer.path.resolve(&self.shared.data_dir);
+        if offer.switch_now {
+            let result = self.switch_now(offer.seq, path).await?;
+            return Ok(Response::new(v1::OfferSegmentReply {
+                result: result.into(),
+                seq_min: offer.seq.saturating_add(1),
+            }));
+        }
         let (result, seq_min) = match self.shared.server.log.offer(offer.seq, path, kind) {
             Offered::Accepted => (OfferResult::Accepted, 0),
             Offered::InUse => (OfferResult::InUse, 0),
@@ -216,6 +223,29 @@ impl log_server::Log for LogService {
         }
         *self.shared.services()?.segments.lock() = Some(wire);
         Ok(Response::new(v1::Empty {}))
+    }
+}
+
+impl LogService {
+    /// Goes on in the next segment for replicas.
+    async fn switch_now(&self, sequence: u64, path: PathBuf) -> Result<OfferResult, RpcError> {
+        let server = self.shared.server.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let switched = {
+                let _keyspace = server.keyspace.lock();
+                server.log.cut_to_next(sequence, path)
+            };
+            let switched = switched.ok_or_else(|| "it is not wanted".to_owned())?;
+            server.log.wait_switched(switched)
+        });
+        match work.await {
+            Ok(Ok(())) => Ok(OfferResult::InUse),
+            Ok(Err(why)) => {
+                tracing::debug!(why, sequence, "no switch to another file for replicas");
+                Ok(OfferResult::Refused)
+            }
+            Err(error) => Err(RpcError::internal(format!("switch log files: {error}"))),
+        }
     }
 }
 

@@ -6,14 +6,16 @@ use crate::keyspace::snapshot::ring::{Item, LargeValue, Ring};
 use crate::keyspace::snapshot::{CutDatabase, walk};
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
+use crate::replication::backlog;
 use crate::value::{Object, codec};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use redrock_log::history::SnapshotIdentity;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::record::{Access, RecordHeader, encode_header};
 use redrock_proto::model::{
-    Begin, CheckpointReady, Database, DirtyEnd, End, Frame, Purpose, SharedPath, TakeRequest,
-    ValueChunk,
+    Begin, CheckpointReady, Database, DirtyEnd, End, Frame, HexId, Purpose, SharedPath,
+    TakeRequest, ValueChunk,
 };
 use redrock_proto::v1::{self, snapshot_server};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,8 @@ pub struct SnapshotService {
     next_id: AtomicU64,
     running: Arc<Mutex<Option<(u64, Arc<Ring>)>>>,
     leases: Arc<Mutex<Vec<Lease>>>,
+    /// Where the last cut for a dump was made: snapshot, history, offset.
+    dump_cut: Mutex<Option<(u64, HexId, u64)>>,
 }
 
 impl SnapshotService {
@@ -58,6 +62,7 @@ impl SnapshotService {
             next_id: AtomicU64::new(1),
             running: Arc::default(),
             leases: Arc::default(),
+            dump_cut: Mutex::default(),
         }
     }
 
@@ -82,6 +87,8 @@ impl SnapshotService {
         if keyspace.snapshot.is_some() {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
+        let rotates = request.rotate_to_segment.is_some();
+        let new_history = rotates && backlog::begin_history(server, self.shared.run);
         let point = server.log.cut_point(request.rotate_to_segment)?;
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
@@ -92,6 +99,7 @@ impl SnapshotService {
                 .state
                 .changes_at_cut
                 .store(changes, Ordering::Release);
+            *self.dump_cut.lock() = Some((id, point.replid, point.offset));
         }
         if let Some(tiering) = &keyspace.tiering {
             let path = tiering.cold.checkpoint_path(id);
@@ -116,6 +124,9 @@ impl SnapshotService {
             })));
         }
         drop(keyspace);
+        if new_history {
+            self.store_history(ring);
+        }
         if let Err(why) = server.log.finish_switch() {
             ring.push(Item::Failed(why));
         }
@@ -127,6 +138,20 @@ impl SnapshotService {
             .collect();
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
         Ok(Begin { functions, ..frame })
+    }
+}
+
+impl SnapshotService {
+    /// Makes the new history durable; a snapshot that begins one nobody will know of fails.
+    fn store_history(&self, ring: &Ring) {
+        let stored = match self.shared.services() {
+            Ok(services) => backlog::store_history(&self.shared.server, services)
+                .map_err(|error| format!("{error:#}")),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = stored {
+            ring.push(Item::Failed(why));
+        }
     }
 }
 
@@ -407,6 +432,26 @@ impl snapshot_server::Snapshot for SnapshotService {
         let wire = request.into_inner();
         self.shared.run.check(wire.run)?;
         self.release_checkpoint(wire.snapshot_id);
+        let cut = self
+            .dump_cut
+            .lock()
+            .take_if(|cut| cut.0 == wire.snapshot_id);
+        if let Some((_, replid, offset)) = cut.filter(|_| wire.succeeded) {
+            let dump = SnapshotIdentity {
+                file_bytes: wire.file_bytes,
+                crc64: wire.file_crc64,
+                replid: replid.digits(),
+                offset,
+            };
+            let shared = self.shared.clone();
+            let noting = tokio::task::spawn_blocking(move || {
+                backlog::note_dump(&shared.server, shared.services()?, dump)
+            });
+            if let Ok(Err(error)) = noting.await {
+                // The dump is good without: the log for replicas is just not replayed over it.
+                tracing::warn!("{error:#}");
+            }
+        }
         Ok(Response::new(v1::Empty {}))
     }
 }

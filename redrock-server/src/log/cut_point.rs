@@ -48,24 +48,7 @@ impl EffectLog {
     /// Does the switch that the last [`EffectLog::cut_point`] asked for, if any. An error means
     /// that the old segment goes on.
     pub fn finish_switch(&self) -> Result<(), String> {
-        let Some(mut outcome) = self.switching.lock().take() else {
-            return Ok(());
-        };
-        self.flush_switch();
-        // Another flusher may be at it: it answers once it is done.
-        loop {
-            match outcome.try_recv() {
-                Ok(result) => return result,
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                    if self.refuses_writes() {
-                        return Err("the log can't be written".into());
-                    }
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => {
-                    return Err("the switch of log files was dropped".into());
-                }
-            }
-        }
+        let outcome = self.switching.lock().take();
+        outcome.map_or(Ok(()), |outcome| self.wait_switched(outcome))
     }
 }

@@ -90,6 +90,17 @@ impl EffectLog {
         self.advanced();
     }
 
+    /// What failed has no say any more: the append-only file is off.
+    pub(super) fn forget_failure(&self) {
+        let mut health = self.health.lock();
+        if *health != Health::Good {
+            *health = Health::Good;
+            self.failing.store(false, Ordering::Release);
+            drop(health);
+            self.advanced();
+        }
+    }
+
     /// Tries to come back from a failing state. Called by the sync thread.
     pub(super) fn probe(&self) {
         match self.health() {

@@ -16,6 +16,7 @@
 
 pub mod cut_point;
 pub mod health;
+pub mod replicas_only;
 pub mod rotation;
 pub mod state;
 pub mod sync;
@@ -92,6 +93,8 @@ pub struct EffectLog {
     enabled: AtomicBool,
     /// Whether there is, or is about to be, a segment to write to.
     open: AtomicBool,
+    /// Whether the segment is for replicas only; see [`replicas_only`].
+    for_replicas: AtomicBool,
     policy: AtomicU8,
     failing: AtomicBool,
     health: Mutex<Health>,
@@ -169,6 +172,7 @@ impl EffectLog {
             durable: AtomicU64::new(0),
             enabled: AtomicBool::new(false),
             open: AtomicBool::new(false),
+            for_replicas: AtomicBool::new(false),
             policy: AtomicU8::new(FsyncPolicy::EverySecond as u8),
             failing: AtomicBool::new(false),
             health: Mutex::default(),
@@ -207,6 +211,8 @@ impl EffectLog {
         }
         self.pending.lock().db = Some(open.database);
         writer.segment = Some(open.segment);
+        let for_replicas = open.kind == LogKind::Replication;
+        self.for_replicas.store(for_replicas, Ordering::Release);
         self.covered_ms.store(self.elapsed_ms(), Ordering::Release);
         self.open.store(true, Ordering::Release);
         self.enabled.store(true, Ordering::Release);
@@ -403,6 +409,13 @@ impl EffectLog {
         };
         let now = crate::clock::unix_ms() as u64;
         let mut result = segment.write(bytes, now);
+        if let Err(error) = &result
+            && self.is_for_replicas()
+        {
+            self.give_up(writer, &error.to_string());
+            self.written.fetch_add(part as u64, Ordering::Release);
+            return true;
+        }
         if let (Err(WriteError::NoSpace { .. }), Some(ballast)) = (&result, &*ballast)
             && ballast.held_bytes().is_ok_and(|held| held > 0)
             && ballast.release().is_ok()
@@ -470,8 +483,10 @@ impl EffectLog {
         let segment = writer.segment.take();
         *self.syncer.lock() = None;
         let finished = match segment {
-            Some(segment) => segment.finish(crate::clock::unix_ms() as u64),
-            None => Ok(0),
+            Some(segment) if !self.is_for_replicas() => {
+                segment.finish(crate::clock::unix_ms() as u64)
+            }
+            Some(_) | None => Ok(0),
         };
         self.open.store(false, Ordering::Release);
         drop(writer);

@@ -73,12 +73,10 @@ impl EffectLog {
         if present == sequence && stream.segment.as_ref().is_some_and(|s| s.path == path) {
             return Offered::InUse;
         }
-        // Another kind is wanted when the log is being turned on: its files are numbered apart.
+        // Another kind is wanted when the append-only file is being turned on, or off with
+        // replicas attached: its files are numbered apart.
         let other = kind != stream.kind;
-        if kind == LogKind::None
-            || (other && kind == LogKind::Replication && stream.kind == LogKind::AppendOnly)
-            || (!other && sequence <= present)
-        {
+        if kind == LogKind::None || (!other && sequence <= present) {
             return Offered::Refused(present + 1);
         }
         stream.offered = Some((sequence, path, kind));
@@ -139,6 +137,9 @@ impl EffectLog {
                 epoch: stream.epoch,
             };
             pending.db = Some(database);
+            if stream.kind == LogKind::None && target.kind == LogKind::Replication {
+                self.for_replicas.store(true, Ordering::Release);
+            }
             let at = pending.bytes.len();
             pending.switch = Some(Switch {
                 at,
@@ -185,14 +186,12 @@ impl EffectLog {
                 *syncer = Some(segment.syncer());
                 let offset = segment.offset();
                 self.written.fetch_max(offset, Ordering::AcqRel);
-                self.durable.fetch_max(offset, Ordering::AcqRel);
                 let target = switch.target;
-                self.stream
-                    .lock()
-                    .enter(&segment, target.sequence, target.kind);
+                let former = self.enter(&segment, &target, offset);
                 let old = writer.segment.replace(segment);
                 drop(syncer);
                 if let Some(old) = old
+                    && former == LogKind::AppendOnly
                     && let Err(error) = old.finish(now)
                 {
                     tracing::warn!(%error, "the former log file was not finished");
@@ -208,10 +207,31 @@ impl EffectLog {
                     // The log was to be turned on: nobody has been promised anything yet.
                     self.enabled.store(false, Ordering::Release);
                     self.open.store(false, Ordering::Release);
+                    self.for_replicas.store(false, Ordering::Release);
                 }
                 true
             }
         }
+    }
+
+    /// Notes that the stream goes on in a segment; gives the kind of the former one.
+    fn enter(&self, segment: &SegmentWriter, target: &SwitchTarget, offset: u64) -> LogKind {
+        let mut stream = self.stream.lock();
+        let former = stream.kind;
+        stream.enter(segment, target.sequence, target.kind);
+        drop(stream);
+        let for_replicas = target.kind == LogKind::Replication;
+        if former != target.kind {
+            // What is older has no say in whether a sync stalls.
+            self.covered_ms.store(self.elapsed_ms(), Ordering::Release);
+        }
+        self.for_replicas.store(for_replicas, Ordering::Release);
+        if for_replicas {
+            self.forget_failure();
+        } else {
+            self.durable.fetch_max(offset, Ordering::AcqRel);
+        }
+        former
     }
 
     fn begin_segment(
@@ -221,6 +241,7 @@ impl EffectLog {
         now: u64,
     ) -> Result<SegmentWriter, String> {
         if let Some(old) = &writer.segment
+            && !self.is_for_replicas()
             && let Err(error) = old.syncer().sync(now)
         {
             // A fresh base covers what a failed fsync lost; only a first failure is news.
@@ -242,6 +263,8 @@ impl EffectLog {
         stream.segment = None;
         stream.offered = None;
         drop(stream);
+        self.for_replicas.store(false, Ordering::Release);
+        self.forget_failure();
         self.publish();
         closed
     }

@@ -39,8 +39,11 @@ const TICK: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl EffectLog {
-    /// The policy in force.
+    /// The policy in force: nobody waits for what only replicas need.
     pub fn policy(&self) -> FsyncPolicy {
+        if self.is_for_replicas() {
+            return FsyncPolicy::No;
+        }
         match self.policy.load(Ordering::Relaxed) {
             1 => FsyncPolicy::Always,
             2 => FsyncPolicy::No,

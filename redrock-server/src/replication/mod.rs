@@ -2,6 +2,7 @@
 //! replicas acknowledge. Links to peers are the agent's.
 
 pub mod apply;
+pub mod backlog;
 pub mod commands;
 pub mod follow;
 pub mod replicas;

@@ -70,6 +70,8 @@ pub struct Services {
     pub look_now: Notify,
     /// The segments that exist, as the persister said last.
     pub segments: parking_lot::Mutex<Option<SegmentsListedRequest>>,
+    /// Held by whoever changes `replication.state`.
+    pub state_file: parking_lot::Mutex<()>,
     /// SAVE holds all clients back while this is true.
     held: watch::Sender<bool>,
     /// A rewrite waits for a save to end.
@@ -109,6 +111,7 @@ impl Services {
             heard: parking_lot::Mutex::default(),
             look_now: Notify::new(),
             segments: parking_lot::Mutex::default(),
+            state_file: parking_lot::Mutex::default(),
             held: watch::Sender::new(false),
             rewrite_scheduled: AtomicBool::new(false),
             saving: AtomicBool::new(false),

@@ -1,6 +1,8 @@
 //! Saves and rewrites: asked of the persister, within bounds. When it is absent nothing changes.
 
 use super::{SILENCE_MAX, Services, companion_error, tick};
+use crate::log::state::LogKind;
+use crate::replication::backlog;
 use crate::replication::commands::GETACK;
 use crate::replication::replicas::reached;
 use crate::server::Server;
@@ -202,16 +204,30 @@ impl Services {
             let (stream, first) = begun(stream).await?;
             finish(stream, first, |_| {}).await
         };
-        enabled
-            .await
-            .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()))
+        let before = self.server().map(|server| server.log.state().kind);
+        let enabled = enabled.await;
+        if enabled.is_err()
+            && before.is_some_and(|kind| kind != LogKind::AppendOnly)
+            && let Some(server) = self.server()
+            && server.log.state().kind == LogKind::AppendOnly
+            && let Err(why) = server.log.disable()
+        {
+            // What was logged since the cut continues no base.
+            tracing::warn!(
+                why,
+                "the log that could not be turned on was not ended cleanly"
+            );
+        }
+        enabled.map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()))
     }
 
     /// `appendonly no` at run time. Without a persister no rewrite can be running.
     pub async fn disable_append_only(&self) -> Result<(), String> {
         let request = v1::DisableAppendOnlyRequest {
             run: self.run.to_wire(),
+            keep_stream: !self.replicas.list().is_empty(),
         };
+        let keep_stream = request.keep_stream;
         match self
             .persist()
             .disable_append_only(request)
@@ -222,10 +238,16 @@ impl Services {
             Err(error) if error.code == ErrorCode::Unavailable => {}
             Err(error) => return Err(companion_error(NAME, &error).split_off("ERR ".len())),
         }
-        match self.server() {
-            Some(server) => server.log.disable(),
-            None => Ok(()),
+        let Some(server) = self.server() else {
+            return Ok(());
+        };
+        if keep_stream {
+            match backlog::go_on_for_replicas(&server) {
+                Ok(()) => return Ok(()),
+                Err(why) => tracing::warn!(why, "the replicas will synchronize again"),
+            }
         }
+        server.log.disable()
     }
 
     /// What the persister is at. One that was just started is waited for.

@@ -2,7 +2,8 @@
 //! into the server's state, where INFO, LASTSAVE and the gates read it.
 
 use super::Services;
-use crate::log::state::LogKind;
+use crate::log::state::{LogKind, LogState};
+use crate::replication::backlog;
 use crate::server::Server;
 use crate::state::{AppendOnlyState, Companion, LinkState, SnapshotState};
 use redrock_proto::client::Timeouts;
@@ -20,9 +21,11 @@ const STATUS_WAIT: Duration = Duration::from_secs(2);
 /// Runs until `stop`.
 pub async fn run(services: Arc<Services>, stop: CancellationToken) {
     let mut last_ping_s = 0;
+    let mut backlog = backlog::Watch::default();
     while let Some(server) = services.server() {
         look(&services, &server).await;
         ping_replicas(&services, &server, &mut last_ping_s);
+        backlog.look(&services, &server);
         drop(server);
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
@@ -233,23 +236,35 @@ fn note_log(services: &Services, server: &Server) {
         append_only.rewrite_scheduled = services.rewrite_scheduled.load(Ordering::Relaxed);
     }
     let text = |id: &[u8; 40]| String::from_utf8_lossy(id).into_owned();
-    let oldest = services
-        .segments
-        .lock()
-        .as_ref()
-        .map(|listed| listed.oldest_offset);
+    let oldest = oldest_offset(services, &state);
     let mut replication = server.state.replication.lock();
     replication.replid = text(&state.replid);
     (replication.replid2, replication.second_offset) = match &state.former {
         Some((id, end)) => (text(id), i64::try_from(*end).unwrap_or(i64::MAX)),
         None => ("0".repeat(40), -1),
     };
-    replication.backlog_active = state.kind != LogKind::None && oldest.is_some();
-    if let Some(oldest) = oldest.filter(|_| replication.backlog_active) {
-        replication.backlog_first = oldest;
-        replication.backlog_bytes = appended.saturating_sub(oldest);
-    }
-    replication.backlog_bytes_max = server.config().replication.backlog_bytes_max;
+    replication.backlog_active = oldest.is_some();
+    // The first byte held, counted from 1 as in PSYNC.
+    replication.backlog_first = oldest.map_or(0, |oldest| oldest + 1);
+    replication.backlog_bytes = oldest.map_or(0, |oldest| appended.saturating_sub(oldest));
+    replication.backlog_bytes_max = backlog::bytes_max(&server.config(), &services.data_dir);
+}
+
+/// Where the kept log begins; `None` if none is kept.
+fn oldest_offset(services: &Services, state: &LogState) -> Option<u64> {
+    let present = state.segment.as_ref()?;
+    let kind = match state.kind {
+        LogKind::None => return None,
+        LogKind::AppendOnly => v1::LogKind::AppendOnly,
+        LogKind::Replication => v1::LogKind::Replication,
+    };
+    let listed = services.segments.lock();
+    // A list of another kind, or of another history, says nothing about this log.
+    let told = listed.as_ref().filter(|listed| {
+        listed.kind() == kind && listed.segments.iter().any(|s| s.seq == present.sequence)
+    });
+    let oldest = told.map_or(present.start_offset, |listed| listed.oldest_offset);
+    Some(oldest.min(present.start_offset))
 }
 
 /// PING in the stream, so that replicas notice a link that is gone (`repl-ping-replica-period`).

@@ -11,6 +11,7 @@ pub mod progress;
 pub mod rdb;
 pub mod reload;
 pub mod replay;
+pub mod replicas_log;
 mod report;
 
 use crate::config::{Config, Fsync};
@@ -74,13 +75,17 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
         .log
         .observe(Arc::new(Observer(Arc::downgrade(server))));
     server.log.set_policy(fsync_policy(&config));
+    let mut recovered = None;
     let loaded = if config.append_only.enabled {
         append_only::load(server, data)?
     } else {
-        load_dump(server, data, &config)?;
+        let plan = replicas_log::plan(data, &config)?;
+        let facts = load_dump(server, data, &config, plan.is_some())?;
+        recovered = replicas_log::replay(server, data, plan, facts.as_ref())?;
         None
     };
-    begin_stream(server, data, &config, loaded)?;
+    replicas_log::clean_up(data, recovered.as_ref())?;
+    begin_stream(server, data, &config, loaded, recovered)?;
     let mut keyspace = server.keyspace.lock();
     keyspace.expire_mode = ExpireMode::Delete;
     let keys: u64 = (0..keyspace.database_count())
@@ -95,11 +100,16 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
     Ok(())
 }
 
-/// AOF off: the dump, if there is one.
-fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> anyhow::Result<()> {
+/// AOF off: the dump, if there is one. `continued` tells that a log is replayed over it.
+fn load_dump(
+    server: &Arc<Server>,
+    data: &DataDirectory,
+    config: &Config,
+    continued: bool,
+) -> anyhow::Result<Option<rdb::RdbFacts>> {
     let path = data.path.join(&config.snapshot.file_name);
     if !data.fs.exists(&path)? {
-        return Ok(());
+        return Ok(None);
     }
     let named = || format!("RDB file {}", path.display());
     let file = data.fs.open(&path, OpenMode::Read).with_context(named)?;
@@ -108,7 +118,8 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
     refuse_what_does_not_fit(config, bytes)?;
     let started = Instant::now();
     let options = rdb::RdbOptions {
-        drop_expired: true,
+        // Commands of a log count on keys that were there when they ran.
+        drop_expired: !continued,
         allow_trailing: true,
         ..rdb::RdbOptions::default()
     };
@@ -123,7 +134,7 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
         "DB loaded from disk: {:.3} seconds",
         started.elapsed().as_secs_f64()
     );
-    Ok(())
+    Ok(Some(facts))
 }
 
 /// With the feature off all data must fit into memory: better refused than killed half-way.
@@ -149,23 +160,26 @@ fn begin_stream(
     data: &DataDirectory,
     config: &Config,
     loaded: Option<append_only::LoadedLog>,
+    recovered: Option<replicas_log::Recovered>,
 ) -> anyhow::Result<()> {
     let fs = data.fs.as_ref();
     let replid = random_id();
-    let stored = ReplicationState::load(fs, &data.path)?;
     let end = loaded.as_ref().and_then(|loaded| loaded.end);
-    let state = match (stored, end) {
-        (Some(mut state), Some((offset, _))) => {
-            state.change_id(replid, offset);
+    let state = match (&recovered, end) {
+        (Some(recovered), _) => {
+            let mut state = recovered.state.clone();
+            state.change_id(replid, recovered.offset);
             state
         }
         (None, Some((offset, former))) => {
-            let mut state = ReplicationState::new(former, offset, 0);
+            let stored = ReplicationState::load(fs, &data.path)?;
+            let mut state = stored.unwrap_or_else(|| ReplicationState::new(former, offset, 0));
+            state.snapshot = None;
             state.change_id(replid, offset);
             state
         }
         // Without a log of ours nobody can go on from what was before.
-        (_, None) => ReplicationState::new(replid, 0, 0),
+        (None, None) => ReplicationState::new(replid, 0, 0),
     };
     state.store(fs, &data.path, &|| Ok(()))?;
     let former = state
@@ -177,6 +191,9 @@ fn begin_stream(
         .log
         .set_identity(epoch.run_id, epoch.number, replid, former);
     server.log.set_offset(state.offset);
+    if let Some(recovered) = recovered {
+        return go_on_for_replicas(server, data, &recovered, replid);
+    }
     if !config.append_only.enabled {
         return Ok(());
     }
@@ -209,5 +226,29 @@ fn begin_stream(
     server
         .log
         .set_ballast(Ballast::open(fs, &path, BALLAST_BYTES).context("disk space reserve")?);
+    Ok(())
+}
+
+/// AOF off, with a log for replicas that was replayed: they find its continuation.
+fn go_on_for_replicas(
+    server: &Arc<Server>,
+    data: &DataDirectory,
+    recovered: &replicas_log::Recovered,
+    replid: redrock_log::sidecar::HexId,
+) -> anyhow::Result<()> {
+    let start = SegmentStart {
+        start_offset: recovered.offset,
+        database: u32::try_from(recovered.database).unwrap_or(0),
+        replid,
+        run_id: data.epoch.run_id,
+        epoch: data.epoch.number,
+    };
+    server.log.open(OpenSegment {
+        segment: replicas_log::begin(data, recovered, &start)?,
+        sequence: recovered.sequence.unsigned_abs(),
+        kind: LogKind::Replication,
+        replid,
+        database: recovered.database,
+    });
     Ok(())
 }
