@@ -235,10 +235,6 @@ fn a_switch_splits_the_stream_at_the_cut_and_the_old_segment_is_durable_first() 
         Offered::Refused(2)
     );
     assert_eq!(
-        log.offer(2, TWO.into(), LogKind::Replication),
-        Offered::Refused(2)
-    );
-    assert_eq!(
         log.offer(2, TWO.into(), LogKind::AppendOnly),
         Offered::Accepted
     );
