@@ -117,6 +117,8 @@ impl Session {
         config
             .tasks
             .spawn("watch settings", until(stop.clone(), following));
+        let rotating = crate::replicas::tend::rotate(Arc::clone(&session));
+        config.tasks.spawn("rotate", until(stop.clone(), rotating));
         let ticking = tick::run(Arc::clone(&session));
         config.tasks.spawn("tick", until(stop, ticking));
         session

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::jobs::{Activity, Job, Queueing};
 use crate::progress::ActionProgress;
 use crate::service::{Sender, watch_progress};
-use crate::session::{Session, file_options, outcome};
+use crate::session::{SERVER_WAIT, Session, file_options, outcome};
 use crate::snapshot::{self, Plan};
 
 /// What every peer reads that we serve.
@@ -190,8 +190,21 @@ async fn run(
         session.source.dir.unlink_litter(&temporary);
     }
     let path = placed?;
+    log_shows(session, taken.begin.log_offset).await;
     tell_segments(session).await;
     Ok(outcome(session.source.dir.root(), &path, &taken, progress))
+}
+
+/// Waits a bounded time for the log's state to show what the cut has brought: those who wait for
+/// the base look at that.
+async fn log_shows(session: &Session, offset: u64) {
+    let mut states = session.log.clone();
+    let seen = states.wait_for(|log| {
+        let log = log.as_ref();
+        log.is_some_and(|log| log.kind != LogKind::None && log.written_offset >= offset)
+    });
+    // A state that never comes shows when the base is looked at.
+    let _ = tokio::time::timeout(SERVER_WAIT, seen).await;
 }
 
 /// Keeps the log from an offset on while it lives.

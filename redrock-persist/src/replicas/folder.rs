@@ -12,7 +12,7 @@ use crate::base::Head;
 use crate::data_dir::DataDir;
 use crate::error::{Result, io_error};
 
-/// A segment that was offered stays for so long, whatever the server is known to write: the
+/// A segment that was offered stays for so long, or until the server is known to write to it: the
 /// news of its switch may be on its way.
 const OFFER_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,6 +74,11 @@ impl Folder {
         Ok(NewSegment { seq, path })
     }
 
+    /// The server writes to a segment: from now on it is as any other.
+    pub fn confirm(&self, seq: i64) {
+        let _confirmed = self.offered.lock().take_if(|(offered, _)| *offered == seq);
+    }
+
     /// The segments with a readable sidecar, ascending.
     pub fn segments(&self) -> Result<Vec<BacklogSegment>> {
         backlog::segments(self.dir.fs(), &self.directory)
@@ -87,8 +92,8 @@ impl Folder {
         self.dir.unlink(&sidecar_path(&path))
     }
 
-    /// Removes segments that lead nowhere: those but `kept`, those from `from` on, and the one
-    /// that was offered just now. Gives their number.
+    /// Removes all segments but `kept` and the one that was offered just now. Gives the number of
+    /// files.
     pub fn remove_litter(&self, kept: &[i64]) -> Result<usize> {
         let offered = self
             .offered

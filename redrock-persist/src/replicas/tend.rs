@@ -18,24 +18,32 @@ use crate::settings::Settings;
 
 /// A base that nobody has had for so long goes: making another one is cheap by comparison.
 const UNUSED_BASE_PATIENCE: Duration = Duration::from_secs(60);
+/// After a segment could not be begun.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// Holders of pins of a persister that died have renewed them by then.
 const PINS_KNOWN_AFTER: Duration = Duration::from_secs(30);
 
-/// Has the server begin another segment if the present one is long. Cheap: looks at no file.
-pub async fn rotate(session: &Arc<Session>, settings: &Settings, log: &LogState) -> bool {
-    let backlog_bytes = settings.backlog_bytes(session.source.dir.root());
-    let is_long = log.segment.as_ref().is_some_and(|segment| {
-        let bytes = log.written_offset.saturating_sub(segment.start_offset);
-        bytes >= segment_bytes(backlog_bytes)
-    });
-    if log.kind != LogKind::Replication || !is_long {
-        return false;
-    }
-    match begin_next(session, log).await {
-        Ok(()) => true,
-        Err(error) => {
+/// Has the server begin another segment each time the present one is long, until it is cancelled.
+/// Looks at each state of the log, so that a segment is not much longer than it should be.
+pub async fn rotate(session: Arc<Session>) {
+    let mut states = session.log.clone();
+    while states.changed().await.is_ok() {
+        let log = states.borrow_and_update().clone();
+        let settings = session.settings.borrow().clone();
+        let (Some(log), Some(settings)) = (log, settings) else {
+            continue;
+        };
+        let backlog_bytes = settings.backlog_bytes(session.source.dir.root());
+        let is_long = log.segment.as_ref().is_some_and(|segment| {
+            let bytes = log.written_offset.saturating_sub(segment.start_offset);
+            bytes >= segment_bytes(backlog_bytes)
+        });
+        if log.kind != LogKind::Replication || !is_long {
+            continue;
+        }
+        if let Err(error) = begin_next(&session, &log).await {
             tracing::warn!(%error, "could not begin another file of the log for replicas");
-            false
+            tokio::time::sleep(FAILED_PAUSE).await;
         }
     }
 }
@@ -83,6 +91,9 @@ fn remove_unneeded(session: &Session, log: &LogState, backlog_bytes: u64) -> Res
         .as_ref()
         .filter(|_| log.kind == LogKind::Replication)
         .and_then(|segment| i64::try_from(segment.seq).ok());
+    if let Some(current) = current {
+        folder.confirm(current);
+    }
     let found = folder.segments()?;
     let kept = if log.kind == LogKind::None {
         Vec::new()

@@ -63,8 +63,7 @@ pub(super) async fn run(session: Arc<Session>) {
             segment = Some(present);
             tend::tell_segments(&session).await;
         }
-        let rotated = tend::rotate(&session, &settings, &log).await;
-        if rotated || ticks.is_multiple_of(TICKS_PER_LOOK) {
+        if ticks.is_multiple_of(TICKS_PER_LOOK) {
             tend::tend(&session, &settings, &log).await;
         }
         expire_pins(&session, &keeper, &settings).await;

@@ -141,7 +141,12 @@ pub(super) fn replication(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("repl_backlog_active", u8::from(replication.backlog_active));
     out.field("repl_backlog_size", replication.backlog_bytes_max);
     out.field("repl_backlog_first_byte_offset", replication.backlog_first);
-    out.field("repl_backlog_histlen", replication.backlog_bytes);
+    let behind_last = facts.server.log.appended_offset() + 1;
+    let held_bytes = match replication.backlog_active {
+        true => behind_last.saturating_sub(replication.backlog_first),
+        false => 0,
+    };
+    out.field("repl_backlog_histlen", held_bytes);
 }
 
 fn master_link(link: &MasterLink, now_s: i64, out: &mut Section<'_>) {

@@ -228,7 +228,6 @@ fn note_replica(server: &Server, status: Option<&v1::ReplicaStatus>) {
 /// What the log says of itself.
 fn note_log(services: &Services, server: &Server) {
     let state = server.log.state();
-    let appended = server.log.appended_offset();
     {
         let mut append_only = server.state.append_only.lock();
         append_only.enabled = state.kind == LogKind::AppendOnly;
@@ -246,7 +245,6 @@ fn note_log(services: &Services, server: &Server) {
     replication.backlog_active = oldest.is_some();
     // The first byte held, counted from 1 as in PSYNC.
     replication.backlog_first = oldest.map_or(0, |oldest| oldest + 1);
-    replication.backlog_bytes = oldest.map_or(0, |oldest| appended.saturating_sub(oldest));
     replication.backlog_bytes_max = backlog::bytes_max(&server.config(), &services.data_dir);
 }
 
