@@ -1,8 +1,10 @@
 //! A snapshot's cut, as the log sees it.
 
 use super::EffectLog;
+use super::replicas_only::Switched;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::HexId;
+use tokio::sync::oneshot::error::TryRecvError;
 
 /// Where the log stands at a cut.
 #[derive(Debug, Clone, Copy)]
@@ -50,5 +52,25 @@ impl EffectLog {
     pub fn finish_switch(&self) -> Result<(), String> {
         let outcome = self.switching.lock().take();
         outcome.map_or(Ok(()), |outcome| self.wait_switched(outcome))
+    }
+
+    /// Does a switch, or waits until whoever is at it has done it. An error means that the old
+    /// segment goes on. Called without any shard.
+    pub fn wait_switched(&self, mut outcome: Switched) -> Result<(), String> {
+        self.flush_switch();
+        loop {
+            match outcome.try_recv() {
+                Ok(result) => return result,
+                Err(TryRecvError::Empty) => {
+                    if self.refuses_writes() {
+                        return Err("the log can't be written".into());
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Err(TryRecvError::Closed) => {
+                    return Err("the switch of log files was dropped".into());
+                }
+            }
+        }
     }
 }

@@ -10,9 +10,7 @@ use super::state::LogKind;
 use super::{EffectLog, Writer};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 
 /// The outcome of a switch; see [`EffectLog::wait_switched`].
 pub type Switched = oneshot::Receiver<Result<(), String>>;
@@ -79,26 +77,6 @@ impl EffectLog {
             replid: None,
         }))
         .switched
-    }
-
-    /// Does a switch, or waits until whoever is at it has done it. An error means that the old
-    /// segment goes on. Called without any shard.
-    pub fn wait_switched(&self, mut outcome: Switched) -> Result<(), String> {
-        self.flush_switch();
-        loop {
-            match outcome.try_recv() {
-                Ok(result) => return result,
-                Err(TryRecvError::Empty) => {
-                    if self.refuses_writes() {
-                        return Err("the log can't be written".into());
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(TryRecvError::Closed) => {
-                    return Err("the switch of log files was dropped".into());
-                }
-            }
-        }
     }
 }
 

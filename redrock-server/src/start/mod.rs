@@ -164,23 +164,7 @@ fn begin_stream(
 ) -> anyhow::Result<()> {
     let fs = data.fs.as_ref();
     let replid = random_id();
-    let end = loaded.as_ref().and_then(|loaded| loaded.end);
-    let state = match (&recovered, end) {
-        (Some(recovered), _) => {
-            let mut state = recovered.state.clone();
-            state.change_id(replid, recovered.offset);
-            state
-        }
-        (None, Some((offset, former))) => {
-            let stored = ReplicationState::load(fs, &data.path)?;
-            let mut state = stored.unwrap_or_else(|| ReplicationState::new(former, offset, 0));
-            state.snapshot = None;
-            state.change_id(replid, offset);
-            state
-        }
-        // Without a log of ours nobody can go on from what was before.
-        (None, None) => ReplicationState::new(replid, 0, 0),
-    };
+    let state = next_state(data, loaded.as_ref(), recovered.as_ref(), replid)?;
     state.store(fs, &data.path, &|| Ok(()))?;
     let former = state
         .former()
@@ -251,4 +235,30 @@ fn go_on_for_replicas(
         database: recovered.database,
     });
     Ok(())
+}
+
+/// The history of the stream that begins under a new id.
+fn next_state(
+    data: &DataDirectory,
+    loaded: Option<&append_only::LoadedLog>,
+    recovered: Option<&replicas_log::Recovered>,
+    replid: redrock_log::sidecar::HexId,
+) -> anyhow::Result<ReplicationState> {
+    let end = loaded.and_then(|loaded| loaded.end);
+    Ok(match (recovered, end) {
+        (Some(recovered), _) => {
+            let mut state = recovered.state.clone();
+            state.change_id(replid, recovered.offset);
+            state
+        }
+        (None, Some((offset, former))) => {
+            let stored = ReplicationState::load(fs, &data.path)?;
+            let mut state = stored.unwrap_or_else(|| ReplicationState::new(former, offset, 0));
+            state.snapshot = None;
+            state.change_id(replid, offset);
+            state
+        }
+        // Without a log of ours nobody can go on from what was before.
+        (None, None) => ReplicationState::new(replid, 0, 0),
+    })
 }
