@@ -252,7 +252,7 @@ fn next_state(
             state
         }
         (None, Some((offset, former))) => {
-            let stored = ReplicationState::load(fs, &data.path)?;
+            let stored = ReplicationState::load(data.fs.as_ref(), &data.path)?;
             let mut state = stored.unwrap_or_else(|| ReplicationState::new(former, offset, 0));
             state.snapshot = None;
             state.change_id(replid, offset);
