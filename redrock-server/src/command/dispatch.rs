@@ -184,6 +184,10 @@ fn execute_one(
     if server.held.load(Ordering::Relaxed) {
         return Outcome::Retry(Wait::Released);
     }
+    if flags & flag::WRITE != 0 && server.is_read_only() {
+        // The role has just changed; the gate says so the next time.
+        return Outcome::Retry(Wait::Released);
+    }
     if flags & flag::WRITE != 0
         && let Some(snapshot) = &keyspace.snapshot
         && !snapshot.has_room()

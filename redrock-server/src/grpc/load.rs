@@ -3,6 +3,7 @@
 use super::Shared;
 use crate::replication::apply::Applier;
 use crate::replication::follow::{self, LoadWatch};
+use crate::replication::{commands, link_client};
 use crate::server::Server;
 use crate::state;
 use parking_lot::Mutex;
@@ -103,12 +104,16 @@ impl load_server::Load for LoadService {
         let begin = ApplyBegin::try_from(&begin)?;
         let number = self.applying.fetch_add(1, Ordering::AcqRel) + 1;
         let server = self.shared.server.clone();
-        let database = self.adopt(&begin)?;
+        self.shared.loaded()?;
+        let adopting = server.clone();
+        let adopt =
+            move || follow::adopt(&adopting, begin.replid.digits(), begin.start_offset);
+        let (feed, database) = blocking(adopt).await??;
         let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
         let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
         let (newest, data_dir) = (self.applying.clone(), self.shared.data_dir.clone());
         let work = move || {
-            let applier = Applier::new(&server, begin.start_offset, database);
+            let applier = Applier::new(&server, begin.start_offset, database, feed);
             let mut follower = Follower {
                 server: &server,
                 applier,
@@ -122,7 +127,13 @@ impl load_server::Load for LoadService {
                     let _former = applied.send_replace(Err(error));
                     return;
                 }
-                if let Err(error) = follower.advance(&spool, &applied) {
+                let advanced = follower.advance(&spool, &applied);
+                if follower.applier.is_superseded() {
+                    let error = RpcError::cancelled("the stream is no longer followed");
+                    let _former = applied.send_replace(Err(error));
+                    return;
+                }
+                if let Err(error) = advanced {
                     tracing::error!(error = format!("{error:#}"), "master's stream stopped");
                     let _former =
                         applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
@@ -167,8 +178,12 @@ impl load_server::Load for LoadService {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
-        let (replid, offset) = follow::promote(server, self.shared.run);
+        let promoting = server.clone();
+        let promoted = blocking(move || follow::promote(&promoting)).await?;
+        let (replid, offset) = promoted
+            .map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
         self.applying.fetch_add(1, Ordering::AcqRel);
+        server.refresh_gates();
         Ok(Response::new(v1::PromoteReply {
             replid: String::from_utf8_lossy(&replid).into_owned(),
             offset,
@@ -184,7 +199,8 @@ impl load_server::Load for LoadService {
         let Some(port) = port else {
             return Err(RpcError::invalid("master_port must be 1 to 65535").into());
         };
-        follow::demote(&self.shared.server, &wire.master_host, port);
+        let _position = follow::demote(&self.shared.server, &wire.master_host, port);
+        self.shared.server.refresh_gates();
         Ok(Response::new(v1::Empty {}))
     }
 
@@ -195,7 +211,9 @@ impl load_server::Load for LoadService {
         let wire = request.into_inner();
         self.shared.run.check(wire.run.clone())?;
         let link = LinkState::try_from(wire)?;
-        let mut replication = self.shared.server.state.replication.lock();
+        let server = &self.shared.server;
+        let mut replication = server.state.replication.lock();
+        let mut broken = false;
         if let Some(master) = &mut replication.master {
             master.state = match link.status {
                 LinkStatus::Connect | LinkStatus::None => state::LinkState::Connect,
@@ -208,39 +226,28 @@ impl load_server::Load for LoadService {
             master.down_since_s = seconds(link.down_since_unix_ms);
             master.transfer_bytes = (link.sync_bytes_total, link.sync_bytes_read);
             master.read_offset = link.received_offset;
+            broken = link_client::follow_link(server, master);
         }
         drop(replication);
-        self.shared.server.refresh_gates();
+        server.refresh_gates();
+        if broken {
+            // Not awaited: the agent is waiting for our answer.
+            let services = self.shared.services()?.clone();
+            services
+                .handle
+                .clone()
+                .spawn(async move { commands::connect_again(&services).await });
+        }
         Ok(Response::new(v1::Empty {}))
     }
 }
 
-impl LoadService {
-    /// Checks where the stream starts and takes over its id; the database selected there.
-    fn adopt(&self, begin: &ApplyBegin) -> Result<usize, RpcError> {
-        let server = &self.shared.server;
-        let keyspace = server.keyspace.lock();
-        let offset = server.log.appended_offset();
-        if offset != begin.start_offset {
-            return Err(RpcError::invalid(format!(
-                "the stream must start at {offset}, not at {}",
-                begin.start_offset
-            )));
-        }
-        let state = server.log.state();
-        if state.replid != begin.replid.digits() {
-            let run = self.shared.run;
-            let former = Some((state.replid, offset));
-            server.log.set_identity(
-                run.run_id.digits(),
-                run.epoch,
-                begin.replid.digits(),
-                former,
-            );
-        }
-        drop(keyspace);
-        Ok(server.log.stream_database())
-    }
+/// Runs work that waits for the disk or a lock off the runtime's thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RpcError> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|error| RpcError::internal(format!("a worker died: {error}")))
 }
 
 fn state_of(server: &Server, applied_offset: u64) -> v1::Applied {
@@ -275,7 +282,7 @@ fn load(
         let worker = {
             let watch = watch.clone();
             scope.spawn(move || {
-                follow::load_snapshot(&shared.server, shared.run, &path, asked, &watch)
+                follow::load_snapshot(&shared.server, &path, asked, &watch)
             })
         };
         while !worker.is_finished() {

@@ -6,6 +6,8 @@ use crate::keyspace::snapshot::ring::{Item, LargeValue, Ring};
 use crate::keyspace::snapshot::{CutDatabase, walk};
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
+use crate::log::state::LogKind;
+use crate::start::directory::random_id;
 use crate::value::{Object, codec};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -82,7 +84,10 @@ impl SnapshotService {
         if keyspace.snapshot.is_some() {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
-        let point = server.log.cut_point(request.rotate_to_segment)?;
+        let from_nothing = server.log.state().kind == LogKind::None;
+        // A master's changes were not counted up to here; a replica's offset is its master's.
+        let anew = (from_nothing && !server.is_replica()).then(random_id);
+        let point = server.log.cut_point(request.rotate_to_segment, anew)?;
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
         };
@@ -115,8 +120,9 @@ impl SnapshotService {
                 }
             })));
         }
+        let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
-        if let Err(why) = server.log.finish_switch() {
+        if let Err(why) = self.finish_switch(tell_file) {
             ring.push(Item::Failed(why));
         }
         let functions = server
@@ -127,6 +133,28 @@ impl SnapshotService {
             .collect();
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
         Ok(Begin { functions, ..frame })
+    }
+}
+
+impl SnapshotService {
+    /// Tells the history where the log goes on; true if its file must be stored.
+    fn note_switch(&self, point: &CutPoint, from_nothing: bool) -> bool {
+        let server = &self.shared.server;
+        if from_nothing && !server.is_replica() {
+            let replid = point.replid.digits();
+            server.history.replace(replid, point.offset);
+        }
+        point.kind == LogKind::AppendOnly && server.history.switched(point, from_nothing)
+    }
+
+    fn finish_switch(&self, tell_file: bool) -> Result<(), String> {
+        let server = &self.shared.server;
+        if tell_file && let Err(error) = server.history.store() {
+            // Nobody has been promised anything by a log that only begins.
+            let _closed = server.log.disable();
+            return Err(format!("store the replication state: {error}"));
+        }
+        server.log.finish_switch()
     }
 }
 

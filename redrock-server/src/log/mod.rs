@@ -92,6 +92,8 @@ pub struct EffectLog {
     enabled: AtomicBool,
     /// Whether there is, or is about to be, a segment to write to.
     open: AtomicBool,
+    /// The stream is our master's: only its bytes are appended.
+    following: AtomicBool,
     policy: AtomicU8,
     failing: AtomicBool,
     health: Mutex<Health>,
@@ -169,6 +171,7 @@ impl EffectLog {
             durable: AtomicU64::new(0),
             enabled: AtomicBool::new(false),
             open: AtomicBool::new(false),
+            following: AtomicBool::new(false),
             policy: AtomicU8::new(FsyncPolicy::EverySecond as u8),
             failing: AtomicBool::new(false),
             health: Mutex::default(),
@@ -229,7 +232,8 @@ impl EffectLog {
     /// Appends what a command (or a transaction) changed and clears `effect`. Called with the
     /// shards held.
     pub fn append_effect(&self, effect: &mut Effect) {
-        if effect.count() > 0 && self.enabled.load(Ordering::Relaxed) {
+        let is_ours = !self.following.load(Ordering::Relaxed);
+        if effect.count() > 0 && is_ours && self.enabled.load(Ordering::Relaxed) {
             let (first_db, last_db) = effect.databases();
             let mut pending = self.pending.lock();
             if !self.enabled.load(Ordering::Relaxed) {
@@ -273,6 +277,11 @@ impl EffectLog {
         }
         self.appended
             .fetch_add(bytes.len() as u64, Ordering::Release);
+    }
+
+    /// The stream has this database selected: a replica's, whose bytes may not be kept.
+    pub fn select(&self, db: usize) {
+        self.pending.lock().db = Some(db);
     }
 
     /// Makes the next effect select its database in the stream.

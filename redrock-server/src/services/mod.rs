@@ -5,6 +5,7 @@
 //!   awaits ([`crate::command::dispatch::Deferred`]);
 //! - every wait on a companion is bounded, and a companion that is absent changes nothing.
 
+pub mod again;
 pub mod gates;
 pub mod persistence;
 pub mod reload;
@@ -74,6 +75,8 @@ pub struct Services {
     held: watch::Sender<bool>,
     /// A rewrite waits for a save to end.
     pub rewrite_scheduled: AtomicBool,
+    /// The append-only log is being brought back.
+    reviving: AtomicBool,
     /// A save that a command asked for is under way.
     saving: AtomicBool,
     /// A rewrite that a command asked for is under way.
@@ -111,6 +114,7 @@ impl Services {
             segments: parking_lot::Mutex::default(),
             held: watch::Sender::new(false),
             rewrite_scheduled: AtomicBool::new(false),
+            reviving: AtomicBool::new(false),
             saving: AtomicBool::new(false),
             rewriting: AtomicBool::new(false),
             enabling: AtomicBool::new(false),

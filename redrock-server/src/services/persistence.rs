@@ -2,6 +2,7 @@
 
 use super::{SILENCE_MAX, Services, companion_error, tick};
 use crate::replication::commands::GETACK;
+use crate::replication::identity::lose_count;
 use crate::replication::replicas::reached;
 use crate::server::Server;
 use crate::state::{PauseMode, ShutdownRequest};
@@ -202,9 +203,17 @@ impl Services {
             let (stream, first) = begun(stream).await?;
             finish(stream, first, |_| {}).await
         };
-        enabled
+        let result = enabled
             .await
-            .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()))
+            .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()));
+        if result.is_err()
+            && let Some(server) = self.server()
+        {
+            // Whatever was begun has no base: nothing may count on it.
+            server.log.disable()?;
+            lose_count(&server);
+        }
+        result
     }
 
     /// `appendonly no` at run time. Without a persister no rewrite can be running.
@@ -223,7 +232,11 @@ impl Services {
             Err(error) => return Err(companion_error(NAME, &error).split_off("ERR ".len())),
         }
         match self.server() {
-            Some(server) => server.log.disable(),
+            Some(server) => {
+                server.log.disable()?;
+                lose_count(&server);
+                Ok(())
+            }
             None => Ok(()),
         }
     }

@@ -241,7 +241,8 @@ fn note_log(services: &Services, server: &Server) {
     let mut replication = server.state.replication.lock();
     replication.replid = text(&state.replid);
     (replication.replid2, replication.second_offset) = match &state.former {
-        Some((id, end)) => (text(id), i64::try_from(*end).unwrap_or(i64::MAX)),
+        // The first offset that is not valid any more, as Redis counts.
+        Some((id, end)) => (text(id), i64::try_from(*end).map_or(-1, |end| end + 1)),
         None => ("0".repeat(40), -1),
     };
     replication.backlog_active = state.kind != LogKind::None && oldest.is_some();
@@ -270,6 +271,10 @@ impl Server {
     /// Appends a command that is no change (PING, GETACK) to the stream for replicas.
     pub fn append_to_stream(&self, resp: &[u8]) {
         let keyspace = self.keyspace.lock();
+        if self.is_replica() {
+            // The stream is the master's.
+            return;
+        }
         self.log.append_raw(resp, None);
         drop(keyspace);
         self.log.flush();

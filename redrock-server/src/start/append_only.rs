@@ -26,6 +26,7 @@ enum LastSegment {
         entry: FileEntry,
         path: PathBuf,
         verification: Box<Verification>,
+        start_offset: u64,
         end_offset: u64,
         replid: HexId,
     },
@@ -45,6 +46,10 @@ pub struct LoadedLog {
     /// Stream offset of the end and the id of the last segment's first byte; `None` if the log
     /// does not end in a segment of ours.
     pub end: Option<(u64, HexId)>,
+    /// Stream offset of that segment's first byte; 0 without one.
+    pub last_start_offset: u64,
+    /// Number of the last listed file; 0 if none is listed.
+    pub last_sequence: u64,
 }
 
 /// Loads what the manifest names. `None` if there is no log at all.
@@ -132,14 +137,21 @@ impl Load<'_> {
         let mut replayer = Replayer::new(self.server);
         let mut last = LastSegment::Foreign;
         let mut end: Option<(u64, HexId)> = None;
+        let mut last_start_offset = 0;
         for (at, entry) in entries.iter().enumerate() {
             let started = Instant::now();
             let later = entries.get(at + 1..).unwrap_or_default();
             last = self.file(&mut replayer, entry, later, end)?;
             end = match &last {
                 LastSegment::Ours {
-                    end_offset, replid, ..
-                } => Some((*end_offset, *replid)),
+                    end_offset,
+                    replid,
+                    start_offset,
+                    ..
+                } => {
+                    last_start_offset = *start_offset;
+                    Some((*end_offset, *replid))
+                }
                 LastSegment::Empty { .. } => end,
                 LastSegment::Foreign => None,
             };
@@ -156,10 +168,12 @@ impl Load<'_> {
         }
         tracing::info!(commands = replayer.commands(), "append only files replayed");
         Ok(LoadedLog {
+            last_sequence: manifest.incr.last().map_or(0, sequence),
             manifest,
             last,
             database: replayer.database(),
             end,
+            last_start_offset,
         })
     }
 
@@ -218,6 +232,7 @@ impl Load<'_> {
             (Some(sidecar), Some(verification)) => {
                 let header = sidecar.header();
                 LastSegment::Ours {
+                    start_offset: header.layout.start_offset,
                     end_offset: header.layout.offset_at(kept),
                     replid: header.replid,
                     entry: entry.clone(),

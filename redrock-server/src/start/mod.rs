@@ -1,8 +1,8 @@
 //! From a data directory to a server that serves.
 //!
 //! Order: lock and epoch ([`directory`]), port, tier folder, then [`recover`]: the log if it is
-//! enabled, else the dump, else nothing. Clients get `-LOADING` meanwhile. A start as master
-//! mints a new replication id; the former one stays valid up to the recovered offset.
+//! enabled, else the dump, else nothing, and the [`stream`] goes on from there. Clients get
+//! `-LOADING` meanwhile.
 
 pub mod append_only;
 pub mod directory;
@@ -12,26 +12,18 @@ pub mod rdb;
 pub mod reload;
 pub mod replay;
 mod report;
+mod stream;
 
 use crate::config::{Config, Fsync};
 use crate::keyspace::ExpireMode;
-use crate::log::state::LogKind;
+use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
-use crate::log::{LogObserver, OpenSegment};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
-use directory::{DataDirectory, random_id};
-use redrock_log::ballast::Ballast;
+use directory::DataDirectory;
 use redrock_log::fs::OpenMode;
-use redrock_log::history::ReplicationState;
-use redrock_log::writer::SegmentStart;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-
-/// Disk space kept in reserve so that a full disk lets the work at hand finish.
-const BALLAST_BYTES: u64 = 4 << 20;
-/// Name of the file that holds it, in the append-only directory.
-const BALLAST_NAME: &str = "redrock.ballast";
 
 /// Tells workers and the server's end of what the log reports.
 struct Observer(Weak<Server>);
@@ -80,9 +72,13 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
         load_dump(server, data, &config)?;
         None
     };
-    begin_stream(server, data, &config, loaded)?;
+    stream::begin(server, data, &config, loaded)?;
     let mut keyspace = server.keyspace.lock();
-    keyspace.expire_mode = ExpireMode::Delete;
+    // A replica's keys go by its master's word alone.
+    keyspace.expire_mode = match server.is_replica() {
+        true => ExpireMode::Hide,
+        false => ExpireMode::Delete,
+    };
     let keys: u64 = (0..keyspace.database_count())
         .filter_map(|db| keyspace.database(db))
         .map(|database| database.keys)
@@ -108,7 +104,7 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
     refuse_what_does_not_fit(config, bytes)?;
     let started = Instant::now();
     let options = rdb::RdbOptions {
-        drop_expired: true,
+        drop_expired: !server.is_replica(),
         allow_trailing: true,
         ..rdb::RdbOptions::default()
     };
@@ -140,74 +136,5 @@ fn refuse_what_does_not_fit(config: &Config, file_bytes: u64) -> anyhow::Result<
              turn tiering on (maxmemory and enable-rocksdb-feature yes), or set load-anyway yes"
         );
     }
-    Ok(())
-}
-
-/// Gives the stream its identity, makes that durable, and opens the log.
-fn begin_stream(
-    server: &Arc<Server>,
-    data: &DataDirectory,
-    config: &Config,
-    loaded: Option<append_only::LoadedLog>,
-) -> anyhow::Result<()> {
-    let fs = data.fs.as_ref();
-    let replid = random_id();
-    let stored = ReplicationState::load(fs, &data.path)?;
-    let end = loaded.as_ref().and_then(|loaded| loaded.end);
-    let state = match (stored, end) {
-        (Some(mut state), Some((offset, _))) => {
-            state.change_id(replid, offset);
-            state
-        }
-        (None, Some((offset, former))) => {
-            let mut state = ReplicationState::new(former, offset, 0);
-            state.change_id(replid, offset);
-            state
-        }
-        // Without a log of ours nobody can go on from what was before.
-        (_, None) => ReplicationState::new(replid, 0, 0),
-    };
-    state.store(fs, &data.path, &|| Ok(()))?;
-    let former = state
-        .former()
-        .next()
-        .map(|former| (former.replid, former.valid_to_offset));
-    let epoch = data.epoch;
-    server
-        .log
-        .set_identity(epoch.run_id, epoch.number, replid, former);
-    server.log.set_offset(state.offset);
-    if !config.append_only.enabled {
-        return Ok(());
-    }
-    if loaded.is_none() && data.is_file(&data.path.join(&config.snapshot.file_name)) {
-        tracing::warn!(
-            file = config.snapshot.file_name,
-            "appendonly is on and there is no append only file: the RDB file is not loaded, as in Redis"
-        );
-    }
-    let start = SegmentStart {
-        start_offset: state.offset,
-        database: loaded.as_ref().map_or(0, |loaded| loaded.database as u32),
-        replid,
-        run_id: epoch.run_id,
-        epoch: epoch.number,
-    };
-    let opened = append_only::open(config, data, loaded, &start)?;
-    server.log.open(OpenSegment {
-        segment: opened.segment,
-        sequence: opened.sequence,
-        kind: LogKind::AppendOnly,
-        replid,
-        database: opened.database,
-    });
-    // What was replayed is durable before anyone is told so.
-    if !server.log.sync_now() {
-        bail!("fsync of the append only file failed");
-    }
-    let path = data.log_directory(config).join(BALLAST_NAME);
-    server
-        .log
-        .set_ballast(Ballast::open(fs, &path, BALLAST_BYTES).context("disk space reserve")?);
     Ok(())
 }

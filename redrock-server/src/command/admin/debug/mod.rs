@@ -15,7 +15,8 @@ use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::position::POSITION_END;
 use crate::keyspace::tiering::scan::ScanRequest;
-use crate::state::new_replication_id;
+use super::persistence::later;
+use crate::replication::identity::change_for_debugging;
 use crate::value::codec;
 use digest::Digest;
 use redrock_rdb::number::parse_i64;
@@ -75,15 +76,7 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"set-skip-checksum-validation", 3) => switch(ctx, args, &flags.skip_checksums),
         (b"set-disable-deny-scripts", 3) => ok(ctx),
         (b"quicklist-packed-threshold", 3) => packed_threshold(ctx, args),
-        (b"change-repl-id", 2) => {
-            tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
-            let mut replication = flags.replication.lock();
-            replication.replid = new_replication_id();
-            replication.replid2 = "0".repeat(40);
-            replication.second_offset = -1;
-            drop(replication);
-            ok(ctx)
-        }
+        (b"change-repl-id", 2) => change_replication_id(ctx),
         (b"structsize", 2) => {
             ctx.reply.bulk(tables::struct_sizes().as_bytes());
             Ok(())
@@ -92,6 +85,25 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"segfault" | b"panic" | b"assert" | b"oom", _) => crash(args.at(1)),
         _ => Err(super::unknown_form("DEBUG", args)),
     }
+}
+
+/// As in Redis without a second id: whoever knows the old one needs a full sync.
+fn change_replication_id(ctx: &mut Context<'_>) -> CommandResult {
+    tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
+    let server = ctx.server.handle()?;
+    if ctx.client.deny_blocking {
+        return Err(CommandError::fixed(
+            "ERR DEBUG CHANGE-REPL-ID is not allowed inside a transaction",
+        ));
+    }
+    later(ctx, async move {
+        let work = move || change_for_debugging(&server);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(())) => Ok("OK".to_owned()),
+            Ok(Err(error)) => Err(format!("ERR {error}")),
+            Err(error) => Err(format!("ERR {error}")),
+        }
+    })
 }
 
 fn ok(ctx: &mut Context<'_>) -> CommandResult {
