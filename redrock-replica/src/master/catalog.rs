@@ -104,9 +104,9 @@ pub(crate) fn chain(
     }];
     let mut start = current.start_offset;
     loop {
-        let before = found.iter().position(|file| {
-            file.end_offset == start && belongs(state, file, &current_path)
-        });
+        let before = found
+            .iter()
+            .position(|file| file.end_offset == start && belongs(state, file, &current_path));
         let Some(before) = before else { break };
         let file = found.swap_remove(before);
         start = file.layout.start_offset;

@@ -106,8 +106,7 @@ impl load_server::Load for LoadService {
         let server = self.shared.server.clone();
         self.shared.loaded()?;
         let adopting = server.clone();
-        let adopt =
-            move || follow::adopt(&adopting, begin.replid.digits(), begin.start_offset);
+        let adopt = move || follow::adopt(&adopting, begin.replid.digits(), begin.start_offset);
         let (feed, database) = blocking(adopt).await??;
         let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
         let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
@@ -180,8 +179,8 @@ impl load_server::Load for LoadService {
         }
         let promoting = server.clone();
         let promoted = blocking(move || follow::promote(&promoting)).await?;
-        let (replid, offset) = promoted
-            .map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
+        let (replid, offset) =
+            promoted.map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
         self.applying.fetch_add(1, Ordering::AcqRel);
         server.refresh_gates();
         Ok(Response::new(v1::PromoteReply {
@@ -281,9 +280,7 @@ fn load(
     let result = std::thread::scope(|scope| {
         let worker = {
             let watch = watch.clone();
-            scope.spawn(move || {
-                follow::load_snapshot(&shared.server, &path, asked, &watch)
-            })
+            scope.spawn(move || follow::load_snapshot(&shared.server, &path, asked, &watch))
         };
         while !worker.is_finished() {
             std::thread::sleep(PROGRESS_INTERVAL.min(Duration::from_millis(20)));

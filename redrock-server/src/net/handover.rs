@@ -4,8 +4,8 @@
 //! that were read and not run; our side stays in the list of clients until the agent says that
 //! the replica is gone, so that CLIENT LIST and KILL know it.
 
-use super::connection::Session;
 use super::client::state_flag;
+use super::connection::Session;
 use super::stream::WriteHalf;
 use crate::services::Services;
 use redrock_daemon::handoff::{self, Handoff, HandoffError, HandoffReply, PeerRequest};

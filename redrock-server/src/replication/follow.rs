@@ -113,6 +113,7 @@ pub fn load_snapshot(
     if let Some(master) = &mut server.state.replication.lock().master {
         master.applied_offset = Some(source.offset);
     }
+    server.report_log();
     again::keep_log(server);
     Ok(facts.keys)
 }

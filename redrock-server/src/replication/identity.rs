@@ -47,6 +47,8 @@ pub(super) fn change(
         let before = log.state().replid;
         let kept = (former == Former::Keep).then_some((before, offset));
         log.set_replid(replid, kept);
+        drop(keyspace);
+        server.report_log();
         return Ok(Some(offset));
     }
 }
@@ -68,4 +70,5 @@ pub fn lose_count(server: &Server) {
     server.history.replace(replid, server.log.appended_offset());
     server.log.set_replid(replid, None);
     drop(keyspace);
+    server.report_log();
 }

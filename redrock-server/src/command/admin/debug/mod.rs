@@ -10,12 +10,12 @@ mod protocol;
 mod reload;
 mod tables;
 
+use super::persistence::later;
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::position::POSITION_END;
 use crate::keyspace::tiering::scan::ScanRequest;
-use super::persistence::later;
 use crate::replication::identity::change_for_debugging;
 use crate::value::codec;
 use digest::Digest;
