@@ -14,7 +14,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -31,8 +31,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 pub struct LoadService {
     shared: Shared,
     loading: Arc<Mutex<bool>>,
-    /// Number of the newest apply stream; an older one ends when it sees another.
-    applying: Arc<AtomicU64>,
 }
 
 impl LoadService {
@@ -41,7 +39,6 @@ impl LoadService {
         Self {
             shared,
             loading: Arc::default(),
-            applying: Arc::default(),
         }
     }
 }
@@ -102,7 +99,6 @@ impl load_server::Load for LoadService {
         };
         self.shared.run.check(begin.run.clone())?;
         let begin = ApplyBegin::try_from(&begin)?;
-        let number = self.applying.fetch_add(1, Ordering::AcqRel) + 1;
         let server = self.shared.server.clone();
         self.shared.loaded()?;
         let adopting = server.clone();
@@ -110,7 +106,7 @@ impl load_server::Load for LoadService {
         let (feed, database) = blocking(adopt).await??;
         let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
         let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
-        let (newest, data_dir) = (self.applying.clone(), self.shared.data_dir.clone());
+        let data_dir = self.shared.data_dir.clone();
         let work = move || {
             let applier = Applier::new(&server, begin.start_offset, database, feed);
             let mut follower = Follower {
@@ -121,21 +117,8 @@ impl load_server::Load for LoadService {
             };
             let mut arriving: mpsc::Receiver<SpoolState> = arriving;
             while let Some(spool) = arriving.blocking_recv() {
-                if newest.load(Ordering::Acquire) != number {
-                    let error = RpcError::cancelled("another stream took over");
+                if let Err(error) = follower.follow(&spool, &applied) {
                     let _former = applied.send_replace(Err(error));
-                    return;
-                }
-                let advanced = follower.advance(&spool, &applied);
-                if follower.applier.is_superseded() {
-                    let error = RpcError::cancelled("the stream is no longer followed");
-                    let _former = applied.send_replace(Err(error));
-                    return;
-                }
-                if let Err(error) = advanced {
-                    tracing::error!(error = format!("{error:#}"), "master's stream stopped");
-                    let _former =
-                        applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
                     return;
                 }
             }
@@ -181,7 +164,6 @@ impl load_server::Load for LoadService {
         let promoted = blocking(move || follow::promote(&promoting)).await?;
         let (replid, offset) =
             promoted.map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
-        self.applying.fetch_add(1, Ordering::AcqRel);
         server.refresh_gates();
         Ok(Response::new(v1::PromoteReply {
             replid: String::from_utf8_lossy(&replid).into_owned(),
@@ -336,6 +318,25 @@ struct Follower<'s> {
 }
 
 impl Follower<'_> {
+    /// As [`Follower::advance`]; a stream whose place another one has taken ends.
+    fn follow(
+        &mut self,
+        spool: &SpoolState,
+        applied: &watch::Sender<Result<v1::Applied, RpcError>>,
+    ) -> Result<(), RpcError> {
+        let advanced = match self.applier.is_superseded() {
+            true => Ok(()),
+            false => self.advance(spool, applied),
+        };
+        if self.applier.is_superseded() {
+            return Err(RpcError::cancelled("the stream is no longer followed"));
+        }
+        advanced.map_err(|error| {
+            tracing::error!(error = format!("{error:#}"), "master's stream stopped");
+            RpcError::corrupt(format!("{error:#}"))
+        })
+    }
+
     /// Applies up to what can be read now.
     fn advance(
         &mut self,

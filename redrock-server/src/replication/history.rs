@@ -301,10 +301,14 @@ mod tests {
         let state = on_disk(&fs).newest().clone();
         assert_eq!((state.replid, state.origin.sequence), (A, 5));
         assert_eq!(state.former().len(), 0);
-        for sequence in 7..20 {
+        for sequence in 7..10 + HISTORIES_MAX as u64 {
             assert!(history.switched(&cut(1000, sequence), true));
         }
-        assert!(HISTORIES_MAX < 12);
         history.store().unwrap();
+        assert_eq!(
+            on_disk(&fs).of_log(4),
+            None,
+            "too many logs ago to be believed"
+        );
     }
 }

@@ -65,11 +65,8 @@ async fn revive(services: Arc<Services>) {
         }
         // INFO says `aof_rewrite_scheduled` until it is done.
         services.rewrite_scheduled.store(true, Ordering::Release);
-        let error = match services.enable_append_only().await {
-            // Another full sync may have turned it off again: the loop looks.
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        // After a success another full sync may have turned it off again: the loop looks.
+        let error = services.enable_append_only().await.err();
         if let Some(error) = &error {
             if !told {
                 tracing::warn!(
