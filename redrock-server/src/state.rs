@@ -226,10 +226,8 @@ pub struct ReplicationState {
     pub backlog_active: bool,
     /// Its size limit, bytes.
     pub backlog_bytes_max: u64,
-    /// First stream offset in it.
-    pub backlog_first: u64,
-    /// Bytes in it.
-    pub backlog_bytes: u64,
+    /// Stream offset that it begins at.
+    pub backlog_oldest: u64,
     /// `sync_full`, `sync_partial_ok`, `sync_partial_err`
     pub syncs: [u64; 3],
     /// `total_net_repl_input_bytes` and `total_net_repl_output_bytes`
@@ -253,8 +251,7 @@ impl Default for ReplicationState {
             failover: "no-failover",
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
-            backlog_first: 0,
-            backlog_bytes: 0,
+            backlog_oldest: 0,
             syncs: [0; 3],
             net_bytes: [0; 2],
         }

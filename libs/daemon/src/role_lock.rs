@@ -76,7 +76,8 @@ pub enum LockError {
 /// A held lock; dropping it releases.
 #[derive(Debug)]
 pub struct RoleLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl RoleLock {
@@ -86,10 +87,21 @@ impl RoleLock {
         role: Role,
         patience: Duration,
     ) -> Result<RoleLock, LockError> {
+        let lock = Self::acquire_unsigned_within(data_dir, role, patience).await?;
+        lock.sign()?;
+        Ok(lock)
+    }
+
+    /// As [`RoleLock::acquire_unsigned`], but gives a holder up to `patience` to end. Cancel-safe.
+    pub async fn acquire_unsigned_within(
+        data_dir: &Path,
+        role: Role,
+        patience: Duration,
+    ) -> Result<RoleLock, LockError> {
         let deadline = Instant::now() + patience;
         let mut told = false;
         loop {
-            match RoleLock::acquire(data_dir, role) {
+            match RoleLock::acquire_unsigned(data_dir, role) {
                 Err(LockError::Held { pid, .. }) if Instant::now() < deadline => {
                     if !told {
                         tracing::info!(pid, "waiting for another redrock-{} to end", role.name());
@@ -102,15 +114,23 @@ impl RoleLock {
         }
     }
 
-    /// Takes the lock or says who has it; never waits.
+    /// Takes the lock and writes who holds it, or says who has it; never waits.
     pub fn acquire(data_dir: &Path, role: Role) -> Result<RoleLock, LockError> {
+        let lock = Self::acquire_unsigned(data_dir, role)?;
+        lock.sign()?;
+        Ok(lock)
+    }
+
+    /// As [`RoleLock::acquire`], but a file that was there stays as it is until
+    /// [`RoleLock::sign`].
+    pub fn acquire_unsigned(data_dir: &Path, role: Role) -> Result<RoleLock, LockError> {
         let path = role.lock_path(data_dir);
         let io_error = |error| LockError::Io {
             path: path.clone(),
             error,
         };
         // The content is only for people, so nothing is cut before the lock.
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
@@ -120,22 +140,55 @@ impl RoleLock {
             .map_err(io_error)?;
         if let Err(error) = control(&file, libc::F_OFD_SETLK, &mut whole_file_lock()) {
             return match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => {
-                    let pid = std::fs::read_to_string(&path).ok();
-                    let pid = pid.and_then(|pid| pid.trim().parse().ok());
-                    Err(LockError::Held {
-                        role,
-                        path: data_dir.to_owned(),
-                        pid,
-                    })
-                }
+                Some(libc::EAGAIN | libc::EACCES) => Err(held(data_dir, role)),
                 _ => Err(io_error(error)),
             };
         }
-        file.set_len(0).map_err(io_error)?;
-        writeln!(file, "{}", std::process::id()).map_err(io_error)?;
-        Ok(RoleLock { _file: file })
+        Ok(RoleLock { file, path })
     }
+
+    /// Writes this process's id into the file, for people.
+    pub fn sign(&self) -> Result<(), LockError> {
+        let mut file = &self.file;
+        let written = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(|error| LockError::Io {
+            path: self.path.clone(),
+            error,
+        })
+    }
+}
+
+/// The error for a lock that another process has. It names that process if the file does and it
+/// lives: a holder that did not sign yet left the id of one that is gone.
+pub fn held(data_dir: &Path, role: Role) -> LockError {
+    let pid = std::fs::read_to_string(role.lock_path(data_dir)).ok();
+    let pid = pid.and_then(|pid| pid.trim().parse().ok());
+    LockError::Held {
+        role,
+        path: data_dir.to_owned(),
+        pid: pid.filter(|pid: &u32| Path::new("/proc").join(pid.to_string()).exists()),
+    }
+}
+
+/// Gives whoever holds the role's lock up to `patience` to end; fails if it stays. Takes nothing.
+pub async fn wait_until_free(
+    data_dir: &Path,
+    role: Role,
+    patience: Duration,
+) -> Result<(), LockError> {
+    let deadline = Instant::now() + patience;
+    while is_held(data_dir, role).map_err(|error| LockError::Io {
+        path: role.lock_path(data_dir),
+        error,
+    })? {
+        if Instant::now() >= deadline {
+            return Err(held(data_dir, role));
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// True if some process holds the role's lock. Takes nothing. A missing file

@@ -136,12 +136,21 @@ pub(super) fn replication(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("master_failover_state", replication.failover);
     out.field("master_replid", &replication.replid);
     out.field("master_replid2", &replication.replid2);
-    out.field("master_repl_offset", facts.server.log.appended_offset());
+    let offset = facts.server.log.appended_offset();
+    out.field("master_repl_offset", offset);
     out.field("second_repl_offset", replication.second_offset);
     out.field("repl_backlog_active", u8::from(replication.backlog_active));
     out.field("repl_backlog_size", replication.backlog_bytes_max);
-    out.field("repl_backlog_first_byte_offset", replication.backlog_first);
-    out.field("repl_backlog_histlen", replication.backlog_bytes);
+    // Redis counts bytes from 1.
+    let (first, length) = match replication.backlog_active {
+        true => {
+            let oldest = replication.backlog_oldest;
+            (oldest + 1, offset.saturating_sub(oldest))
+        }
+        false => (0, 0),
+    };
+    out.field("repl_backlog_first_byte_offset", first);
+    out.field("repl_backlog_histlen", length);
 }
 
 fn master_link(link: &MasterLink, now_s: i64, out: &mut Section<'_>) {

@@ -49,8 +49,9 @@ pub enum Step {
         /// Arguments after it.
         arguments: usize,
     },
-    /// The request is malformed; the connection is closed after this error.
-    Error(String),
+    /// The request is malformed; the connection is closed after this error. It may repeat a byte
+    /// of the request, whatever that is.
+    Error(Vec<u8>),
 }
 
 /// See the module.
@@ -115,7 +116,7 @@ impl Parser {
                     let Some(count) =
                         parse_i64(&buffer[digits]).filter(|&n| n <= i64::from(i32::MAX))
                     else {
-                        return error("invalid multibulk length");
+                        return unless_nul(buffer, 0, end, error("invalid multibulk length"));
                     };
                     if count > 10 && !limits.authenticated {
                         return error("unauthenticated multibulk length");
@@ -143,14 +144,12 @@ impl Parser {
                 Ok(found) => found,
             };
             if kind != b'$' {
-                return Step::Error(format!(
-                    "Protocol error: expected '$', got '{}'",
-                    char::from(kind)
-                ));
+                let text = [b"Protocol error: expected '$', got '", &[kind][..], b"'"].concat();
+                return unless_nul(buffer, self.at, start, Step::Error(text));
             }
             let length = parse_i64(&buffer[digits]).and_then(|n| usize::try_from(n).ok());
             let Some(length) = length.filter(|&n| n <= limits.bulk_bytes_max) else {
-                return error("invalid bulk length");
+                return unless_nul(buffer, self.at, start, error("invalid bulk length"));
             };
             if length > 16384 && !limits.authenticated {
                 return error("unauthenticated bulk length");
@@ -185,14 +184,14 @@ impl Parser {
         // Lengths have few digits: a short search first finds almost every one.
         let found = match line.iter().take(16).position(|&b| b == b'\r') {
             Some(found) => Some(found),
-            None => memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX)]),
+            None => memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX + 1)]),
         };
         match found {
             Some(end) if line.len() > end + 1 => Ok((at + 1..at + end, at + end + 2)),
             Some(end) => Err(Step::Incomplete {
                 needed: at + end + 2,
             }),
-            None if line.len() >= LINE_BYTES_MAX => Err(error(too_long)),
+            None if line.len() > LINE_BYTES_MAX => Err(error(too_long)),
             None => Err(Step::Incomplete {
                 needed: buffer.len() + 1,
             }),
@@ -200,7 +199,9 @@ impl Parser {
     }
 
     fn next_inline(&mut self, buffer: &[u8]) -> Step {
-        let Some(newline) = memchr::memchr(b'\n', buffer) else {
+        // As in Redis a NUL hides the end of the line: nothing behind it is executed.
+        let end = memchr::memchr2(b'\n', 0, buffer);
+        let Some(newline) = end.filter(|&at| buffer.get(at) == Some(&b'\n')) else {
             if buffer.len() > LINE_BYTES_MAX {
                 return error("too big inline request");
             }
@@ -232,7 +233,26 @@ impl Parser {
 }
 
 fn error(text: &str) -> Step {
-    Step::Error(format!("Protocol error: {text}"))
+    Step::Error(format!("Protocol error: {text}").into_bytes())
+}
+
+/// `wrong`, unless the header line from `start` to `end` has a NUL: Redis finds no end of the
+/// line then, and waits for one until the line is too long.
+fn unless_nul(buffer: &[u8], start: usize, end: usize, wrong: Step) -> Step {
+    let line = buffer.get(start..end).unwrap_or_default();
+    if memchr::memchr(0, line).is_none() {
+        return wrong;
+    }
+    if buffer.len() - start > LINE_BYTES_MAX {
+        return error(if start == 0 {
+            "too big mbulk count string"
+        } else {
+            "too big bulk count string"
+        });
+    }
+    Step::Incomplete {
+        needed: buffer.len() + 1,
+    }
 }
 
 /// Splits a line into words as Redis's `sdssplitargs`: double quotes with escapes, single quotes,
@@ -342,7 +362,7 @@ mod tests {
         authenticated: true,
     };
 
-    fn parse_all(mut buffer: &[u8]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
+    fn parse_all(mut buffer: &[u8]) -> (Vec<Vec<Vec<u8>>>, Option<Vec<u8>>) {
         let (mut parser, mut out) = (Parser::default(), Vec::new());
         loop {
             let step = parser.next(buffer, LIMITS);
@@ -441,7 +461,24 @@ mod tests {
                 "Protocol error: unbalanced quotes in request",
             ),
         ] {
-            assert_eq!(parse_all(input).1.as_deref(), Some(text));
+            assert_eq!(parse_all(input).1.as_deref(), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_nul_hides_the_end_of_a_line_and_what_follows_is_not_run() {
+        for input in [
+            &b"PING\0\r\nPING\r\n"[..],
+            b"\0PING\r\n",
+            b"set a \"x\0y\"\r\n",
+            b"*1\0\r\n$4\r\nPING\r\n",
+            b"*1\r\n$\x004\r\nPING\r\n",
+            b"*1\r\n\0\r\n",
+        ] {
+            assert_eq!(parse_all(input), (Vec::new(), None), "{input:?}");
+            let long = [input, &[b'x'; LINE_BYTES_MAX]].concat();
+            let text = parse_all(&long).1.unwrap();
+            assert!(text.starts_with(b"Protocol error: too big "), "{input:?}");
         }
     }
 }

@@ -89,7 +89,10 @@ impl<'s> Applier<'s> {
                     consumed += used;
                 }
                 Step::Incomplete { .. } | Step::TooLarge { .. } => break,
-                Step::Error(text) => bail!("the master's stream is not RESP: {text}"),
+                Step::Error(text) => {
+                    let text = String::from_utf8_lossy(&text);
+                    bail!("the master's stream is not RESP: {text}")
+                }
             }
             self.parser.reset();
         }

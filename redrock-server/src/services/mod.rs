@@ -15,8 +15,10 @@ pub mod tick;
 
 use crate::command::error::CommandError;
 use crate::companions::Companions;
+use crate::config::Config;
 use crate::replication::replicas::ReplicaTable;
 use crate::server::Server;
+use redrock_daemon::tasks::Tasks;
 use redrock_proto::client::{Timeouts, persist_client, replica_client};
 use redrock_proto::model::RunRef;
 use redrock_proto::v1::persist_client::PersistClient;
@@ -63,6 +65,7 @@ pub struct Services {
     pub handle: Handle,
     /// The companions' processes.
     pub companions: Companions,
+    tasks: Tasks,
     /// What the replicas acknowledged.
     pub replicas: ReplicaTable,
     /// The newest answers of the companions.
@@ -95,7 +98,7 @@ impl Services {
         run: RunRef,
         data_dir: &Path,
         socket_dir: &Path,
-        companions: Companions,
+        tasks: Tasks,
     ) -> Self {
         let timeouts = Timeouts {
             request: ANSWER_WAIT,
@@ -107,7 +110,8 @@ impl Services {
             data_dir: data_dir.to_owned(),
             socket_dir: socket_dir.to_owned(),
             handle: Handle::current(),
-            companions,
+            companions: Companions::new(),
+            tasks,
             replicas: ReplicaTable::default(),
             heard: parking_lot::Mutex::default(),
             look_now: Notify::new(),
@@ -121,6 +125,13 @@ impl Services {
             persist: persist_client(socket_dir, timeouts),
             replica: replica_client(socket_dir, timeouts),
         }
+    }
+
+    /// Starts the companions, if that is ours to do. The epoch file must name this run already,
+    /// which is what they go by.
+    pub fn start_companions(&self, config: &Config) {
+        let _runtime = self.handle.enter();
+        self.companions.start(config, &self.tasks);
     }
 
     /// The persister; a clone shares the connection.

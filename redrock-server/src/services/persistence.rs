@@ -263,7 +263,7 @@ impl Services {
     /// Whether we started a persister that nobody has heard of so far.
     fn persister_starts(&self) -> bool {
         let mut members = self.companions.members().iter();
-        let started = members.any(|member| member.name == "persist" && member.process.is_some());
+        let started = members.any(|member| member.name == "persist" && member.process().is_some());
         started && self.server().is_some_and(|server| !has_answered(&server))
     }
 

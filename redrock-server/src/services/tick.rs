@@ -8,6 +8,7 @@ use crate::state::{AppendOnlyState, Companion, LinkState, SnapshotState};
 use redrock_proto::client::Timeouts;
 use redrock_proto::v1::{self, Activity, PersistStatus};
 use redrock_proto::{ErrorCode, RpcError};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -81,7 +82,7 @@ fn note_companion(services: &Services, server: &Server, name: &'static str, up: 
         .members()
         .iter()
         .find(|member| member.name == name)
-        .and_then(|member| Some(member.process.as_ref()?.state()));
+        .and_then(|member| Some(member.process()?.state()));
     let pid = process.as_ref().and_then(|process| process.pid);
     let mut list = server.state.companions.lock();
     let index = list
@@ -225,7 +226,6 @@ fn note_replica(server: &Server, status: Option<&v1::ReplicaStatus>) {
 /// What the log says of itself.
 fn note_log(services: &Services, server: &Server) {
     let state = server.log.state();
-    let appended = server.log.appended_offset();
     {
         let mut append_only = server.state.append_only.lock();
         append_only.enabled = state.kind == LogKind::AppendOnly;
@@ -247,10 +247,19 @@ fn note_log(services: &Services, server: &Server) {
     };
     replication.backlog_active = state.kind != LogKind::None && oldest.is_some();
     if let Some(oldest) = oldest.filter(|_| replication.backlog_active) {
-        replication.backlog_first = oldest;
-        replication.backlog_bytes = appended.saturating_sub(oldest);
+        replication.backlog_oldest = oldest;
     }
-    replication.backlog_bytes_max = server.config().replication.backlog_bytes_max;
+    replication.backlog_bytes_max = match server.config().replication.backlog_bytes_max {
+        0 => backlog_by_disk(&services.data_dir),
+        bytes => bytes,
+    };
+}
+
+/// What `repl-backlog-disk-size 0` stands for: 10 % of the disk and at least 1 GB, as the agent
+/// has it.
+fn backlog_by_disk(data_dir: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(data_dir).map_or(0, |stat| stat.f_blocks * stat.f_frsize);
+    (disk / 10).max(1 << 30)
 }
 
 /// PING in the stream, so that replicas notice a link that is gone (`repl-ping-replica-period`).

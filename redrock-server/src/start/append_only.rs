@@ -1,6 +1,7 @@
 //! Loading the append-only files: manifest, base, segments, and what to do about their tails.
 
 use super::directory::{DataDirectory, names};
+use super::manifest_trouble;
 use super::rdb::{self, CountingReader, RdbOptions};
 use super::replay::Replayer;
 use crate::config::Config;
@@ -58,7 +59,8 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
     let names = names(&config);
     let directory = data.log_directory(&config);
     let fs = data.fs.as_ref();
-    let found = manifest::load(fs, &directory, &names).context("AOF manifest")?;
+    let found = manifest::load(fs, &directory, &names)
+        .map_err(|error| manifest_trouble::unreadable(&error, &directory.join(names.manifest())))?;
     let upgraded =
         manifest::upgrade_single_file(fs, &data.path, &directory, &names, found.as_ref())
             .context("upgrade the single append only file")?;
@@ -69,6 +71,7 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
         );
     }
     let Some(manifest) = upgraded.or(found) else {
+        manifest_trouble::refuse_orphans(fs, &directory, &names)?;
         return Ok(None);
     };
     let load = Load {
@@ -127,7 +130,8 @@ impl Load<'_> {
             let path = self.directory.join(&entry.name);
             let metadata = self.fs.metadata(&path).with_context(|| {
                 format!(
-                    "the AOF manifest names {}, which can't be read",
+                    "the AOF manifest names {}, which can't be read. Restore that file from a backup \
+                     or a replica",
                     path.display()
                 )
             })?;
@@ -218,7 +222,9 @@ impl Load<'_> {
             }
         }
         replayer.begin_file();
-        let position = self.preamble(&file).with_context(named)?;
+        let position = self
+            .preamble(&file)
+            .map_err(|error| super::damaged(&error, &path, "the append only directory"))?;
         let kept = self.commands(
             replayer,
             &file,

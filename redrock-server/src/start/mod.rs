@@ -1,12 +1,13 @@
 //! From a data directory to a server that serves.
 //!
-//! Order: lock and epoch ([`directory`]), port, tier folder, then [`recover`]: the log if it is
-//! enabled, else the dump, else nothing, and the [`stream`] goes on from there. Clients get
-//! `-LOADING` meanwhile.
+//! Order: a look that touches nothing, port, lock ([`directory`]), tier folder, then [`recover`]:
+//! the log if it is enabled, else the dump, else nothing; then the epoch, the companions, and the
+//! [`stream`] goes on from there. Clients get `-LOADING` meanwhile.
 
 pub mod append_only;
 pub mod directory;
 pub mod fate;
+mod manifest_trouble;
 pub mod progress;
 pub mod rdb;
 pub mod reload;
@@ -21,7 +22,9 @@ use crate::log::sync::FsyncPolicy;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use directory::DataDirectory;
+use redrock_daemon::error_text::whole;
 use redrock_log::fs::OpenMode;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -72,6 +75,7 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
         load_dump(server, data, &config)?;
         None
     };
+    data.begin()?;
     stream::begin(server, data, &config, loaded)?;
     let mut keyspace = server.keyspace.lock();
     // A replica's keys go by its master's word alone.
@@ -87,6 +91,10 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(keys, "Data loaded: {seconds:.3} seconds");
     server.report_log();
+    // Not before: a start that fails leaves no trace of them.
+    if let Some(services) = server.services.get() {
+        services.start_companions(&config);
+    }
     server.loading.end();
     Ok(())
 }
@@ -109,7 +117,7 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
         ..rdb::RdbOptions::default()
     };
     let source = rdb::CountingReader::new(file, server);
-    let facts = rdb::load(server, source, options).with_context(named)?;
+    let facts = rdb::load(server, source, options).map_err(|error| damaged(&error, &path, "it"))?;
     tracing::info!(
         "Done loading RDB, keys loaded: {}, keys expired: {}.",
         facts.keys,
@@ -120,6 +128,16 @@ fn load_dump(server: &Arc<Server>, data: &DataDirectory, config: &Config) -> any
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// The error for an RDB that can't be loaded, with the way out: what to restore or move away.
+fn damaged(error: &anyhow::Error, path: &Path, whole_of: &str) -> anyhow::Error {
+    let (error, path) = (whole(error.as_ref()), path.display());
+    anyhow::anyhow!(
+        "Fatal error loading the DB: RDB file {path}: {error}. What to do: `redrock-persist check \
+         {path}` tells how much of it is sound; restore {whole_of} from a backup or a replica, or \
+         move {whole_of} away to start without the data"
+    )
 }
 
 /// With the feature off all data must fit into memory: better refused than killed half-way.
