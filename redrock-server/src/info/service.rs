@@ -164,8 +164,10 @@ fn master_link(link: &MasterLink, now_s: i64, out: &mut Section<'_>) {
         "master_sync_in_progress",
         u8::from(link.state == LinkState::Sync),
     );
-    out.field("slave_read_repl_offset", link.read_offset);
-    out.field("slave_repl_offset", link.applied_offset.unwrap_or(1));
+    // The agent tells only now and then how much it has read.
+    let applied = link.applied_offset.unwrap_or(1);
+    out.field("slave_read_repl_offset", link.read_offset.max(applied));
+    out.field("slave_repl_offset", applied);
     if link.state == LinkState::Sync {
         let (total, read) = link.transfer_bytes;
         out.field("master_sync_total_bytes", total);
