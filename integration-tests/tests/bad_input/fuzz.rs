@@ -20,7 +20,7 @@ const REQUESTS: &[&str] = &[
     "SADD fuzz:s m",
     "ZADD fuzz:z 1 m",
     "ZRANGE fuzz:z 0 -1",
-    "ECHO hello",
+    "ECHO text",
     "PING",
 ];
 
@@ -43,9 +43,11 @@ fn damaged(random: &mut StdRng) -> Vec<u8> {
             0 => input[at] = random.random(),
             1 => input.insert(at, random.random()),
             2 => drop(input.remove(at)),
-            _ => input[at] = *b"*$:+-0123456789\r\n \"'\0"
-                .get(random.random_range(0..21))
-                .unwrap_or(&0),
+            _ => {
+                input[at] = *b"*$:+-0123456789\r\n \"'\0"
+                    .get(random.random_range(0..21))
+                    .unwrap_or(&0)
+            }
         }
         if input.is_empty() {
             return input;
@@ -79,7 +81,7 @@ fn random_bytes_neither_end_the_server_nor_disturb_its_clients() -> anyhow::Resu
     let (port, real) = (pair.ours.port, pair.real.port);
     let (failures, served) = std::thread::scope(|scope| -> anyhow::Result<_> {
         let other = scope.spawn(|| well_behaved(port, &stop));
-        let work = || -> anyhow::Result<Vec<String>> {
+        let mut work = || -> anyhow::Result<Vec<String>> {
             let mut failures = Vec::new();
             for round in 0..rounds {
                 let input = match round % 3 {

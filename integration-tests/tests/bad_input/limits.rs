@@ -120,10 +120,22 @@ fn a_claimed_length_takes_no_memory() -> anyhow::Result<()> {
             assert!(answer.is_empty(), "{}", shown(&answer));
         }
     }
-    for command in ["SETRANGE a 600000000 x", "SRANDMEMBER s -9223372036854775808", "LPOP l 1000000000"] {
+    for command in [
+        "SETRANGE a 600000000 x",
+        "SRANDMEMBER s -9223372036854775808",
+        "LPOP l 1000000000",
+    ] {
         ask(server.port, &line(command))?;
     }
-    ask(server.port, &resp(&[b"RESTORE", b"k", b"0", b"\x00\x80\xff\xff\xff\xff\x0a\x00\0\0\0\0\0\0\0\0"]))?;
+    ask(
+        server.port,
+        &resp(&[
+            b"RESTORE",
+            b"k",
+            b"0",
+            b"\x00\x80\xff\xff\xff\xff\x0a\x00\0\0\0\0\0\0\0\0",
+        ]),
+    )?;
     let grown = server.peak_bytes()?.saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more than before");
     Ok(())

@@ -125,10 +125,6 @@ fn malformed_requests_get_the_error_of_redis_and_the_same_end() -> anyhow::Resul
         [head, &vec![byte; count][..], tail].concat()
     };
     cases.extend([
-        long(b"*", b'1', 70_000, b""),
-        long(b"*", b'1', 65_534, b""),
-        long(b"*1\r\n$", b'1', 70_000, b""),
-        long(b"*1\r\n$", b'4', 65_535, b""),
         long(b"", b'x', 65_536, b""),
         long(b"", b'x', 65_537, b""),
         long(b"", b'x', 200_000, b"\r\n"),
@@ -161,6 +157,16 @@ fn malformed_requests_get_the_error_of_redis_and_the_same_end() -> anyhow::Resul
     let mut failures = Vec::new();
     for case in &cases {
         pair.compare(case, &mut failures)?;
+    }
+    // Without a PING behind: whether the end of an overlong line is seen before its length
+    // depends on how the bytes arrive, in Redis too.
+    for case in [
+        long(b"*", b'1', 70_000, b""),
+        long(b"*", b'1', 65_534, b""),
+        long(b"*1\r\n$", b'1', 70_000, b""),
+        long(b"*1\r\n$", b'4', 65_535, b""),
+    ] {
+        pair.compare_once(&case, &mut failures)?;
     }
     none(failures, cases.len());
     Ok(())

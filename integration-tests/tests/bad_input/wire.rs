@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 /// Sends bytes, says that no more will come, and reads until the server closes.
-pub fn ask(port: u16, input: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn ask(port: u16, input: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
     // A server that has closed already does not take everything.
@@ -30,35 +30,35 @@ pub fn ask(port: u16, input: &[u8]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// A command in RESP.
-pub fn resp(words: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn resp(words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(&mut bytes, words);
     bytes
 }
 
 /// As [`resp`], from words separated by blanks.
-pub fn line(text: &str) -> Vec<u8> {
+pub(crate) fn line(text: &str) -> Vec<u8> {
     let words: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
     resp(&words)
 }
 
 /// Bytes as text that can be read in a failure.
-pub fn shown(bytes: &[u8]) -> String {
+pub(crate) fn shown(bytes: &[u8]) -> String {
     let head = bytes.get(..300).unwrap_or(bytes);
     let more = if head.len() < bytes.len() { "..." } else { "" };
     format!("\"{}\"{more} ({} bytes)", head.escape_ascii(), bytes.len())
 }
 
 /// Our server and a real one with the same options.
-pub struct Pair {
-    pub ours: Server,
-    pub real: Server,
+pub(crate) struct Pair {
+    pub(crate) ours: Server,
+    pub(crate) real: Server,
     _folders: [TempDir; 2],
 }
 
 impl Pair {
     /// Starts both; `None` without a real Redis.
-    pub fn start(options: &[&str]) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn start(options: &[&str]) -> anyhow::Result<Option<Self>> {
         if !has_redis() {
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl Pair {
     }
 
     /// Waits until both answer.
-    pub fn ready(self) -> anyhow::Result<Self> {
+    pub(crate) fn ready(self) -> anyhow::Result<Self> {
         let answers = |port| loop {
             let answer = ask(port, b"PING\r\n").unwrap_or_default();
             if answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH") {
@@ -87,27 +87,40 @@ impl Pair {
 
     /// Sends the same to both and compares all that comes back: once as it is, and once with a
     /// PING behind it, which shows whether the connection was still good.
-    pub fn compare(&self, input: &[u8], failures: &mut Vec<String>) -> anyhow::Result<()> {
+    pub(crate) fn compare(&self, input: &[u8], failures: &mut Vec<String>) -> anyhow::Result<()> {
         for tail in [&b""[..], b"*1\r\n$4\r\nPING\r\n"] {
-            let bytes = [input, tail].concat();
-            let real = ask(self.real.port, &bytes)?;
-            let ours = ask(self.ours.port, &bytes)?;
-            if real != ours {
-                failures.push(format!(
-                    "{}\n  Redis: {}\n  ours:  {}",
-                    shown(&bytes),
-                    shown(&real),
-                    shown(&ours)
-                ));
+            if !self.compare_once(&[input, tail].concat(), failures)? {
                 break;
             }
         }
         Ok(())
     }
+
+    /// Sends the same to both and compares all that comes back; false if it differs.
+    pub(crate) fn compare_once(
+        &self,
+        bytes: &[u8],
+        failures: &mut Vec<String>,
+    ) -> anyhow::Result<bool> {
+        {
+            let real = ask(self.real.port, bytes)?;
+            let ours = ask(self.ours.port, bytes)?;
+            if real != ours {
+                failures.push(format!(
+                    "{}\n  Redis: {}\n  ours:  {}",
+                    shown(bytes),
+                    shown(&real),
+                    shown(&ours)
+                ));
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Fails with all differences that were found.
-pub fn none(failures: Vec<String>, cases: usize) {
+pub(crate) fn none(failures: Vec<String>, cases: usize) {
     println!("{cases} cases, {} differences", failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -5,12 +5,13 @@
 //! belongs to the open file (`F_OFD_SETLK`), so no other descriptor closed by
 //! chance releases it, and it can be probed without being taken: companions
 //! see so whether their server lives, from another container too. The file is
-//! never removed: a second process could otherwise lock one without a name.
+//! removed only by a start that made it and failed; whoever takes the lock
+//! checks that the file still has its name.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use tokio::time::Instant;
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the lock is tried meanwhile.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often a lock file may vanish before we give up.
+const ATTEMPTS_MAX: usize = 10;
 
 /// Who may hold a lock on a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +82,7 @@ pub enum LockError {
 pub struct RoleLock {
     file: File,
     path: PathBuf,
+    created: bool,
 }
 
 impl RoleLock {
@@ -129,22 +134,32 @@ impl RoleLock {
             path: path.clone(),
             error,
         };
-        // The content is only for people, so nothing is cut before the lock.
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error)?;
-        if let Err(error) = control(&file, libc::F_OFD_SETLK, &mut whole_file_lock()) {
-            return match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => Err(held(data_dir, role)),
-                _ => Err(io_error(error)),
-            };
+        for _ in 0..ATTEMPTS_MAX {
+            let (file, created) = open_or_create(&path).map_err(io_error)?;
+            if let Err(error) = control(&file, libc::F_OFD_SETLK, &mut whole_file_lock()) {
+                return match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EACCES) => Err(held(data_dir, role)),
+                    _ => Err(io_error(error)),
+                };
+            }
+            // Somebody may have withdrawn the file between the two steps.
+            if is_at(&file, &path) {
+                return Ok(RoleLock {
+                    file,
+                    path,
+                    created,
+                });
+            }
         }
-        Ok(RoleLock { file, path })
+        Err(held(data_dir, role))
+    }
+
+    /// Before a lock is dropped that was not signed: a file that was made for it goes again.
+    pub fn withdraw(&self) {
+        if self.created {
+            // An empty file left behind does no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     /// Writes this process's id into the file, for people.
@@ -157,6 +172,27 @@ impl RoleLock {
             path: self.path.clone(),
             error,
         })
+    }
+}
+
+/// The lock file, and whether it is new. The content is only for people, so nothing is cut before
+/// the lock.
+fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other.map(|file| (file, false)),
+    }
+    let file = options.create(true).truncate(false).open(path)?;
+    Ok((file, true))
+}
+
+/// Whether the open file is the one with this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
     }
 }
 
@@ -256,6 +292,24 @@ mod tests {
         };
         let (taken, ()) = tokio::join!(wait(Duration::from_secs(60)), ends);
         taken.unwrap();
+    }
+
+    #[test]
+    fn a_withdrawn_lock_leaves_no_file_and_an_old_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Role::Server.lock_path(dir.path());
+        let lock = RoleLock::acquire_unsigned(dir.path(), Role::Server).unwrap();
+        lock.withdraw();
+        assert!(!path.exists());
+        // The name is free again while the former holder still has the nameless file.
+        let next = RoleLock::acquire(dir.path(), Role::Server).unwrap();
+        drop((lock, next));
+        let lock = RoleLock::acquire_unsigned(dir.path(), Role::Server).unwrap();
+        lock.withdraw();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
     }
 
     #[test]

@@ -261,10 +261,7 @@ pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
-        let skip = rest
-            .iter()
-            .take_while(|b| b.is_ascii_whitespace() || **b == 0x0b)
-            .count();
+        let skip = rest.iter().take_while(|b| is_space(b)).count();
         rest = &rest[skip..];
         if rest.is_empty() {
             return Some(words);
@@ -275,26 +272,26 @@ pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
+/// C's `isspace`.
+fn is_space(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || *byte == 0x0b
+}
+
 fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut word = Vec::new();
     loop {
         match rest {
             [] => return Some((word, rest)),
-            [b, ..] if b.is_ascii_whitespace() || *b == 0 => return Some((word, &rest[1..])),
+            // Fewer than separate words: a vertical tab or form feed inside a word is part of it.
+            [b' ' | b'\t' | b'\n' | b'\r' | 0, tail @ ..] => return Some((word, tail)),
             [b'"', tail @ ..] => {
                 rest = double_quoted(tail, &mut word)?;
                 // A closing quote must be followed by a space or nothing at all.
-                return rest
-                    .first()
-                    .is_none_or(u8::is_ascii_whitespace)
-                    .then_some((word, rest));
+                return rest.first().is_none_or(is_space).then_some((word, rest));
             }
             [b'\'', tail @ ..] => {
                 rest = single_quoted(tail, &mut word)?;
-                return rest
-                    .first()
-                    .is_none_or(u8::is_ascii_whitespace)
-                    .then_some((word, rest));
+                return rest.first().is_none_or(is_space).then_some((word, rest));
             }
             [b, tail @ ..] => {
                 word.push(*b);

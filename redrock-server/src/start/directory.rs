@@ -53,6 +53,14 @@ pub async fn inspect(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        if !*self.begun.get_mut() {
+            self.lock.withdraw();
+        }
+    }
+}
+
 impl DataDirectory {
     /// Takes the directory for the run `run_id`; touches nothing if another server has it.
     ///
