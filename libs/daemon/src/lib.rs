@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod parent_watch;
 pub mod role_lock;
 pub mod signals;
+pub mod size;
 pub mod supervise;
 pub mod tasks;
 pub mod uds;

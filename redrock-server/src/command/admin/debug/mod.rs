@@ -19,6 +19,7 @@ use crate::keyspace::tiering::scan::ScanRequest;
 use crate::replication::identity::change_for_debugging;
 use crate::value::codec;
 use digest::Digest;
+use redrock_daemon::size::parse_size;
 use redrock_rdb::number::parse_i64;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -136,34 +137,13 @@ fn switch(ctx: &mut Context<'_>, args: &Args<'_>, flag: &AtomicBool) -> CommandR
 
 /// Nodes of lists are packed by `list-max-listpack-size` alone; the threshold is only checked.
 fn packed_threshold(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let bytes = memory_size(args.at(2)).filter(|bytes| *bytes < 4 << 30);
+    let bytes = parse_size(args.at(2)).filter(|bytes| *bytes < 4 << 30);
     if bytes.is_none() {
         return Err(CommandError::fixed(
             "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
         ));
     }
     ok(ctx)
-}
-
-/// `100`, `100b`, `1k`, `1kb`, `1m`, `1mb`, `1g`, `1gb`, in any case (`memtoull`).
-fn memory_size(text: &[u8]) -> Option<u64> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let factor = match unit.to_ascii_lowercase().as_slice() {
-        b"" | b"b" => 1,
-        b"k" => 1000,
-        b"kb" => 1 << 10,
-        b"m" => 1_000_000,
-        b"mb" => 1 << 20,
-        b"g" => 1_000_000_000,
-        b"gb" => 1 << 30,
-        _ => return None,
-    };
-    std::str::from_utf8(number)
-        .ok()?
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(factor)
 }
 
 /// Redis fuzzes its glob matcher here to see whether it crashes.
@@ -354,31 +334,4 @@ fn help(ctx: &mut Context<'_>) -> CommandResult {
             "    Tell whether the glob-like pattern matches the string.",
         ],
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_sizes_have_decimal_and_binary_units() {
-        for (text, bytes) in [
-            ("0", Some(0)),
-            ("100B", Some(100)),
-            ("1k", Some(1000)),
-            ("1Kb", Some(1024)),
-        ] {
-            assert_eq!(memory_size(text.as_bytes()), bytes);
-        }
-        for text in [
-            "",
-            "k",
-            "1x",
-            "-1",
-            "99999999999999999999",
-            "18446744073709551615gb",
-        ] {
-            assert_eq!(memory_size(text.as_bytes()), None, "{text}");
-        }
-    }
 }
