@@ -2,17 +2,17 @@
 
 use super::Shared;
 use crate::config::{Memory, budget::Budget};
-use crate::keyspace::snapshot::ring::{Item, LargeValue, Ring};
+use crate::keyspace::snapshot::large::LargeValue;
+use crate::keyspace::snapshot::ring::{Item, Ring};
+use crate::keyspace::snapshot::spool::{Content, Spooled};
 use crate::keyspace::snapshot::{CutDatabase, walk};
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
 use crate::start::directory::random_id;
-use crate::value::{Object, codec};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redrock_proto::error::RpcError;
-use redrock_proto::model::record::{Access, RecordHeader, encode_header};
 use redrock_proto::model::{
     Begin, CheckpointReady, Database, DirtyEnd, End, Frame, Purpose, SharedPath, TakeRequest,
     ValueChunk,
@@ -231,6 +231,7 @@ impl Sender {
                     .await
                 }
                 Ok(Item::Value(value)) => self.send_large(value).await,
+                Ok(Item::Spooled(piece)) => self.send_spooled(piece).await,
                 Ok(Item::Checkpoint(path)) => {
                     self.expects_checkpoint = false;
                     self.send(self.checkpoint_frame(&path)).await
@@ -286,53 +287,70 @@ impl Sender {
 
     /// Sends a value in pieces. A large string is sent straight from the keyspace's own bytes.
     async fn send_large(&self, value: LargeValue) -> bool {
-        let LargeValue {
-            db,
-            key,
-            expire,
-            object,
-        } = value;
-        let mut record = Vec::new();
-        match &*object {
-            Object::Raw(bytes) => {
-                record.push(redrock_rdb::object::types::STRING);
-                redrock_rdb::object::encode::length(&mut record, bytes.len() as u64);
-            }
-            other => codec::encode(other.as_value_ref(), &mut record),
-        }
-        let tail: &[u8] = match &*object {
-            Object::Raw(bytes) => bytes,
-            _ => &[],
-        };
-        let (object_type, head) = record.split_first().unwrap_or((&0, &[]));
-        let total = head.len() + tail.len();
-        let header = RecordHeader {
-            database: db,
-            expires_unix_ms: expire,
-            access: Access::Unknown,
-            object_type: *object_type,
-            key: &key,
-        };
-        let mut packed_header = Vec::new();
-        encode_header(&mut packed_header, &header, total as u64);
+        let encoded = value.encode();
+        let total = encoded.head.len() + encoded.tail.len();
         let mut position = 0;
-        for piece in head.chunks(CHUNK_BYTES).chain(tail.chunks(CHUNK_BYTES)) {
-            let chunk = ValueChunk {
-                header: if position == 0 {
-                    Bytes::copy_from_slice(&packed_header)
-                } else {
-                    Bytes::new()
-                },
-                payload_position: position as u64,
-                payload: Bytes::copy_from_slice(piece),
-                last: position + piece.len() == total,
-            };
+        let (head, tail) = (
+            encoded.head.chunks(CHUNK_BYTES),
+            encoded.tail.chunks(CHUNK_BYTES),
+        );
+        for piece in head.chain(tail) {
+            let payload = Bytes::copy_from_slice(piece);
+            let chunk = chunk(&encoded.header, position, payload, total);
             position += piece.len();
             if !self.send(Frame::ValueChunk(chunk)).await {
                 return false;
             }
         }
         true
+    }
+
+    /// Sends what found no room in the ring.
+    async fn send_spooled(&self, piece: Spooled) -> bool {
+        let total = usize::try_from(piece.bytes).unwrap_or(usize::MAX);
+        let mut position = 0;
+        while position < total {
+            let length = match piece.content {
+                Content::Records(_) => total,
+                Content::Value(_) => (total - position).min(CHUNK_BYTES),
+            };
+            let payload = match piece.read(position as u64, length) {
+                Ok(payload) => Bytes::from(payload),
+                Err(error) => {
+                    let reason = format!("read the file for old values: {error}");
+                    self.fail(RpcError::internal(reason)).await;
+                    return false;
+                }
+            };
+            let frame = match &piece.content {
+                Content::Records(count) => Frame::Records {
+                    packed: payload,
+                    count: *count,
+                },
+                Content::Value(header) => {
+                    Frame::ValueChunk(chunk(header, position, payload, total))
+                }
+            };
+            position += length;
+            if !self.send(frame).await {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A part of a large value; the first one has the record's header.
+fn chunk(header: &[u8], position: usize, payload: Bytes, total: usize) -> ValueChunk {
+    let header = match position {
+        0 => Bytes::copy_from_slice(header),
+        _ => Bytes::new(),
+    };
+    ValueChunk {
+        header,
+        payload_position: position as u64,
+        last: position + payload.len() == total,
+        payload,
     }
 }
 
@@ -351,7 +369,8 @@ impl snapshot_server::Snapshot for SnapshotService {
         let server = self.shared.server.clone();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ring_bytes = snapshot_ring_bytes(&server.config().memory);
-        let ring = Arc::new(Ring::new(ring_bytes, asked.frame_bytes_max));
+        let ring = Ring::new(ring_bytes, asked.frame_bytes_max);
+        let ring = Arc::new(ring.with_spool(self.shared.data_dir.clone()));
         {
             let mut running = self.running.lock();
             if running.is_some() {
