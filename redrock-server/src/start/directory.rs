@@ -69,8 +69,7 @@ impl DataDirectory {
     /// epoch. Otherwise a load that fails leaves everything as it was: see
     /// [`DataDirectory::begin`].
     pub async fn open(config: &Config, run_id: &str) -> anyhow::Result<Self> {
-        let lock =
-            RoleLock::acquire_unsigned_within(&config.dir, Role::Server, PATIENCE).await?;
+        let lock = RoleLock::acquire_unsigned_within(&config.dir, Role::Server, PATIENCE).await?;
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let run_id = hex_id(run_id).context("run id")?;
         let data = Self {

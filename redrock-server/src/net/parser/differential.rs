@@ -58,7 +58,7 @@ fn outcome(parser: &Parser, step: Step, buffer: &[u8]) -> Outcome {
             Outcome::Incomplete
         }
         Step::TooLarge { .. } => panic!("there is no limit"),
-        Step::Error(text) => Outcome::Error(text),
+        Step::Error(text) => Outcome::Error(String::from_utf8_lossy(&text).into_owned()),
     }
 }
 
