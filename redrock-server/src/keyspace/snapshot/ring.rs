@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn a_large_value_that_must_change_now_is_no_longer_shared() {
         let folder = tempfile::tempdir().expect("a folder");
-        let ring = Ring::new(1 << 20, 1000).with_spool(folder.path().to_owned());
+        let ring = Ring::new(800_000, 1000).with_spool(folder.path().to_owned());
         let changed = Arc::new(Object::Raw(vec![b'x'; 300_000]));
         let kept = Arc::new(Object::Raw(vec![b'x'; 300_001]));
         ring.push(large("changed", &changed));
