@@ -48,11 +48,16 @@ fn replica_of(port: u16) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
+/// Our server on a port that others know it by.
+fn start_on(folder: &Path, port: u16, options: &[&str]) -> anyhow::Result<Server> {
+    Server::spawn_on(port, Kind::RedRock, folder, options)?.wait_ready()
+}
+
 /// Our server as a replica, with a log.
 fn start_replica(folder: &Path, port: u16, master: u16) -> anyhow::Result<Server> {
     let options = replica_of(master);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    Server::start_on(Kind::RedRock, folder, port, &options)
+    start_on(folder, port, &options)
 }
 
 /// Until the replica has all that the master has, and both hold the same.
@@ -298,7 +303,7 @@ fn kill_9_around_a_promotion_loses_no_acknowledged_write_and_mixes_no_histories(
         let acknowledged = promotion.join().expect("the client's thread")?;
 
         // As a master it has all that it said it has.
-        let server = Server::start_on(Kind::RedRock, ours.path(), port, &LOGGED)?;
+        let server = start_on(ours.path(), port, &LOGGED)?;
         let mut client = server.client()?;
         let found = client.ok("GET promoted")?.int().unwrap_or(0);
         assert!(found >= acknowledged, "round {round}: {found}");
@@ -389,7 +394,7 @@ fn a_changed_id_is_kept_and_a_log_turned_off_and_on_is_no_history_to_go_on_from(
     }
     let (theirs, ours) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let port = free_port()?;
-    let server = Server::start_on(Kind::RedRock, ours.path(), port, &LOGGED)?;
+    let server = start_on(ours.path(), port, &LOGGED)?;
     let mut client = server.client()?;
     until("companions", || {
         Ok(client
@@ -417,7 +422,7 @@ fn a_changed_id_is_kept_and_a_log_turned_off_and_on_is_no_history_to_go_on_from(
     })?;
     same(&mut client, &mut replica)?;
     server.kill_family()?;
-    let server = Server::start_on(Kind::RedRock, ours.path(), port, &LOGGED)?;
+    let server = start_on(ours.path(), port, &LOGGED)?;
     let mut client = server.client()?;
     assert_eq!(info(&mut client, "master_replid2")?, id);
     same(&mut client, &mut replica)?;
