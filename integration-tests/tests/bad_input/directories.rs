@@ -179,7 +179,12 @@ fn a_disk_that_is_full_or_read_only_ends_the_start() -> anyhow::Result<()> {
         std::fs::remove_file(fill)?;
     }
     filled(Kind::RedRock, &disk.0, false)?;
-    assert!(command("mount", &["-o", "remount,ro"], &disk.0));
+    // Companions that are still ending have files open.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !command("mount", &["-o", "remount,ro"], &disk.0) {
+        assert!(Instant::now() < deadline, "the disk stays busy");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     refused(
         &disk.0,
         &[],
