@@ -39,6 +39,12 @@ const ALL: [(&str, &str, u16); 2] = [
     ("replica", "redrock-replica", 2),
 ];
 
+impl Default for Companions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Companions {
     /// None of them is started yet, or ever.
     pub fn new() -> Self {
