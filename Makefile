@@ -14,7 +14,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA_HOME := $(if $(XDG_DATA_HOME),$(XDG_DATA_HOME),$(HOME)/.local/share)
 DATA_DIR := $(if $(REDROCK_DATA_DIR),$(REDROCK_DATA_DIR),$(DATA_HOME)/redrock)
 
-.PHONY: help run build image test soak fmt lint clean-data
+.PHONY: help run build image test soak mutations fuzz fmt lint clean-data
 
 help:
 	@printf '%s\n' \
@@ -23,6 +23,8 @@ help:
 	  'make image       a container image of them, for deploy/docker-compose.yml' \
 	  'make test        all checks at small size (what CI runs)' \
 	  'make soak        integration tests at full size (RR_SCALE, default 100)' \
+	  'make mutations   sabotage the code in known places; each must turn a test red' \
+	  'make fuzz        fuzz the decoders, a minute each (TARGET=, SECONDS=)' \
 	  'make lint        formatting, scripts and clippy only' \
 	  'make fmt         format the code' \
 	  'make clean-data  remove the data of `make run`: $(DATA_DIR)'
@@ -51,6 +53,14 @@ soak:
 	scripts/install-deps.sh test
 	$(CARGO) build --release --workspace
 	RR_SCALE=$${RR_SCALE:-100} $(CARGO) test --release --workspace -- --include-ignored --nocapture --test-threads=1
+
+# `make mutations NAMES="one two"` takes only those of integration-tests/mutations/list.txt.
+mutations:
+	scripts/mutations.sh $(NAMES)
+
+# One decoder with TARGET=, for as long as SECONDS says.
+fuzz:
+	scripts/fuzz.sh '$(TARGET)' $(if $(SECONDS),$(SECONDS),60)
 
 fmt:
 	$(CARGO) fmt --all

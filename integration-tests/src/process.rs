@@ -114,6 +114,9 @@ fn command(
         .arg(folder);
     if kind == Kind::Redis {
         command.args(["--enable-debug-command", "yes"]);
+        // With `everysec` it answers before it writes while a sync is under way: a kill would
+        // take what it has answered.
+        command.args(["--appendfsync", "always"]);
     }
     command.args(options).stdin(Stdio::null());
     Ok(command)

@@ -39,7 +39,11 @@ fn start(
     policy: &str,
     options: &[&str],
 ) -> anyhow::Result<(Server, Client)> {
-    let options = [&["--maxmemory-policy", policy], options].concat();
+    let mut options = [&["--maxmemory-policy", policy], options].concat();
+    if kind == Kind::RedRock {
+        // Connections to companions take memory at a time of their own.
+        options.extend(["--companions", "external"]);
+    }
     let server = Server::start(kind, folder, &options)?;
     let mut client = server.client()?;
     let used = field(&mut client, "memory", "used_memory")?;
@@ -115,8 +119,13 @@ fn each_policy_keeps_memory_within_the_limit() -> anyhow::Result<()> {
                 assert!(there.iter().all(|r| r.int() == Some(1)), "{}", named());
             }
             if policy == "volatile-ttl" {
-                let last = client.ok(&format!("EXISTS key:{}", KEYS / 2 - 1))?.int();
-                assert_eq!(last, Some(0), "{}: the shortest lives go first", named());
+                // Samples are chosen at random, so some short lives may be left.
+                let mut survivors = |from: usize, to: usize| -> anyhow::Result<i64> {
+                    let keys: String = (from..to).map(|n| format!(" key:{n}")).collect();
+                    Ok(client.ok(&format!("EXISTS{keys}"))?.int().unwrap_or(0))
+                };
+                let (short, long) = (survivors(0, KEYS / 2)?, survivors(KEYS / 2, KEYS)?);
+                assert!(short * 10 < long, "{}: {short}, {long}", named());
             }
         }
     }

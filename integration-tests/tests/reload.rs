@@ -199,3 +199,47 @@ fn the_log_is_loaded_again_without_losing_a_write() -> anyhow::Result<()> {
     assert_eq!(digest(&mut server.client()?)?, before);
     Ok(())
 }
+
+#[test]
+fn how_long_or_often_a_key_was_used_is_saved_where_the_policy_goes_by_it() -> anyhow::Result<()> {
+    for (policy, how, asked) in [
+        ("allkeys-lru", ["IDLETIME", "5000"], "IDLETIME"),
+        ("volatile-lfu", ["FREQ", "200"], "FREQ"),
+        ("allkeys-random", ["IDLETIME", "5000"], "IDLETIME"),
+    ] {
+        let folder = tempfile::tempdir()?;
+        let options = ["--maxmemory-policy", policy];
+        let server = start(Kind::RedRock, folder.path(), &options)?;
+        let mut client = server.client()?;
+        client.ok("SET model small")?;
+        client.run(&["SET".to_owned(), "long".into(), "x".repeat(400_000)])?;
+        for model in ["model", "long"] {
+            let Reply::Bulk(dump) = client.ok(&format!("DUMP {model}"))? else {
+                anyhow::bail!("DUMP");
+            };
+            let key = format!("{model}:old");
+            let words: [&[u8]; 4] = [b"RESTORE", key.as_bytes(), b"0", &dump];
+            let words = [&words[..], &how.map(str::as_bytes)].concat();
+            assert_eq!(client.run(&words)?, Reply::Status("OK".into()));
+        }
+        client.ok("DEBUG RELOAD")?;
+        let mut readers = vec![client];
+        let theirs = has_redis()
+            .then(|| start(Kind::Redis, folder.path(), &options))
+            .transpose()?;
+        readers.extend(theirs.as_ref().map(Server::client).transpose()?);
+        for client in &mut readers {
+            for key in ["model:old", "long:old"] {
+                let value = client.ok(&format!("OBJECT {asked} {key}"))?.int();
+                let value = value.unwrap_or(-1);
+                let kept = match policy {
+                    "allkeys-lru" => (5000..5100).contains(&value),
+                    "volatile-lfu" => (195..=201).contains(&value),
+                    _ => value < 100,
+                };
+                assert!(kept, "{policy}, {key}: {value}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -215,13 +215,15 @@ pub(crate) fn continues(session: &Session, log: &LogState, head: &Head) -> Resul
     }
     if log
         .replid2
-        .is_some_and(|(id, end)| id == head.replid && head.offset <= end)
+        .is_some_and(|(id, end)| id == head.replid && head.offset < end)
     {
         return Ok(true);
     }
     let dir = &session.source.dir;
     let state = ReplicationState::load(dir.fs(), dir.root())
         .map_err(|error| RpcError::internal(format!("read the replication state: {error}")))?;
+    // A file about another log says nothing of this one.
+    let state = state.filter(|state| state.replid.as_slice() == log.replid.as_str().as_bytes());
     Ok(state.is_some_and(|state| {
         state.former().any(|former| {
             former.replid.as_slice() == head.replid.as_str().as_bytes()

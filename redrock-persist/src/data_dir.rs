@@ -155,3 +155,31 @@ pub fn parent(path: &Path) -> &Path {
         _ => Path::new("."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redrock_log::epoch::begin_run;
+    use redrock_log::testing::PowerLossFs;
+
+    #[test]
+    fn an_orphan_of_a_former_run_renames_and_removes_nothing() {
+        let root = Path::new("/d");
+        let fs: Arc<dyn Fs> = Arc::new(PowerLossFs::new(root));
+        let first = begin_run(fs.as_ref(), root, [b'1'; 40]).unwrap();
+        let orphan = DataDir::new(
+            Arc::clone(&fs),
+            root,
+            EpochGuard::new(Arc::clone(&fs), root, first),
+        );
+        let (old, new) = (root.join("dump.rdb"), root.join("temp-1.rdb"));
+        orphan.create_empty(&old).unwrap();
+        let file = orphan.open(&new, OpenMode::CreateNew).unwrap();
+        file.write_all_at(b"orphan", 0).unwrap();
+        begin_run(fs.as_ref(), root, [b'2'; 40]).unwrap();
+        assert!(orphan.rename(&new, &old, "save").is_err());
+        assert!(orphan.unlink(&old).is_err());
+        assert_eq!(orphan.len_or_zero(&old), 0);
+        assert!(orphan.exists(&old).unwrap() && orphan.exists(&new).unwrap());
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use redrock_proto::client::ServerClient;
+use redrock_proto::client::{ServerClient, next_within};
 use redrock_proto::model::{LogState, RunRef};
 use redrock_proto::{ErrorCode, RpcError, v1};
 use tokio::sync::watch;
@@ -14,6 +14,16 @@ use crate::settings::Settings;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+const LOG_WAIT: Duration = Duration::from_secs(5);
+
+/// The state of the log at this moment, however old what was heard last is.
+pub async fn log_now(server: &ServerClient, run: RunRef) -> Result<LogState, RpcError> {
+    let request = v1::WatchLogRequest { run: run.to_wire() };
+    let mut stream = server.log().watch(request).await?.into_inner();
+    let first = next_within(&mut stream, LOG_WAIT).await?;
+    let state = first.ok_or_else(|| RpcError::unavailable("the server ended the stream"))?;
+    LogState::try_from(state)
+}
 
 /// Follows `Log.Watch` until the receiver is gone.
 pub async fn follow_log(

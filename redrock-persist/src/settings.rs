@@ -8,6 +8,7 @@ use std::path::Path;
 
 use redrock_daemon::disk::automatic_share;
 use redrock_daemon::logging::Level;
+use redrock_daemon::size::parse_size;
 use redrock_proto::v1;
 
 use crate::snapshot::pace::Rate;
@@ -169,21 +170,8 @@ fn rate(value: &str) -> Option<Rate> {
     }
 }
 
-/// A size as in redis.conf: `64mb`, `1k`, plain bytes.
 fn bytes(value: &str) -> Option<u64> {
-    let text = value.to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.get(digits.len()..)? {
-        "" | "b" => 1,
-        "k" => 1000,
-        "kb" => 1 << 10,
-        "m" => 1_000_000,
-        "mb" => 1 << 20,
-        "g" => 1_000_000_000,
-        "gb" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+    parse_size(value.as_bytes())
 }
 
 #[cfg(test)]

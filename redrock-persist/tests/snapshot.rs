@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::dataset::{Record, make_checkpoint, read_rdb};
-use common::real_world;
 use common::redis::Redis;
 use common::server::{Fault, eventually};
+use common::{real_world, world};
+use redrock_log::testing::{CrashMode, PowerLossFs};
 use redrock_persist::jobs::Queueing;
 use redrock_proto::ErrorCode;
 use redrock_rdb::listpack::ListPack;
@@ -168,6 +171,51 @@ async fn a_take_that_fails_leaves_the_old_file_and_no_litter() {
         let last = status.last_save.unwrap();
         assert!(!last.succeeded && last.error == error.message);
     }
+}
+
+/// What a save under which the power goes at the `point`th operation of the files leaves; true if
+/// the save came to its end before that.
+async fn save_with_power_loss(point: u64, mode: CrashMode) -> bool {
+    let data_dir = Path::new("/d");
+    let fs = PowerLossFs::new(data_dir);
+    let folder = tempfile::tempdir().unwrap();
+    let world = world(folder, Arc::new(fs.clone()), data_dir, |_, fake| {
+        fake.change(|state| state.hot = few_records());
+    });
+    fs.lose_power_after(point);
+    let saved = world.session.save(false, Queueing::Refuse).unwrap();
+    let saved = saved.finished().await;
+    let completed = !fs.power_is_lost();
+    assert!(!completed || saved.is_ok(), "{saved:?}");
+    fs.crash(mode);
+    let content = fs.content(&data_dir.join("dump.rdb"));
+    let what = format!("power lost at operation {point}, {mode:?}: {saved:?}");
+    match content {
+        Some(content) => assert_eq!(read_rdb(&content).len(), few_records().len(), "{what}"),
+        None => assert!(saved.is_err(), "{what}: the dump is lost"),
+    }
+    completed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_that_was_answered_survives_a_power_loss_and_no_half_file_is_ever_left() {
+    let mut point = 0;
+    loop {
+        let mut completed = true;
+        for mode in [
+            CrashMode::DropAll,
+            CrashMode::KeepAll,
+            CrashMode::TornPrefix { seed: point },
+            CrashMode::Scattered { seed: point },
+        ] {
+            completed &= save_with_power_loss(point, mode).await;
+        }
+        if completed {
+            break;
+        }
+        point += 1;
+    }
+    assert!(point > 3, "only {point} operations: is it saved at all?");
 }
 
 #[tokio::test(flavor = "multi_thread")]

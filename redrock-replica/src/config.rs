@@ -163,19 +163,7 @@ fn parse_size(value: &str) -> Option<Option<u64>> {
     if matches!(value.as_str(), "" | "0" | "auto" | "automatic") {
         return Some(None);
     }
-    let split = value.find(|c: char| !c.is_ascii_digit());
-    let (digits, unit) = value.split_at(split.unwrap_or(value.len()));
-    let factor: u64 = match unit {
-        "" | "b" => 1,
-        "k" => 1000,
-        "kb" => 1 << 10,
-        "m" => 1_000_000,
-        "mb" => 1 << 20,
-        "g" => 1_000_000_000,
-        "gb" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor).map(Some)
+    redrock_daemon::size::parse_size(value.as_bytes()).map(Some)
 }
 
 #[cfg(test)]

@@ -257,3 +257,60 @@ async fn a_failover_makes_the_replica_our_master() {
     assert_eq!(status.link, v1::LinkStatus::Connected as i32);
     assert_eq!(status.replicas, 0);
 }
+
+/// What is answered to PSYNC, and `more` bytes behind the line.
+async fn psync(front: &Front, id: &str, held: u64, more: usize) -> (String, Vec<u8>) {
+    let mut peer = TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
+    let next = (held + 1).to_string();
+    peer.write_all(&command(&["REPLCONF", "capa", "psync2"]))
+        .await
+        .unwrap();
+    peer.write_all(&command(&["PSYNC", id, &next]))
+        .await
+        .unwrap();
+    let mut lines = vec![];
+    while lines.iter().filter(|byte| **byte == b'\n').count() < 2 {
+        lines.push(peer.read_u8().await.unwrap());
+    }
+    let mut stream = vec![0; more];
+    peer.read_exact(&mut stream).await.unwrap();
+    let lines = String::from_utf8(lines).unwrap();
+    (lines.trim_start_matches("+OK\r\n").to_owned(), stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_changed_within_a_segment_is_continued_and_another_log_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    // A log that ended where ours begins, under the same id: another data set.
+    fake.begin_segment(&id('a'), Some(500));
+    fake.append(&writes("other", 10));
+    let start = fake.log.borrow().written_offset;
+    fake.begin_segment(&id('a'), None);
+    fake.begin_log();
+    fake.append(&writes("first", 10));
+    let left_at = fake.log.borrow().written_offset;
+    fake.change_id(&id('b'));
+    fake.append(&writes("second", 10));
+    // The segment that holds both ids is finished.
+    fake.begin_segment(&id('b'), None);
+    fake.append(&writes("third", 10));
+    let _agent = Agent::start(&fake).await;
+    let front = Front::start(&fake).await;
+
+    let all = ["first", "second", "third"].map(|name| writes(name, 10));
+    let all = all.concat();
+    let (line, stream) = psync(&front, &id('a'), start, all.len()).await;
+    assert_eq!(line, format!("+CONTINUE {}\r\n", id('b')));
+    assert!(stream == all);
+    let behind = (left_at - start) as usize;
+    let (line, stream) = psync(&front, &id('a'), left_at, all.len() - behind).await;
+    assert_eq!(line, format!("+CONTINUE {}\r\n", id('b')));
+    assert!(stream == all[behind..]);
+    // Beyond where our stream left the id, and before our log: nothing to go on from. There is
+    // no base in this test.
+    for held in [left_at + 1, start - 1, 500] {
+        let (line, _) = psync(&front, &id('a'), held, 0).await;
+        assert!(line.starts_with("-NOMASTERLINK"), "{held}: {line:?}");
+    }
+}

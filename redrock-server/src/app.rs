@@ -11,9 +11,10 @@ use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
 use crate::net::open_files;
 use crate::server::Server;
 use crate::services;
-use crate::start::directory::DataDirectory;
+use crate::start::directory::{self, DataDirectory};
 use crate::start::recover;
 use anyhow::{Context as _, bail};
+use redrock_daemon::error_text::whole;
 use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
 use redrock_daemon::signals;
 use redrock_daemon::tasks::Tasks;
@@ -38,7 +39,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         && to_file
     {
         // The caller shows it on standard error, where nobody may look.
-        tracing::warn!("{error:#}");
+        tracing::warn!("{}", whole(error.as_ref()));
     }
     result
 }
@@ -215,7 +216,8 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let config = server.config();
-    let data = DataDirectory::open(&config, &server.run_id).await?;
+    directory::inspect(&config).await?;
+    tiering::start::inspect(&config)?;
     let asked = Arc::downgrade(server);
     let ask = move |signal| {
         let server = asked.upgrade();
@@ -225,10 +227,11 @@ async fn serve(
     server.loading.begin(0);
     let (queues, workers) = start_workers(server)?;
     let acceptor = Acceptor::open(server.clone(), queues)
-        .with_context(|| format!("Failed listening on port {} (tcp), aborting.", config.port))?;
+        .with_context(|| format!("Failed listening on port {} (TCP), aborting.", config.port))?;
     if !acceptor.is_listening() {
         bail!("Configured to not listen anywhere, exiting.");
     }
+    let data = DataDirectory::open(&config, &server.run_id).await?;
     tiering::start::start(server)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
     crate::keyspace::evict::spawn(server.clone()).context("start eviction")?;
@@ -278,7 +281,7 @@ fn start_recovery(
         let result = recover(&server, &data);
         match &result {
             Ok(()) => ready(&server.config()),
-            Err(error) => server.fate.fail(format!("{error:#}")),
+            Err(error) => server.fate.fail(whole(error.as_ref())),
         }
         watch.done();
         result.map(|()| data)

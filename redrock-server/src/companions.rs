@@ -8,14 +8,22 @@ use redrock_daemon::supervise::{self, BackOff, CompanionSpec};
 use redrock_daemon::tasks::Tasks;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What a companion is to us.
 #[derive(Debug)]
 pub struct Member {
     /// `persist` or `replica`
     pub name: &'static str,
-    /// Its supervisor; `None` if it is started by somebody else or can't be found.
-    pub process: Option<supervise::Companion>,
+    process: OnceLock<supervise::Companion>,
+}
+
+impl Member {
+    /// Its supervisor; `None` if it is started by somebody else, can't be found, or is not
+    /// started yet.
+    pub fn process(&self) -> Option<&supervise::Companion> {
+        self.process.get()
+    }
 }
 
 /// See the module.
@@ -31,12 +39,18 @@ const ALL: [(&str, &str, u16); 2] = [
     ("replica", "redrock-replica", 2),
 ];
 
+impl Default for Companions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Companions {
-    /// None that we started.
-    pub fn external() -> Self {
+    /// None of them is started yet, or ever.
+    pub fn new() -> Self {
         let members = ALL.map(|(name, ..)| Member {
             name,
-            process: None,
+            process: OnceLock::new(),
         });
         Self {
             members: members.into(),
@@ -45,16 +59,16 @@ impl Companions {
     }
 
     /// Starts both, if the configuration says so. The epoch file must name this run already.
-    pub fn start(config: &Config, tasks: &Tasks) -> Self {
-        let mut companions = Self::external();
+    /// Must be called within the runtime that is to look after them.
+    pub fn start(&self, config: &Config, tasks: &Tasks) {
         if !config.companions.spawn {
             tracing::info!(
                 sockets = %config.companions.socket_dir.display(),
                 "companions are started by somebody else"
             );
-            return companions;
+            return;
         }
-        for (member, (name, program, port)) in companions.members.iter_mut().zip(ALL) {
+        for (member, (name, program, port)) in self.members.iter().zip(ALL) {
             let Some(path) = find_program(program) else {
                 tracing::warn!(
                     "{program} is neither beside this program nor in PATH: the server serves \
@@ -69,9 +83,10 @@ impl Companions {
                 args: arguments(config, port),
                 env: Vec::new(),
             };
-            member.process = Some(supervise::supervise(tasks, spec, BackOff::default()));
+            member
+                .process
+                .get_or_init(|| supervise::supervise(tasks, spec, BackOff::default()));
         }
-        companions
     }
 
     /// All of them.
@@ -86,9 +101,7 @@ impl Companions {
 
     /// Processes that we started and that live.
     pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.members
-            .iter()
-            .filter_map(|m| m.process.as_ref()?.state().pid)
+        self.members.iter().filter_map(|m| m.process()?.state().pid)
     }
 
     /// Resident memory of a process, bytes; 0 if it is gone.
@@ -164,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_started_companions_nothing_counts() {
-        let companions = Companions::external();
+        let companions = Companions::new();
         assert_eq!(companions.members().len(), 2);
         assert_eq!(companions.resident_bytes(), 0);
         assert!(companions.resident_of(std::process::id()) > 100_000);

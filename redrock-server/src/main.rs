@@ -1,5 +1,6 @@
 //! The server's binary.
 
+use redrock_daemon::error_text::whole;
 use redrock_server::config::arguments::{self, Invocation};
 use redrock_server::{REDIS_VERSION, app, config, daemonize};
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     match app::run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("{}", whole(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -52,6 +52,8 @@ pub struct Server {
     pub keyspace: Mutex<Keyspace>,
     /// The effect log.
     pub log: EffectLog,
+    /// The ids of its stream.
+    pub history: crate::replication::history::StreamHistory,
     /// Threads that read cold values.
     pub readers: crate::keyspace::tiering::reader::Readers,
     /// The load under way, if any.
@@ -116,6 +118,7 @@ impl Server {
             monitors: Monitors::default(),
             keyspace: Mutex::new(keyspace),
             log: EffectLog::default(),
+            history: crate::replication::history::StreamHistory::default(),
             readers: crate::keyspace::tiering::reader::Readers::default(),
             loading: LoadingState::default(),
             fate: Fate::default(),

@@ -4,7 +4,9 @@
 //! that change often are atomics, groups that must agree with each other are small structs behind
 //! a mutex that is never held across anything slow.
 
+use crate::net::client::ClientShared;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{Notify, watch};
 
@@ -23,6 +25,9 @@ pub struct ServiceState {
     pub append_only: Mutex<AppendOnlyState>,
     /// Replication.
     pub replication: Mutex<ReplicationState>,
+    /// Number of the one feed of our master's stream that may be applied. It changes with every
+    /// change of the role or of the data set, and with every new feed, all under the keyspace.
+    pub feed: AtomicU64,
     /// Companion daemons.
     pub companions: Mutex<Vec<Companion>>,
     /// CLIENT PAUSE.
@@ -44,6 +49,7 @@ impl Default for ServiceState {
             changes_at_cut: AtomicU64::new(0),
             append_only: Mutex::default(),
             replication: Mutex::default(),
+            feed: AtomicU64::new(0),
             companions: Mutex::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
@@ -182,6 +188,8 @@ pub struct MasterLink {
     pub read_offset: u64,
     /// Stream offset that was applied; `None` before the first transfer.
     pub applied_offset: Option<u64>,
+    /// The link as CLIENT LIST shows it, while it is up.
+    pub client: Option<Arc<ClientShared>>,
 }
 
 /// One of our replicas.
@@ -218,8 +226,8 @@ pub struct ReplicationState {
     pub backlog_active: bool,
     /// Its size limit, bytes.
     pub backlog_bytes_max: u64,
-    /// The first byte in it, counted from 1; 0 without one.
-    pub backlog_first: u64,
+    /// Stream offset that it begins at.
+    pub backlog_oldest: u64,
     /// `sync_full`, `sync_partial_ok`, `sync_partial_err`
     pub syncs: [u64; 3],
     /// `total_net_repl_input_bytes` and `total_net_repl_output_bytes`
@@ -227,7 +235,7 @@ pub struct ReplicationState {
 }
 
 /// A new replication id: 40 random hex digits.
-pub fn new_replication_id() -> String {
+fn new_replication_id() -> String {
     let digit = |_| char::from(b"0123456789abcdef"[rand::random_range(0..16usize)]);
     (0..40).map(digit).collect()
 }
@@ -243,7 +251,7 @@ impl Default for ReplicationState {
             failover: "no-failover",
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
-            backlog_first: 0,
+            backlog_oldest: 0,
             syncs: [0; 3],
             net_bytes: [0; 2],
         }

@@ -43,6 +43,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "integration-tests",
         &["redrock-rdb", "redrock-log", "redrock-proto"],
     ),
+    ("fuzz", &["redrock-rdb", "redrock-log"]),
 ];
 
 /// What a crate must not know, as names of dependencies.

@@ -9,6 +9,7 @@
 //! ```
 
 mod layers;
+mod mutations;
 mod ratchet;
 mod source;
 mod text;

@@ -11,6 +11,7 @@
 //! - nothing here knows what the daemons do.
 
 pub mod disk;
+pub mod error_text;
 pub mod handoff;
 pub mod logging;
 pub mod memory;
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod parent_watch;
 pub mod role_lock;
 pub mod signals;
+pub mod size;
 pub mod supervise;
 pub mod tasks;
 pub mod uds;

@@ -5,12 +5,13 @@
 //! belongs to the open file (`F_OFD_SETLK`), so no other descriptor closed by
 //! chance releases it, and it can be probed without being taken: companions
 //! see so whether their server lives, from another container too. The file is
-//! never removed: a second process could otherwise lock one without a name.
+//! removed only by a start that made it and failed; whoever takes the lock
+//! checks that the file still has its name.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use tokio::time::Instant;
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the lock is tried meanwhile.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often a lock file may vanish before we give up.
+const ATTEMPTS_MAX: usize = 10;
 
 /// Who may hold a lock on a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,7 +80,9 @@ pub enum LockError {
 /// A held lock; dropping it releases.
 #[derive(Debug)]
 pub struct RoleLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
+    created: bool,
 }
 
 impl RoleLock {
@@ -86,10 +92,21 @@ impl RoleLock {
         role: Role,
         patience: Duration,
     ) -> Result<RoleLock, LockError> {
+        let lock = Self::acquire_unsigned_within(data_dir, role, patience).await?;
+        lock.sign()?;
+        Ok(lock)
+    }
+
+    /// As [`RoleLock::acquire_unsigned`], but gives a holder up to `patience` to end. Cancel-safe.
+    pub async fn acquire_unsigned_within(
+        data_dir: &Path,
+        role: Role,
+        patience: Duration,
+    ) -> Result<RoleLock, LockError> {
         let deadline = Instant::now() + patience;
         let mut told = false;
         loop {
-            match RoleLock::acquire(data_dir, role) {
+            match RoleLock::acquire_unsigned(data_dir, role) {
                 Err(LockError::Held { pid, .. }) if Instant::now() < deadline => {
                     if !told {
                         tracing::info!(pid, "waiting for another redrock-{} to end", role.name());
@@ -102,40 +119,112 @@ impl RoleLock {
         }
     }
 
-    /// Takes the lock or says who has it; never waits.
+    /// Takes the lock and writes who holds it, or says who has it; never waits.
     pub fn acquire(data_dir: &Path, role: Role) -> Result<RoleLock, LockError> {
+        let lock = Self::acquire_unsigned(data_dir, role)?;
+        lock.sign()?;
+        Ok(lock)
+    }
+
+    /// As [`RoleLock::acquire`], but a file that was there stays as it is until
+    /// [`RoleLock::sign`].
+    pub fn acquire_unsigned(data_dir: &Path, role: Role) -> Result<RoleLock, LockError> {
         let path = role.lock_path(data_dir);
         let io_error = |error| LockError::Io {
             path: path.clone(),
             error,
         };
-        // The content is only for people, so nothing is cut before the lock.
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error)?;
-        if let Err(error) = control(&file, libc::F_OFD_SETLK, &mut whole_file_lock()) {
-            return match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => {
-                    let pid = std::fs::read_to_string(&path).ok();
-                    let pid = pid.and_then(|pid| pid.trim().parse().ok());
-                    Err(LockError::Held {
-                        role,
-                        path: data_dir.to_owned(),
-                        pid,
-                    })
-                }
-                _ => Err(io_error(error)),
-            };
+        for _ in 0..ATTEMPTS_MAX {
+            let (file, created) = open_or_create(&path).map_err(io_error)?;
+            if let Err(error) = control(&file, libc::F_OFD_SETLK, &mut whole_file_lock()) {
+                return match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EACCES) => Err(held(data_dir, role)),
+                    _ => Err(io_error(error)),
+                };
+            }
+            // Somebody may have withdrawn the file between the two steps.
+            if is_at(&file, &path) {
+                return Ok(RoleLock {
+                    file,
+                    path,
+                    created,
+                });
+            }
         }
-        file.set_len(0).map_err(io_error)?;
-        writeln!(file, "{}", std::process::id()).map_err(io_error)?;
-        Ok(RoleLock { _file: file })
+        Err(held(data_dir, role))
     }
+
+    /// Before a lock is dropped that was not signed: a file that was made for it goes again.
+    pub fn withdraw(&self) {
+        if self.created {
+            // An empty file left behind does no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// Writes this process's id into the file, for people.
+    pub fn sign(&self) -> Result<(), LockError> {
+        let mut file = &self.file;
+        let written = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(|error| LockError::Io {
+            path: self.path.clone(),
+            error,
+        })
+    }
+}
+
+/// The lock file, and whether it is new. The content is only for people, so nothing is cut before
+/// the lock.
+fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other.map(|file| (file, false)),
+    }
+    let file = options.create(true).truncate(false).open(path)?;
+    Ok((file, true))
+}
+
+/// Whether the open file is the one with this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// The error for a lock that another process has. It names that process if the file does and it
+/// lives: a holder that did not sign yet left the id of one that is gone.
+pub fn held(data_dir: &Path, role: Role) -> LockError {
+    let pid = std::fs::read_to_string(role.lock_path(data_dir)).ok();
+    let pid = pid.and_then(|pid| pid.trim().parse().ok());
+    LockError::Held {
+        role,
+        path: data_dir.to_owned(),
+        pid: pid.filter(|pid: &u32| Path::new("/proc").join(pid.to_string()).exists()),
+    }
+}
+
+/// Gives whoever holds the role's lock up to `patience` to end; fails if it stays. Takes nothing.
+pub async fn wait_until_free(
+    data_dir: &Path,
+    role: Role,
+    patience: Duration,
+) -> Result<(), LockError> {
+    let deadline = Instant::now() + patience;
+    while is_held(data_dir, role).map_err(|error| LockError::Io {
+        path: role.lock_path(data_dir),
+        error,
+    })? {
+        if Instant::now() >= deadline {
+            return Err(held(data_dir, role));
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// True if some process holds the role's lock. Takes nothing. A missing file
@@ -203,6 +292,24 @@ mod tests {
         };
         let (taken, ()) = tokio::join!(wait(Duration::from_secs(60)), ends);
         taken.unwrap();
+    }
+
+    #[test]
+    fn a_withdrawn_lock_leaves_no_file_and_an_old_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Role::Server.lock_path(dir.path());
+        let lock = RoleLock::acquire_unsigned(dir.path(), Role::Server).unwrap();
+        lock.withdraw();
+        assert!(!path.exists());
+        // The name is free again while the former holder still has the nameless file.
+        let next = RoleLock::acquire(dir.path(), Role::Server).unwrap();
+        drop((lock, next));
+        let lock = RoleLock::acquire_unsigned(dir.path(), Role::Server).unwrap();
+        lock.withdraw();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
     }
 
     #[test]

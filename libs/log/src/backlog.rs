@@ -2,7 +2,7 @@
 //! file is off. No manifest names them; their sidecars say what they hold.
 //!
 //! After a restart they may be replayed over the dump, but only over the very file that
-//! `replication.state` names ([`crate::history::SnapshotIdentity`]), and only as far as they
+//! its own `replication.state` names ([`crate::history::SnapshotIdentity`]), and only as far as they
 //! follow each other without a gap: [`continuing`]. Whatever else lies there is of no use to
 //! a new run and is removed: [`remove_all_but`]. Names that are not ours are never touched.
 
@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fs::Fs;
-use crate::history::ReplicationState;
+use crate::history::{ReplicationState, STATE_FILE_NAME};
 use crate::manifest::Names;
 use crate::sidecar::{SidecarHeader, SidecarReader};
 
@@ -138,8 +138,8 @@ pub fn continuing(
     chain
 }
 
-/// Removes what is ours in the folder but the segments with these numbers. `check` runs before
-/// each removal. Gives the number of files removed.
+/// Removes what is ours in the folder but the segments with these numbers; with none of them
+/// their history goes too. `check` runs before each removal. Gives the number of files removed.
 pub fn remove_all_but(
     fs: &dyn Fs,
     directory: &Path,
@@ -150,7 +150,8 @@ pub fn remove_all_but(
     for name in list(fs, directory)? {
         let number = segment_number(&name);
         let is_kept = number.is_some_and(|number| kept.contains(&number));
-        if is_kept || (number.is_none() && !is_base(&name)) {
+        let is_history = kept.is_empty() && name == STATE_FILE_NAME;
+        if is_kept || (number.is_none() && !is_base(&name) && !is_history) {
             continue;
         }
         check()?;

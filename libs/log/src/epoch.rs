@@ -50,16 +50,27 @@ pub fn read_epoch(fs: &dyn Fs, directory: &Path) -> Result<Option<Epoch>, StateF
 
 /// Begins a run: writes the next epoch durably. The caller holds the server's lock.
 pub fn begin_run(fs: &dyn Fs, directory: &Path, run_id: HexId) -> Result<Epoch, StateFileError> {
+    let epoch = next_epoch(fs, directory, run_id)?;
+    write_epoch(fs, directory, epoch)?;
+    Ok(epoch)
+}
+
+/// The epoch that the next run will have. Nothing is written.
+pub fn next_epoch(fs: &dyn Fs, directory: &Path, run_id: HexId) -> Result<Epoch, StateFileError> {
     let former = read_epoch(fs, directory)?.map_or(0, |epoch| epoch.number);
-    let epoch = Epoch {
+    Ok(Epoch {
         run_id,
         number: former.saturating_add(1),
-    };
+    })
+}
+
+/// Makes an epoch the one that the directory works for, durably. The caller holds the server's
+/// lock since before it asked for [`next_epoch`].
+pub fn write_epoch(fs: &dyn Fs, directory: &Path, epoch: Epoch) -> Result<(), StateFileError> {
     let mut body = epoch.run_id.to_vec();
     body.extend_from_slice(&epoch.number.to_le_bytes());
     let bytes = checked_file::encode(&MAGIC, VERSION, &body);
-    checked_file::write(fs, &directory.join(EPOCH_FILE_NAME), &bytes, &|| Ok(()))?;
-    Ok(epoch)
+    checked_file::write(fs, &directory.join(EPOCH_FILE_NAME), &bytes, &|| Ok(()))
 }
 
 /// Why a companion must not change the directory.

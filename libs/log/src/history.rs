@@ -5,14 +5,23 @@
 //! Every start as a master mints a new id, since replicas may hold bytes that a power loss
 //! took from us; the former id stays valid up to the recovered offset.
 //!
+//! An id may change in the middle of a segment: the sidecar names the id of the segment's
+//! first byte, this file all later ones. So it is replaced, durably, before a byte is
+//! appended under a new id. And it says which log it is about ([`LogOrigin`]): the histories
+//! of earlier logs stay in it until a start has seen which log the manifest names.
+//!
 //! Offsets count bytes: a replica *at* offset N has N bytes. On the wire PSYNC asks for the
 //! next byte, 1-based: `PSYNC id N+1`.
+
+mod file;
+
+pub use file::{HISTORIES_MAX, Histories};
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-use crate::checked_file::{self, Reader, StateFileError};
+use crate::checked_file::{Reader, StateFileError};
 use crate::fs::Fs;
 use crate::sidecar::HexId;
 
@@ -20,9 +29,6 @@ use crate::sidecar::HexId;
 pub const STATE_FILE_NAME: &str = "replication.state";
 /// Number of former ids kept.
 pub const HISTORY_MAX: usize = 64;
-
-const MAGIC: [u8; 8] = *b"RRREPLST";
-const VERSION: u32 = 1;
 
 /// A former id of our stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +53,17 @@ pub struct SnapshotIdentity {
     pub offset: u64,
 }
 
-/// The state file's content.
+/// Where a log began that has gone on without a break since. Files of other logs may lie
+/// beside it and end at the same offsets, under the same ids; they hold other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogOrigin {
+    /// Number of its first segment in the append-only directory.
+    pub sequence: u64,
+    /// Stream offset of its first byte.
+    pub offset: u64,
+}
+
+/// One history: the ids of a stream, and the log that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicationState {
     /// Current id.
@@ -60,6 +76,8 @@ pub struct ReplicationState {
     former: VecDeque<FormerId>,
     /// The snapshot that `repl/` continues, if any.
     pub snapshot: Option<SnapshotIdentity>,
+    /// The log that this is the history of.
+    pub origin: LogOrigin,
 }
 
 impl ReplicationState {
@@ -71,6 +89,7 @@ impl ReplicationState {
             database,
             former: VecDeque::new(),
             snapshot: None,
+            origin: LogOrigin::default(),
         }
     }
 
@@ -87,10 +106,7 @@ impl ReplicationState {
             return;
         }
         let old = self.replid;
-        // Ids beyond the present end promise bytes that we do not have.
-        for entry in &mut self.former {
-            entry.valid_to_offset = entry.valid_to_offset.min(offset);
-        }
+        self.stands_at(offset);
         self.former
             .retain(|entry| entry.replid != old && entry.replid != replid);
         self.former.push_front(FormerId {
@@ -101,13 +117,42 @@ impl ReplicationState {
         self.replid = replid;
     }
 
+    /// The stream was found to end at `offset` (a start that goes on under the same id): ids
+    /// beyond it promise bytes that we do not have.
+    pub fn stands_at(&mut self, offset: u64) {
+        self.offset = offset;
+        for entry in &mut self.former {
+            entry.valid_to_offset = entry.valid_to_offset.min(offset);
+        }
+    }
+
+    /// Whether a segment that begins at `offset` under `replid` can be one of this stream's. Ids
+    /// that were forgotten for newer ones count.
+    pub fn knows(&self, replid: &HexId, offset: u64) -> bool {
+        self.replid == *replid
+            || self.former.len() == HISTORY_MAX
+            || self
+                .former
+                .iter()
+                .any(|former| former.replid == *replid && offset <= former.valid_to_offset)
+    }
+
+    /// What stood here before the last change of the id: the file is ahead of the server for a
+    /// moment.
+    pub fn before_last_change(&self) -> Option<Self> {
+        let mut state = self.clone();
+        let former = state.former.pop_front()?;
+        state.replid = former.replid;
+        state.offset = former.valid_to_offset;
+        Some(state)
+    }
+
     /// The data set was replaced by a full sync: another stream, no shared history.
     pub fn replace_stream(&mut self, replid: HexId, offset: u64, database: u32) {
         *self = Self::new(replid, offset, database);
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::new();
+    fn encode(&self, body: &mut Vec<u8>) {
         body.extend_from_slice(&self.replid);
         body.extend_from_slice(&self.offset.to_le_bytes());
         body.extend_from_slice(&self.database.to_le_bytes());
@@ -123,11 +168,11 @@ impl ReplicationState {
             body.extend_from_slice(&entry.replid);
             body.extend_from_slice(&entry.valid_to_offset.to_le_bytes());
         }
-        checked_file::encode(&MAGIC, VERSION, &body)
+        body.extend_from_slice(&self.origin.sequence.to_le_bytes());
+        body.extend_from_slice(&self.origin.offset.to_le_bytes());
     }
 
-    fn decode(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
+    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let mut state = Self::new(reader.array()?, reader.u64()?, reader.u32()?);
         if reader.u8()? == 1 {
             state.snapshot = Some(SnapshotIdentity {
@@ -147,33 +192,27 @@ impl ReplicationState {
                 valid_to_offset: reader.u64()?,
             });
         }
-        reader.is_empty().then_some(state)
-    }
-
-    /// Loads the file from the data directory; `None` if there is none.
-    pub fn load(fs: &dyn Fs, directory: &Path) -> Result<Option<Self>, StateFileError> {
-        let path = directory.join(STATE_FILE_NAME);
-        let Some(body) = checked_file::read(fs, &path, &MAGIC, VERSION)? else {
-            return Ok(None);
+        state.origin = LogOrigin {
+            sequence: reader.u64()?,
+            offset: reader.u64()?,
         };
-        match Self::decode(&body) {
-            Some(state) => Ok(Some(state)),
-            None => Err(StateFileError::Damaged {
-                path,
-                reason: "body",
-            }),
-        }
+        Some(state)
     }
 
-    /// Stores the file durably; `check` runs before the rename.
+    /// The newest history of the file in the data directory; `None` if there is none.
+    pub fn load(fs: &dyn Fs, directory: &Path) -> Result<Option<Self>, StateFileError> {
+        let histories = Histories::load(fs, directory)?;
+        Ok(histories.map(|histories| histories.newest().clone()))
+    }
+
+    /// Stores a file with this history alone, durably; `check` runs before the rename.
     pub fn store(
         &self,
         fs: &dyn Fs,
         directory: &Path,
         check: &dyn Fn() -> io::Result<()>,
     ) -> Result<(), StateFileError> {
-        let path = directory.join(STATE_FILE_NAME);
-        checked_file::write(fs, &path, &self.encode(), check)
+        Histories::new(self.clone()).store(fs, directory, check)
     }
 }
 
@@ -288,6 +327,10 @@ mod tests {
             replid: id(b'x'),
             offset: 3,
         });
+        state.origin = LogOrigin {
+            sequence: 7,
+            offset: 90,
+        };
         state.store(&fs, dir, &|| Ok(())).unwrap();
         let read = ReplicationState::load(&fs, dir).unwrap().unwrap();
         assert_eq!(read, state);
@@ -366,10 +409,21 @@ mod tests {
         assert_eq!(state.former().len(), 0);
     }
 
+    #[test]
+    fn a_segment_belongs_to_the_stream_if_its_first_byte_does() {
+        let mut state = ReplicationState::new(id(b'a'), 0, 0);
+        state.change_id(id(b'b'), 300);
+        assert!(state.knows(&id(b'a'), 300) && state.knows(&id(b'b'), 900));
+        assert!(!state.knows(&id(b'a'), 301) && !state.knows(&id(b'z'), 0));
+        let before = state.before_last_change().unwrap();
+        assert_eq!((before.replid, before.former().len()), (id(b'a'), 0));
+        assert_eq!(before.before_last_change(), None);
+    }
+
     proptest! {
         #[test]
         fn any_body_decodes_or_is_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = ReplicationState::decode(&body);
+            let _ = Histories::decode(&body);
         }
 
         #[test]

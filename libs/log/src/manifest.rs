@@ -109,6 +109,15 @@ impl Names {
     pub fn incr(&self, sequence: i64) -> String {
         format!("{}.{sequence}.incr.aof", self.file_name)
     }
+    /// Whether [`Self::base`] makes this name.
+    pub fn is_base(&self, name: &str) -> bool {
+        let parts = name.strip_prefix(&self.file_name);
+        parts
+            .and_then(|rest| rest.strip_prefix('.')?.split_once('.'))
+            .is_some_and(|(sequence, kind)| {
+                sequence.parse::<i64>().is_ok() && matches!(kind, "base.rdb" | "base.aof")
+            })
+    }
     /// The sequence number in a name that [`Self::incr`] made.
     pub fn incr_sequence(&self, name: &str) -> Option<i64> {
         name.strip_prefix(&self.file_name)?

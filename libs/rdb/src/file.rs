@@ -57,16 +57,16 @@ pub enum FileErrorKind {
     #[error("read RDB: {0}")]
     Io(#[source] std::io::Error),
     /// The file ends before its end mark.
-    #[error("unexpected end of the RDB file")]
+    #[error("Unexpected EOF reading RDB file")]
     Truncated,
     /// The file does not begin as an RDB file.
-    #[error("wrong signature: not an RDB file")]
+    #[error("Wrong signature trying to load DB from file")]
     BadMagic,
     /// A version that is not known.
-    #[error("can't handle RDB format version {0}")]
+    #[error("Can't handle RDB format version {0}")]
     BadVersion(String),
     /// Content and checksum differ.
-    #[error("wrong RDB checksum: {found:016x} in the file, {computed:016x} computed")]
+    #[error("Wrong RDB checksum expected: ({computed:016x}) but got ({found:016x})")]
     Checksum {
         /// The checksum in the file.
         found: u64,

@@ -260,3 +260,35 @@ fn the_corpus_holds_the_historic_encodings() {
         );
     }
 }
+
+/// Our own files: what Redis 7.0.15 wrote.
+#[test]
+fn files_of_redis_7_0_decode_and_encode_to_the_same_bytes() {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../integration-tests/fixtures/rdb"
+    );
+    let mut types = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(folder).expect("the fixtures") {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rdb") {
+            continue;
+        }
+        let name = path.display();
+        let bytes = std::fs::read(&path).unwrap();
+        let items = read_items(&bytes, ReaderOptions::default()).unwrap();
+        for (_, entry) in entries_of(items) {
+            types.insert(entry.object_type);
+            let object = decode(entry.object_type, &entry.payload).unwrap();
+            let mut again = Vec::new();
+            object.encode(&mut again);
+            let key = entry.key.escape_ascii();
+            assert_eq!(object.object_type(), entry.object_type, "{name} {key}");
+            assert_eq!(again, entry.payload, "{name} {key}");
+        }
+    }
+    // Strings, and each collection in its small and its large encoding, streams.
+    for object_type in [0, 2, 4, 5, 11, 16, 17, 18, 21] {
+        assert!(types.contains(&object_type), "{types:?}");
+    }
+}

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keeper::{Keeper, NewSegment};
 use crate::error::Result;
+use crate::link;
 use crate::pins::{Pins, delete_unpinned};
 use crate::progress::ActionProgress;
 use crate::snapshot::{self, FileOptions, Plan, Source, TakeError, Taken, pace};
@@ -199,6 +200,7 @@ impl Rewrite<'_> {
         let seq = segment.seq;
         let enabling = self.kind == Kind::Enable;
         let current = self.current_segment;
+        self.check_still_on().await?;
         self.blocking(move |keeper| {
             keeper.remove_stale(seq, current)?;
             // Without a manifest there is nothing that the segment could continue.
@@ -208,6 +210,20 @@ impl Rewrite<'_> {
             keeper.list_segment(seq, None)
         })
         .await
+    }
+
+    /// A full sync turns the log off, and then a listed segment would continue files that it does
+    /// not belong to. The server drops the offer when it turns the log off: what is on behind
+    /// the offer is on at the cut, or the cut fails.
+    async fn check_still_on(&self) -> Result<()> {
+        if self.kind != Kind::Continue {
+            return Ok(());
+        }
+        let log = link::log_now(&self.source.server, self.source.run).await?;
+        match log.kind {
+            LogKind::AppendOnly => Ok(()),
+            _ => Err(RpcError::cancelled("the log was turned off")),
+        }
     }
 
     async fn take(

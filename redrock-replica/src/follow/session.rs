@@ -175,7 +175,10 @@ impl Session {
     /// Stops applying and removes all files.
     pub(super) async fn close(mut self) {
         self.applier.abort();
-        let _ended = (&mut self.applier).await;
+        // One that failed has been awaited for its reason, and can't be a second time.
+        if !self.applier.is_finished() {
+            let _ended = (&mut self.applier).await;
+        }
         let (spool, snapshot) = (Arc::clone(&self.spool), self.snapshot.take());
         let guard = self.context.guard.clone();
         let removing = tokio::task::spawn_blocking(move || {

@@ -7,14 +7,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use redrock_log::backlog;
 use redrock_log::fs::RealFs;
-use redrock_log::history::{ReplicationState, RetainedRange};
+use redrock_log::history::{LogOrigin, ReplicationState, RetainedRange};
 use redrock_log::segment::SegmentLayout;
 use redrock_log::sidecar::{HexId, SidecarReader};
-use redrock_proto::model::LogState;
+use redrock_proto::model::{LogKind, LogState};
 
-/// Directory of segments that only replicas need.
-const REPLICATION_DIR: &str = "repl";
 const SEGMENT_SUFFIX: &str = ".incr.aof";
 
 /// A segment with stream bytes in it.
@@ -29,7 +28,7 @@ pub(crate) struct SegmentFile {
 
 /// All segments with a sidecar in the places where they are kept.
 pub(crate) fn scan(data_dir: &Path, appenddirname: &str, log: &LogState) -> Vec<SegmentFile> {
-    let mut directories = vec![data_dir.join(appenddirname), data_dir.join(REPLICATION_DIR)];
+    let mut directories = vec![data_dir.join(appenddirname), backlog::directory(data_dir)];
     let current = log.segment.as_ref().map(|s| s.path.resolve(data_dir));
     if let Some(parent) = current.as_deref().and_then(Path::parent)
         && !directories.iter().any(|known| known == parent)
@@ -78,9 +77,9 @@ fn read_segment(path: &Path) -> anyhow::Result<Option<SegmentFile>> {
 /// The segments that form our stream without a gap up to what is written,
 /// ascending; the last one is being written. Empty without a log.
 ///
-/// A former segment belongs to it if it ends where the next begins and its id
-/// is ours, or a former one that was still valid at its end: files of a
-/// history that we left are never fed.
+/// A former segment belongs to it if it ends where the next begins, is no older
+/// than the log itself, and its first byte is one of our stream: files of a
+/// history that we left are never fed. Its id may have changed behind that.
 pub(crate) fn chain(
     mut found: Vec<SegmentFile>,
     log: &LogState,
@@ -94,7 +93,7 @@ pub(crate) fn chain(
     let replid = id_bytes(&log.replid);
     found.retain(|file| file.path != current_path && file.end_offset > file.layout.start_offset);
     let mut chain = vec![SegmentFile {
-        path: current_path,
+        path: current_path.clone(),
         layout: SegmentLayout {
             start_offset: current.start_offset,
             prefix_bytes: current.prefix_bytes,
@@ -104,9 +103,9 @@ pub(crate) fn chain(
     }];
     let mut start = current.start_offset;
     loop {
-        let before = found.iter().position(|file| {
-            file.end_offset == start && is_valid(state, &file.replid, file.end_offset)
-        });
+        let before = found
+            .iter()
+            .position(|file| file.end_offset == start && belongs(state, file, &current_path));
         let Some(before) = before else { break };
         let file = found.swap_remove(before);
         start = file.layout.start_offset;
@@ -116,11 +115,18 @@ pub(crate) fn chain(
     chain
 }
 
-fn is_valid(state: &ReplicationState, replid: &HexId, end_offset: u64) -> bool {
-    state.replid == *replid
-        || state
-            .former()
-            .any(|former| former.replid == *replid && end_offset <= former.valid_to_offset)
+fn belongs(state: &ReplicationState, file: &SegmentFile, current: &Path) -> bool {
+    // Numbers can be compared within one directory.
+    let is_older_log = file.path.parent() == current.parent()
+        && sequence(&file.path).is_none_or(|sequence| sequence < state.origin.sequence);
+    let start = file.layout.start_offset;
+    !is_older_log && start >= state.origin.offset && state.knows(&file.replid, start)
+}
+
+/// The number in a segment's name.
+fn sequence(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(SEGMENT_SUFFIX)?;
+    name.rsplit('.').next()?.parse().ok()
 }
 
 /// What the chain holds.
@@ -140,10 +146,15 @@ pub(crate) fn holding(chain: &[SegmentFile], offset: u64) -> Option<&SegmentFile
         .find(|file| (file.layout.start_offset..=file.end_offset).contains(&offset))
 }
 
-/// The ids that our stream has had. The server's file is complete; right after
-/// a change it may be older than the log's state, which then rules.
+/// The ids that our stream has had, and where its log begins. The server's file
+/// is complete; while the id changes it may be one change ahead or behind. What
+/// it says of another log counts for nothing.
 pub(crate) fn replication_state(data_dir: &Path, log: &LogState) -> ReplicationState {
-    let stored = match ReplicationState::load(&RealFs, data_dir) {
+    let directory = match log.kind {
+        LogKind::Replication => backlog::directory(data_dir),
+        LogKind::AppendOnly | LogKind::None => data_dir.to_owned(),
+    };
+    let stored = match ReplicationState::load(&RealFs, &directory) {
         Ok(stored) => stored,
         Err(error) => {
             tracing::warn!(%error, "the history of replication ids can't be read");
@@ -155,20 +166,34 @@ pub(crate) fn replication_state(data_dir: &Path, log: &LogState) -> ReplicationS
 
 fn bring_up_to_date(stored: Option<ReplicationState>, log: &LogState) -> ReplicationState {
     let replid = id_bytes(&log.replid);
-    let former = log.replid2.as_ref().map(|(id, end)| (id_bytes(id), *end));
-    match (stored, former) {
-        (Some(state), _) if state.replid == replid => state,
-        (Some(mut state), Some((former, end))) if state.replid == former => {
-            state.change_id(replid, end);
-            state
+    // On the wire the first offset that is no longer valid.
+    let former = log
+        .replid2
+        .as_ref()
+        .map(|(id, end)| (id_bytes(id), end.saturating_sub(1)));
+    if let Some(mut state) = stored {
+        let before = state.before_last_change();
+        match (before, former) {
+            _ if state.replid == replid => return state,
+            (Some(before), _) if before.replid == replid => return before,
+            (_, Some((former, end))) if state.replid == former => {
+                state.change_id(replid, end);
+                return state;
+            }
+            _ => {}
         }
-        (_, Some((former, end))) => {
-            let mut state = ReplicationState::new(former, 0, 0);
-            state.change_id(replid, end);
-            state
-        }
-        (_, None) => ReplicationState::new(replid, log.written_offset, 0),
     }
+    let mut state = ReplicationState::new(replid, log.written_offset, 0);
+    if let Some((former, end)) = former {
+        state = ReplicationState::new(former, end, 0);
+        state.change_id(replid, end);
+    }
+    // Nothing but the segment at hand is known to be ours.
+    state.origin = LogOrigin {
+        sequence: u64::MAX,
+        offset: u64::MAX,
+    };
+    state
 }
 
 fn id_bytes(id: &redrock_proto::model::HexId) -> HexId {
@@ -179,13 +204,13 @@ fn id_bytes(id: &redrock_proto::model::HexId) -> HexId {
 
 #[cfg(test)]
 mod tests {
-    use redrock_proto::model::{HexId as ModelId, LogKind, Role, Segment, SharedPath};
+    use redrock_proto::model::{HexId as ModelId, Role, Segment, SharedPath};
 
     use super::*;
 
     fn file(name: &str, letter: u8, start: u64, end: u64) -> SegmentFile {
         SegmentFile {
-            path: Path::new("/data").join(name),
+            path: Path::new("/data").join(format!("{name}.incr.aof")),
             layout: SegmentLayout {
                 start_offset: start,
                 prefix_bytes: 23,
@@ -202,7 +227,7 @@ mod tests {
             kind: LogKind::AppendOnly,
             segment: Some(Segment {
                 seq: 9,
-                path: SharedPath::new(Path::new("/data"), Path::new("/data/current")),
+                path: SharedPath::new(Path::new("/data"), Path::new("/data/current.incr.aof")),
                 start_offset: start,
                 prefix_bytes: 23,
             }),
@@ -227,7 +252,7 @@ mod tests {
             file("current", b'c', 400, 450),
             file("2", b'a', 200, 300),
             file("4", b'c', 300, 400),
-            file("3-empty", b'c', 300, 300),
+            file("3", b'c', 300, 300),
             file("0", b'a', 0, 150),
         ];
         let chain = chain(found, &log(400, 470), Path::new("/data"), &state());
@@ -235,7 +260,7 @@ mod tests {
             .iter()
             .map(|file| file.path.file_name().unwrap().to_str().unwrap())
             .collect();
-        assert_eq!(names, ["2", "4", "current"]);
+        assert_eq!(names, ["2.incr.aof", "4.incr.aof", "current.incr.aof"]);
         let range = retained(&chain).unwrap();
         assert_eq!((range.start_offset, range.end_offset), (200, 470));
         let held = |offset| holding(&chain, offset).map(|file| file.layout.start_offset);
@@ -251,8 +276,18 @@ mod tests {
         let stranger = vec![file("x", b'z', 200, 400)];
         let dir = Path::new("/data");
         assert_eq!(chain(stranger, &log(400, 470), dir, &state()).len(), 1);
-        let beyond = vec![file("x", b'a', 200, 400)];
+        let beyond = vec![file("2", b'a', 301, 400)];
         assert_eq!(chain(beyond, &log(400, 470), dir, &state()).len(), 1);
+        // The id changed in the middle of this one.
+        let both = vec![file("2", b'a', 200, 400)];
+        assert_eq!(chain(both.clone(), &log(400, 470), dir, &state()).len(), 2);
+        // Files of a log before ours end in the same place, under the same id.
+        for (sequence, offset, length) in [(3, 0, 1), (0, 201, 1), (2, 200, 2)] {
+            let mut state = state();
+            state.origin = LogOrigin { sequence, offset };
+            let chain = chain(both.clone(), &log(400, 470), dir, &state);
+            assert_eq!(chain.len(), length, "{sequence} {offset}");
+        }
         let none = LogState {
             segment: None,
             ..log(400, 470)
@@ -267,13 +302,22 @@ mod tests {
             former.map(|former| former.valid_to_offset)
         };
         let mut log = log(400, 470);
-        log.replid2 = Some((ModelId::parse(&"b".repeat(40)).unwrap(), 420));
+        log.replid2 = Some((ModelId::parse(&"b".repeat(40)).unwrap(), 421));
         let mut stored = ReplicationState::new([b'a'; 40], 0, 0);
         stored.change_id([b'b'; 40], 300);
         let state = bring_up_to_date(Some(stored.clone()), &log);
         assert_eq!(state.replid, [b'c'; 40]);
         assert_eq!(valid_to(&state, b'b'), Some(420));
         assert_eq!(valid_to(&state, b'a'), Some(300));
+        // The file is one change ahead.
+        let mut ahead = stored.clone();
+        ahead.change_id([b'c'; 40], 420);
+        ahead.change_id([b'd'; 40], 470);
+        let state = bring_up_to_date(Some(ahead), &log);
+        assert_eq!(
+            (state.replid, valid_to(&state, b'b')),
+            ([b'c'; 40], Some(420))
+        );
         // Another history, or none: only what the log says counts.
         stored.replace_stream([b'z'; 40], 9, 0);
         for stored in [Some(stored.clone()), None] {

@@ -7,6 +7,7 @@
 mod checks;
 
 use super::args::Args;
+use super::cross_protocol;
 use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
@@ -146,20 +147,7 @@ fn execute_one(
     }) {
         Ok(spec) => spec,
         Err(error) => {
-            client
-                .shared
-                .last_seen_ms
-                .store(crate::clock::unix_ms(), Ordering::Relaxed);
-            let error = if is_exec {
-                abort_exec(server, client, error)
-            } else {
-                error
-            };
-            if let Some(transaction) = &mut client.transaction {
-                transaction.failed = true;
-            }
-            server.stats.error(&error);
-            Reply::new(out, client.resp3).error(&error.resp());
+            refuse(server, client, &args, is_exec, error, out);
             return Outcome::Done;
         }
     };
@@ -182,6 +170,10 @@ fn execute_one(
     let mut keyspace = server.keyspace.lock();
     // Once more under the lock: who holds clients back relies on nothing running any more.
     if server.held.load(Ordering::Relaxed) {
+        return Outcome::Retry(Wait::Released);
+    }
+    if flags & flag::WRITE != 0 && server.is_read_only() {
+        // The role has just changed; the gate says so the next time.
         return Outcome::Retry(Wait::Released);
     }
     if flags & flag::WRITE != 0
@@ -210,6 +202,36 @@ fn execute_one(
         server.reclaimer.dispose(garbage);
     }
     outcome
+}
+
+/// Answers a request that does not come to run.
+fn refuse(
+    server: &Server,
+    client: &mut Client,
+    args: &Args<'_>,
+    is_exec: bool,
+    error: CommandError,
+    out: &mut Vec<u8>,
+) {
+    client
+        .shared
+        .last_seen_ms
+        .store(crate::clock::unix_ms(), Ordering::Relaxed);
+    if cross_protocol::is_http(args.at(0)) {
+        cross_protocol::warn(client);
+        client.close_after_reply = true;
+        return;
+    }
+    let error = if is_exec {
+        abort_exec(server, client, error)
+    } else {
+        error
+    };
+    if let Some(transaction) = &mut client.transaction {
+        transaction.failed = true;
+    }
+    server.stats.error(&error);
+    Reply::new(out, client.resp3).error(&error.resp());
 }
 
 fn run_locked(

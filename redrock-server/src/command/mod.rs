@@ -11,6 +11,7 @@ pub mod admin;
 pub mod args;
 pub mod blocked;
 pub mod connection;
+pub mod cross_protocol;
 pub mod dispatch;
 pub mod effect;
 pub mod error;

@@ -125,7 +125,7 @@ pub fn resolve(args: &Args<'_>) -> Result<&'static Spec, CommandError> {
     }
     let wanted = args.at(1);
     subcommand(spec, wanted).ok_or_else(|| {
-        let shown: Vec<u8> = wanted.iter().copied().take(128).collect();
+        let shown: Vec<u8> = shown(wanted, 128).collect();
         CommandError::Bytes(
             [
                 b"ERR unknown subcommand '",
@@ -141,18 +141,24 @@ pub fn resolve(args: &Args<'_>) -> Result<&'static Spec, CommandError> {
 
 fn unknown_command(args: &Args<'_>) -> CommandError {
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend(args.at(0).iter().take(128));
+    text.extend(shown(args.at(0), 128));
     text.extend_from_slice(b"', with args beginning with: ");
-    let mut shown = 0;
+    let mut length = 0;
     for arg in args.from(1) {
-        if shown >= 128 {
+        if length >= 128 {
             break;
         }
-        let part: Vec<u8> = arg.iter().copied().take(128 - shown).collect();
-        shown += part.len() + 3;
+        let part: Vec<u8> = shown(arg, 128 - length).collect();
+        length += part.len() + 3;
         text.push(b'\'');
         text.extend_from_slice(&part);
         text.extend_from_slice(b"' ");
     }
     CommandError::Bytes(text)
+}
+
+/// What errors repeat of a request's word: as in Redis it ends at a NUL.
+fn shown(word: &[u8], bytes_max: usize) -> impl Iterator<Item = u8> {
+    let until_nul = word.iter().copied().take_while(|byte| *byte != 0);
+    until_nul.take(bytes_max)
 }

@@ -100,6 +100,11 @@ impl<'a> Reply<'a> {
         self.out.truncate(len);
     }
 
+    /// Takes back what was written since the buffer had `len` bytes.
+    pub fn take_from(&mut self, len: usize) -> Vec<u8> {
+        self.out.split_off(len.min(self.out.len()))
+    }
+
     fn header(&mut self, kind: u8, n: i64) {
         if !self.room(HEADER_BYTES_MAX) {
             return;

@@ -4,7 +4,7 @@
 
 mod parse;
 
-pub use parse::parse_memory;
+pub use redrock_daemon::size::parse_size as parse_memory;
 
 use super::words::quoted;
 use crate::notify::Class;

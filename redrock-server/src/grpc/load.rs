@@ -3,6 +3,7 @@
 use super::Shared;
 use crate::replication::apply::Applier;
 use crate::replication::follow::{self, LoadWatch};
+use crate::replication::{commands, link_client};
 use crate::server::Server;
 use crate::state;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -30,8 +31,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 pub struct LoadService {
     shared: Shared,
     loading: Arc<Mutex<bool>>,
-    /// Number of the newest apply stream; an older one ends when it sees another.
-    applying: Arc<AtomicU64>,
 }
 
 impl LoadService {
@@ -40,7 +39,6 @@ impl LoadService {
         Self {
             shared,
             loading: Arc::default(),
-            applying: Arc::default(),
         }
     }
 }
@@ -101,14 +99,16 @@ impl load_server::Load for LoadService {
         };
         self.shared.run.check(begin.run.clone())?;
         let begin = ApplyBegin::try_from(&begin)?;
-        let number = self.applying.fetch_add(1, Ordering::AcqRel) + 1;
         let server = self.shared.server.clone();
-        let database = self.adopt(&begin)?;
+        self.shared.loaded()?;
+        let adopting = server.clone();
+        let adopt = move || follow::adopt(&adopting, begin.replid.digits(), begin.start_offset);
+        let (feed, database) = blocking(adopt).await??;
         let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
         let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
-        let (newest, data_dir) = (self.applying.clone(), self.shared.data_dir.clone());
+        let data_dir = self.shared.data_dir.clone();
         let work = move || {
-            let applier = Applier::new(&server, begin.start_offset, database);
+            let applier = Applier::new(&server, begin.start_offset, database, feed);
             let mut follower = Follower {
                 server: &server,
                 applier,
@@ -117,15 +117,8 @@ impl load_server::Load for LoadService {
             };
             let mut arriving: mpsc::Receiver<SpoolState> = arriving;
             while let Some(spool) = arriving.blocking_recv() {
-                if newest.load(Ordering::Acquire) != number {
-                    let error = RpcError::cancelled("another stream took over");
+                if let Err(error) = follower.follow(&spool, &applied) {
                     let _former = applied.send_replace(Err(error));
-                    return;
-                }
-                if let Err(error) = follower.advance(&spool, &applied) {
-                    tracing::error!(error = format!("{error:#}"), "master's stream stopped");
-                    let _former =
-                        applied.send_replace(Err(RpcError::corrupt(format!("{error:#}"))));
                     return;
                 }
             }
@@ -167,8 +160,11 @@ impl load_server::Load for LoadService {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
-        let (replid, offset) = follow::promote(server, self.shared.run);
-        self.applying.fetch_add(1, Ordering::AcqRel);
+        let promoting = server.clone();
+        let promoted = blocking(move || follow::promote(&promoting)).await?;
+        let (replid, offset) =
+            promoted.map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
+        server.refresh_gates();
         Ok(Response::new(v1::PromoteReply {
             replid: String::from_utf8_lossy(&replid).into_owned(),
             offset,
@@ -184,7 +180,8 @@ impl load_server::Load for LoadService {
         let Some(port) = port else {
             return Err(RpcError::invalid("master_port must be 1 to 65535").into());
         };
-        follow::demote(&self.shared.server, &wire.master_host, port);
+        let _position = follow::demote(&self.shared.server, &wire.master_host, port);
+        self.shared.server.refresh_gates();
         Ok(Response::new(v1::Empty {}))
     }
 
@@ -195,7 +192,9 @@ impl load_server::Load for LoadService {
         let wire = request.into_inner();
         self.shared.run.check(wire.run.clone())?;
         let link = LinkState::try_from(wire)?;
-        let mut replication = self.shared.server.state.replication.lock();
+        let server = &self.shared.server;
+        let mut replication = server.state.replication.lock();
+        let mut broken = false;
         if let Some(master) = &mut replication.master {
             master.state = match link.status {
                 LinkStatus::Connect | LinkStatus::None => state::LinkState::Connect,
@@ -208,39 +207,28 @@ impl load_server::Load for LoadService {
             master.down_since_s = seconds(link.down_since_unix_ms);
             master.transfer_bytes = (link.sync_bytes_total, link.sync_bytes_read);
             master.read_offset = link.received_offset;
+            broken = link_client::follow_link(server, master);
         }
         drop(replication);
-        self.shared.server.refresh_gates();
+        server.refresh_gates();
+        if broken {
+            // Not awaited: the agent is waiting for our answer.
+            let services = self.shared.services()?.clone();
+            services
+                .handle
+                .clone()
+                .spawn(async move { commands::connect_again(&services).await });
+        }
         Ok(Response::new(v1::Empty {}))
     }
 }
 
-impl LoadService {
-    /// Checks where the stream starts and takes over its id; the database selected there.
-    fn adopt(&self, begin: &ApplyBegin) -> Result<usize, RpcError> {
-        let server = &self.shared.server;
-        let keyspace = server.keyspace.lock();
-        let offset = server.log.appended_offset();
-        if offset != begin.start_offset {
-            return Err(RpcError::invalid(format!(
-                "the stream must start at {offset}, not at {}",
-                begin.start_offset
-            )));
-        }
-        let state = server.log.state();
-        if state.replid != begin.replid.digits() {
-            let run = self.shared.run;
-            let former = Some((state.replid, offset));
-            server.log.set_identity(
-                run.run_id.digits(),
-                run.epoch,
-                begin.replid.digits(),
-                former,
-            );
-        }
-        drop(keyspace);
-        Ok(server.log.stream_database())
-    }
+/// Runs work that waits for the disk or a lock off the runtime's thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RpcError> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|error| RpcError::internal(format!("a worker died: {error}")))
 }
 
 fn state_of(server: &Server, applied_offset: u64) -> v1::Applied {
@@ -274,9 +262,7 @@ fn load(
     let result = std::thread::scope(|scope| {
         let worker = {
             let watch = watch.clone();
-            scope.spawn(move || {
-                follow::load_snapshot(&shared.server, shared.run, &path, asked, &watch)
-            })
+            scope.spawn(move || follow::load_snapshot(&shared.server, &path, asked, &watch))
         };
         while !worker.is_finished() {
             std::thread::sleep(PROGRESS_INTERVAL.min(Duration::from_millis(20)));
@@ -332,6 +318,25 @@ struct Follower<'s> {
 }
 
 impl Follower<'_> {
+    /// As [`Follower::advance`]; a stream whose place another one has taken ends.
+    fn follow(
+        &mut self,
+        spool: &SpoolState,
+        applied: &watch::Sender<Result<v1::Applied, RpcError>>,
+    ) -> Result<(), RpcError> {
+        let advanced = match self.applier.is_superseded() {
+            true => Ok(()),
+            false => self.advance(spool, applied),
+        };
+        if self.applier.is_superseded() {
+            return Err(RpcError::cancelled("the stream is no longer followed"));
+        }
+        advanced.map_err(|error| {
+            tracing::error!(error = format!("{error:#}"), "master's stream stopped");
+            RpcError::corrupt(format!("{error:#}"))
+        })
+    }
+
     /// Applies up to what can be read now.
     fn advance(
         &mut self,

@@ -1,22 +1,21 @@
 //! `Snapshot`: cuts for the persister.
 
+mod frames;
+
 use super::Shared;
 use crate::config::{Memory, budget::Budget};
-use crate::keyspace::snapshot::ring::{Item, LargeValue, Ring};
+use crate::keyspace::snapshot::ring::{Item, Ring};
 use crate::keyspace::snapshot::{CutDatabase, walk};
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
-use crate::replication::backlog;
-use crate::value::{Object, codec};
+use crate::log::state::LogKind;
+use crate::start::directory::random_id;
 use bytes::Bytes;
+use frames::{FrameResult, Sender};
 use parking_lot::Mutex;
 use redrock_log::history::SnapshotIdentity;
 use redrock_proto::error::RpcError;
-use redrock_proto::model::record::{Access, RecordHeader, encode_header};
-use redrock_proto::model::{
-    Begin, CheckpointReady, Database, DirtyEnd, End, Frame, HexId, Purpose, SharedPath,
-    TakeRequest, ValueChunk,
-};
+use redrock_proto::model::{Begin, Database, Frame, HexId, Purpose, TakeRequest};
 use redrock_proto::v1::{self, snapshot_server};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -31,8 +30,6 @@ use tonic::{Request, Response, Status};
 const LEASE: Duration = Duration::from_secs(60);
 /// How long a take may make no progress.
 const STALL: Duration = Duration::from_secs(60);
-/// Bytes of a large value in one frame.
-const CHUNK_BYTES: usize = 512 << 10;
 /// Frames that wait in the transport.
 const FRAMES_IN_FLIGHT: usize = 2;
 
@@ -87,9 +84,10 @@ impl SnapshotService {
         if keyspace.snapshot.is_some() {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
-        let rotates = request.rotate_to_segment.is_some();
-        let new_history = rotates && backlog::begin_history(server, self.shared.run);
-        let point = server.log.cut_point(request.rotate_to_segment)?;
+        let from_nothing = server.log.state().kind == LogKind::None;
+        // A master's changes were not counted up to here; a replica's offset is its master's.
+        let anew = (from_nothing && !server.is_replica()).then(random_id);
+        let point = server.log.cut_point(request.rotate_to_segment, anew)?;
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
         };
@@ -123,11 +121,9 @@ impl SnapshotService {
                 }
             })));
         }
+        let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
-        if new_history {
-            self.store_history(ring);
-        }
-        if let Err(why) = server.log.finish_switch() {
+        if let Err(why) = self.finish_switch(tell_file) {
             ring.push(Item::Failed(why));
         }
         let functions = server
@@ -142,16 +138,24 @@ impl SnapshotService {
 }
 
 impl SnapshotService {
-    /// Makes the new history durable; a snapshot that begins one nobody will know of fails.
-    fn store_history(&self, ring: &Ring) {
-        let stored = match self.shared.services() {
-            Ok(services) => backlog::store_history(&self.shared.server, services)
-                .map_err(|error| format!("{error:#}")),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(why) = stored {
-            ring.push(Item::Failed(why));
+    /// Tells the history where the log goes on; true if its file must be stored.
+    fn note_switch(&self, point: &CutPoint, from_nothing: bool) -> bool {
+        let server = &self.shared.server;
+        if from_nothing && !server.is_replica() {
+            let replid = point.replid.digits();
+            server.history.replace(replid, point.offset);
         }
+        server.history.switched(point, from_nothing)
+    }
+
+    fn finish_switch(&self, tell_file: bool) -> Result<(), String> {
+        let server = &self.shared.server;
+        if tell_file && let Err(error) = server.history.store() {
+            // Nobody has been promised anything by a log that only begins.
+            let _closed = server.log.disable();
+            return Err(format!("store the replication state: {error}"));
+        }
+        server.log.finish_switch()
     }
 }
 
@@ -197,142 +201,6 @@ fn remove_checkpoint(path: &Path) {
     }
 }
 
-type FrameResult = Result<v1::Frame, Status>;
-
-/// Turns ring items into frames until the take is over. The order is free but for the end:
-/// `End` follows when both the dirty part and the checkpoint (if the tier has one) were sent.
-struct Sender {
-    ring: Arc<Ring>,
-    frames: mpsc::Sender<FrameResult>,
-    data_dir: PathBuf,
-    started: Instant,
-    expects_checkpoint: bool,
-}
-
-impl Sender {
-    async fn run(mut self) {
-        let mut dirty_window = None;
-        while dirty_window.is_none() || self.expects_checkpoint {
-            let taken = tokio::time::timeout(STALL, self.ring.take()).await;
-            let sent = match taken {
-                Err(_) => {
-                    self.fail(RpcError::timeout("the snapshot made no progress"))
-                        .await;
-                    return;
-                }
-                Ok(Item::Records(packed, count)) => {
-                    self.send(Frame::Records {
-                        packed: Bytes::from(packed),
-                        count,
-                    })
-                    .await
-                }
-                Ok(Item::Value(value)) => self.send_large(value).await,
-                Ok(Item::Checkpoint(path)) => {
-                    self.expects_checkpoint = false;
-                    self.send(self.checkpoint_frame(&path)).await
-                }
-                Ok(Item::DirtyEnd(by_database)) => {
-                    dirty_window = Some(self.started.elapsed());
-                    let records = by_database.iter().sum();
-                    let end = DirtyEnd {
-                        records,
-                        records_by_database: by_database,
-                    };
-                    self.send(Frame::DirtyEnd(end)).await
-                }
-                Ok(Item::Failed(reason)) => {
-                    self.fail(RpcError::internal(reason)).await;
-                    return;
-                }
-            };
-            if !sent {
-                return;
-            }
-        }
-        let end = End {
-            copy_window_ms: dirty_window.unwrap_or_default().as_millis() as u64,
-            pre_images: self.ring.pre_images.load(Ordering::Relaxed) as u64,
-            pre_image_bytes: self.ring.pre_image_bytes.load(Ordering::Relaxed) as u64,
-        };
-        self.send(Frame::End(end)).await;
-    }
-
-    fn checkpoint_frame(&self, path: &Path) -> Frame {
-        let (mut files, mut bytes) = (0, 0);
-        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            files += 1;
-            bytes += entry.metadata().map_or(0, |m| m.len());
-        }
-        Frame::CheckpointReady(CheckpointReady {
-            path: SharedPath::new(&self.data_dir, path),
-            files,
-            bytes,
-            lease_ms: LEASE.as_millis() as u64,
-        })
-    }
-
-    async fn send(&self, frame: Frame) -> bool {
-        let send = self.frames.send(Ok(frame.into()));
-        matches!(tokio::time::timeout(STALL, send).await, Ok(Ok(())))
-    }
-
-    async fn fail(&self, error: RpcError) {
-        self.send(Frame::Failed(error)).await;
-    }
-
-    /// Sends a value in pieces. A large string is sent straight from the keyspace's own bytes.
-    async fn send_large(&self, value: LargeValue) -> bool {
-        let LargeValue {
-            db,
-            key,
-            expire,
-            object,
-        } = value;
-        let mut record = Vec::new();
-        match &*object {
-            Object::Raw(bytes) => {
-                record.push(redrock_rdb::object::types::STRING);
-                redrock_rdb::object::encode::length(&mut record, bytes.len() as u64);
-            }
-            other => codec::encode(other.as_value_ref(), &mut record),
-        }
-        let tail: &[u8] = match &*object {
-            Object::Raw(bytes) => bytes,
-            _ => &[],
-        };
-        let (object_type, head) = record.split_first().unwrap_or((&0, &[]));
-        let total = head.len() + tail.len();
-        let header = RecordHeader {
-            database: db,
-            expires_unix_ms: expire,
-            access: Access::Unknown,
-            object_type: *object_type,
-            key: &key,
-        };
-        let mut packed_header = Vec::new();
-        encode_header(&mut packed_header, &header, total as u64);
-        let mut position = 0;
-        for piece in head.chunks(CHUNK_BYTES).chain(tail.chunks(CHUNK_BYTES)) {
-            let chunk = ValueChunk {
-                header: if position == 0 {
-                    Bytes::copy_from_slice(&packed_header)
-                } else {
-                    Bytes::new()
-                },
-                payload_position: position as u64,
-                payload: Bytes::copy_from_slice(piece),
-                last: position + piece.len() == total,
-            };
-            position += piece.len();
-            if !self.send(Frame::ValueChunk(chunk)).await {
-                return false;
-            }
-        }
-        true
-    }
-}
-
 #[tonic::async_trait]
 impl snapshot_server::Snapshot for SnapshotService {
     type TakeStream = Pin<Box<dyn Stream<Item = FrameResult> + Send>>;
@@ -348,7 +216,8 @@ impl snapshot_server::Snapshot for SnapshotService {
         let server = self.shared.server.clone();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ring_bytes = snapshot_ring_bytes(&server.config().memory);
-        let ring = Arc::new(Ring::new(ring_bytes, asked.frame_bytes_max));
+        let ring = Ring::new(ring_bytes, asked.frame_bytes_max);
+        let ring = Arc::new(ring.with_spool(self.shared.data_dir.clone()));
         {
             let mut running = self.running.lock();
             if running.is_some() {
@@ -444,12 +313,10 @@ impl snapshot_server::Snapshot for SnapshotService {
                 offset,
             };
             let shared = self.shared.clone();
-            let noting = tokio::task::spawn_blocking(move || {
-                backlog::note_dump(&shared.server, shared.services()?, dump)
-            });
+            let noting = tokio::task::spawn_blocking(move || shared.server.history.note_dump(dump));
             if let Ok(Err(error)) = noting.await {
                 // The dump is good without: the log for replicas is just not replayed over it.
-                tracing::warn!("{error:#}");
+                tracing::warn!(%error, "the dump could not be noted in the replication state");
             }
         }
         Ok(Response::new(v1::Empty {}))

@@ -136,17 +136,21 @@ pub(super) fn replication(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("master_failover_state", replication.failover);
     out.field("master_replid", &replication.replid);
     out.field("master_replid2", &replication.replid2);
-    out.field("master_repl_offset", facts.server.log.appended_offset());
+    let offset = facts.server.log.appended_offset();
+    out.field("master_repl_offset", offset);
     out.field("second_repl_offset", replication.second_offset);
     out.field("repl_backlog_active", u8::from(replication.backlog_active));
     out.field("repl_backlog_size", replication.backlog_bytes_max);
-    out.field("repl_backlog_first_byte_offset", replication.backlog_first);
-    let behind_last = facts.server.log.appended_offset() + 1;
-    let held_bytes = match replication.backlog_active {
-        true => behind_last.saturating_sub(replication.backlog_first),
-        false => 0,
+    // Redis counts bytes from 1.
+    let (first, length) = match replication.backlog_active {
+        true => {
+            let oldest = replication.backlog_oldest;
+            (oldest + 1, offset.saturating_sub(oldest))
+        }
+        false => (0, 0),
     };
-    out.field("repl_backlog_histlen", held_bytes);
+    out.field("repl_backlog_first_byte_offset", first);
+    out.field("repl_backlog_histlen", length);
 }
 
 fn master_link(link: &MasterLink, now_s: i64, out: &mut Section<'_>) {
@@ -160,8 +164,10 @@ fn master_link(link: &MasterLink, now_s: i64, out: &mut Section<'_>) {
         "master_sync_in_progress",
         u8::from(link.state == LinkState::Sync),
     );
-    out.field("slave_read_repl_offset", link.read_offset);
-    out.field("slave_repl_offset", link.applied_offset.unwrap_or(1));
+    // The agent tells only now and then how much it has read.
+    let applied = link.applied_offset.unwrap_or(1);
+    out.field("slave_read_repl_offset", link.read_offset.max(applied));
+    out.field("slave_repl_offset", applied);
     if link.state == LinkState::Sync {
         let (total, read) = link.transfer_bytes;
         out.field("master_sync_total_bytes", total);

@@ -12,10 +12,23 @@ pub struct AccessPolicy {
     pub lfu_log_factor: u32,
     /// `lfu-decay-time`, minutes
     pub lfu_decay_minutes: u32,
+    /// What RDB files keep.
+    pub recorded: Recorded,
     /// Current time in seconds, 24 bits, refreshed with the clock.
     pub clock_seconds: u32,
     /// Current time in minutes, 16 bits.
     pub clock_minutes: u32,
+}
+
+/// What RDB files keep of accesses: what `maxmemory-policy` goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// Neither.
+    Nothing,
+    /// Seconds since the last access (the `*-lru` policies).
+    Idle,
+    /// The LFU counter (the `*-lfu` policies).
+    Frequency,
 }
 
 /// LFU counter of a new key, so that it is not the first to go.
@@ -27,6 +40,7 @@ impl Default for AccessPolicy {
             lfu: false,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
+            recorded: Recorded::Nothing,
             clock_seconds: 0,
             clock_minutes: 0,
         }
@@ -37,6 +51,11 @@ impl AccessPolicy {
     /// Takes over what the configuration says of recency and frequency.
     pub fn configure(&mut self, memory: &Memory) {
         self.lfu = matches!(memory.policy, Policy::AllKeysLfu | Policy::VolatileLfu);
+        self.recorded = match memory.policy {
+            Policy::AllKeysLru | Policy::VolatileLru => Recorded::Idle,
+            _ if self.lfu => Recorded::Frequency,
+            _ => Recorded::Nothing,
+        };
         self.lfu_log_factor = memory.lfu_log_factor;
         self.lfu_decay_minutes = memory.lfu_decay_min;
     }

@@ -259,6 +259,15 @@ impl Keyspace {
 }
 
 impl Server {
+    /// Counts memory that a command which has begun takes beyond its arguments: it is not refused,
+    /// but those after it wait, or evict.
+    pub fn charge(&self, bytes: u64) {
+        self.memory.charge(bytes);
+        if self.eviction.bytes_max.load(Ordering::Relaxed) > 0 {
+            self.eviction.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Evicts before a command where memory is short; refuses a command that needs memory when
     /// nothing may go. One addition while there is room.
     pub fn make_room(

@@ -2,6 +2,8 @@
 
 use super::EffectLog;
 use super::replicas_only::Switched;
+use super::rotation::SwitchTarget;
+use super::state::LogKind;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::HexId;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -19,23 +21,35 @@ pub struct CutPoint {
     pub rotated: bool,
     /// Segment that the bytes after the cut go to; 0: no log is kept.
     pub segment_seq: u64,
+    /// Whom the log is for after the cut.
+    pub kind: LogKind,
 }
 
 impl EffectLog {
     /// Notes where the log stands, switching to the offered segment of that number if asked.
     /// Called with all shard locks held, between commands. After a switch
-    /// [`EffectLog::finish_switch`] must be called without them.
-    pub fn cut_point(&self, rotate: Option<u64>) -> Result<CutPoint, RpcError> {
+    /// [`EffectLog::finish_switch`] must be called without them. With `anew` the stream begins
+    /// anew with the segment, under that id.
+    pub fn cut_point(
+        &self,
+        rotate: Option<u64>,
+        anew: Option<[u8; 40]>,
+    ) -> Result<CutPoint, RpcError> {
         let target = match rotate {
             None => None,
             Some(wanted) => match self.take_offer_of(wanted) {
                 None => return Err(RpcError::not_found("no such segment was offered")),
-                taken => taken,
+                Some(target) => Some(SwitchTarget {
+                    replid: anew,
+                    ..target
+                }),
             },
         };
         let rotated = target.is_some();
-        let kept = self.state().segment.map_or(0, |segment| segment.sequence);
+        let state = self.state();
+        let kept = state.segment.map_or(0, |segment| segment.sequence);
         let segment_seq = target.as_ref().map_or(kept, |target| target.sequence);
+        let kind = target.as_ref().map_or(state.kind, |target| target.kind);
         let cut = self.cut(target);
         *self.switching.lock() = cut.switched;
         Ok(CutPoint {
@@ -44,6 +58,7 @@ impl EffectLog {
             stream_db: u32::try_from(cut.database).ok(),
             rotated,
             segment_seq,
+            kind,
         })
     }
 

@@ -16,12 +16,14 @@
 
 pub mod cut_point;
 pub mod health;
+mod open;
 pub mod replicas_only;
 pub mod rotation;
 pub mod state;
 pub mod sync;
 
 pub use cut_point::CutPoint;
+pub use open::OpenSegment;
 
 #[cfg(test)]
 mod tests;
@@ -31,10 +33,9 @@ use health::Health;
 use parking_lot::{Condvar, Mutex};
 use redrock_log::ballast::Ballast;
 use redrock_log::fs::{Fs, RealFs};
-use redrock_log::sidecar::HexId;
 use redrock_log::writer::{SegmentSyncer, SegmentWriter, WriteError};
 use rotation::Switch;
-use state::{LogKind, LogState, Stream};
+use state::{LogState, Stream};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -95,6 +96,8 @@ pub struct EffectLog {
     open: AtomicBool,
     /// Whether the segment is for replicas only; see [`replicas_only`].
     for_replicas: AtomicBool,
+    /// The stream is our master's: only its bytes are appended.
+    following: AtomicBool,
     policy: AtomicU8,
     failing: AtomicBool,
     health: Mutex<Health>,
@@ -144,21 +147,6 @@ pub enum FlushPoint {
     },
 }
 
-/// A segment to write to, opened by recovery.
-#[derive(Debug)]
-pub struct OpenSegment {
-    /// The writer, at the end of the segment.
-    pub segment: SegmentWriter,
-    /// Its number in the manifest.
-    pub sequence: u64,
-    /// Whom the log is for.
-    pub kind: LogKind,
-    /// Replication id of the stream.
-    pub replid: HexId,
-    /// Database selected at the end of the segment.
-    pub database: usize,
-}
-
 impl EffectLog {
     /// A log that nobody needs, over a file system.
     pub fn new(fs: Arc<dyn Fs>) -> Self {
@@ -173,6 +161,7 @@ impl EffectLog {
             enabled: AtomicBool::new(false),
             open: AtomicBool::new(false),
             for_replicas: AtomicBool::new(false),
+            following: AtomicBool::new(false),
             policy: AtomicU8::new(FsyncPolicy::EverySecond as u8),
             failing: AtomicBool::new(false),
             health: Mutex::default(),
@@ -194,33 +183,6 @@ impl EffectLog {
         let _ = self.observer.set(observer);
     }
 
-    /// Starts appending to a segment that recovery has opened. Before the first command.
-    pub fn open(&self, open: OpenSegment) {
-        let mut writer = self.writer.lock();
-        let offset = open.segment.offset();
-        let mut syncer = self.syncer.lock();
-        *syncer = Some(open.segment.syncer());
-        let durable = open.segment.syncer().durable_offset().min(offset);
-        self.durable.store(durable, Ordering::Release);
-        self.written.store(offset, Ordering::Release);
-        self.appended.store(offset, Ordering::Release);
-        {
-            let mut stream = self.stream.lock();
-            stream.enter(&open.segment, open.sequence, open.kind);
-            stream.replid = open.replid;
-        }
-        self.pending.lock().db = Some(open.database);
-        writer.segment = Some(open.segment);
-        let for_replicas = open.kind == LogKind::Replication;
-        self.for_replicas.store(for_replicas, Ordering::Release);
-        self.covered_ms.store(self.elapsed_ms(), Ordering::Release);
-        self.open.store(true, Ordering::Release);
-        self.enabled.store(true, Ordering::Release);
-        drop(syncer);
-        drop(writer);
-        self.publish();
-    }
-
     /// Gives the log a reserve of disk space that lets the work at hand finish. If there is no
     /// room for it the disk counts as full.
     pub fn set_ballast(&self, ballast: Ballast) {
@@ -235,7 +197,8 @@ impl EffectLog {
     /// Appends what a command (or a transaction) changed and clears `effect`. Called with the
     /// shards held.
     pub fn append_effect(&self, effect: &mut Effect) {
-        if effect.count() > 0 && self.enabled.load(Ordering::Relaxed) {
+        let is_ours = !self.following.load(Ordering::Relaxed);
+        if effect.count() > 0 && is_ours && self.enabled.load(Ordering::Relaxed) {
             let (first_db, last_db) = effect.databases();
             let mut pending = self.pending.lock();
             if !self.enabled.load(Ordering::Relaxed) {
@@ -279,6 +242,11 @@ impl EffectLog {
         }
         self.appended
             .fetch_add(bytes.len() as u64, Ordering::Release);
+    }
+
+    /// The stream has this database selected: a replica's, whose bytes may not be kept.
+    pub fn select(&self, db: usize) {
+        self.pending.lock().db = Some(db);
     }
 
     /// Makes the next effect select its database in the stream.

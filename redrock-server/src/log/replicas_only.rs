@@ -5,6 +5,7 @@
 //!   its segments syncs nothing;
 //! - it refuses no write: when it can't be written it is given up, replicas synchronize again.
 
+use super::cut_point::CutPoint;
 use super::rotation::SwitchTarget;
 use super::state::LogKind;
 use super::{EffectLog, Writer};
@@ -62,21 +63,15 @@ impl EffectLog {
     }
 
     /// Switches between commands from the append-only file to the segment for replicas that was
-    /// offered. `None` without one. Called with all shards held.
-    pub fn cut_to_replicas_only(&self) -> Option<Switched> {
+    /// offered. `None` without one. Called with all shards held; [`EffectLog::finish_switch`]
+    /// must be called without them.
+    pub fn cut_to_replicas_only(&self) -> Option<CutPoint> {
         let offered = {
-            let mut stream = self.stream.lock();
-            let is_wanted = |kind: &LogKind| *kind == LogKind::Replication;
-            stream.offered.take_if(|(.., kind)| is_wanted(kind))
+            let stream = self.stream.lock();
+            let (sequence, _, kind) = stream.offered.as_ref()?;
+            (*kind == LogKind::Replication).then_some(*sequence)
         };
-        let (sequence, path, kind) = offered?;
-        self.cut(Some(SwitchTarget {
-            sequence,
-            path,
-            kind,
-            replid: None,
-        }))
-        .switched
+        self.cut_point(Some(offered?), None).ok()
     }
 }
 
@@ -211,8 +206,9 @@ mod tests {
         assert!(log.take_offer().is_none(), "a rewrite does not take it");
         set(&log, "a");
         let end = log.appended_offset();
-        let switched = log.cut_to_replicas_only().unwrap();
-        log.wait_switched(switched).unwrap();
+        let point = log.cut_to_replicas_only().unwrap();
+        assert_eq!((point.segment_seq, point.offset), (7, end));
+        log.finish_switch().unwrap();
         assert_eq!(log.durable_offset(), end);
         assert_eq!(log.health(), Health::Good);
         let state = log.state();

@@ -1,4 +1,4 @@
-//! Switching segments: at a cut, when the log is turned on, when the stream changes its id.
+//! Switching segments: at a cut, when the log is turned on. A change of the id needs no switch.
 //!
 //! The place of the switch is fixed under the shard locks, between commands: bytes appended
 //! before it belong to the old segment, later ones to the new. The work itself (syncs) is done
@@ -23,7 +23,7 @@ pub struct SwitchTarget {
     pub path: PathBuf,
     /// Whom the log is for from there on.
     pub kind: LogKind,
-    /// A new replication id for the stream from there on.
+    /// The stream begins anew there under this id: what was before is no part of it.
     pub replid: Option<HexId>,
 }
 
@@ -44,7 +44,7 @@ pub struct Cut {
     pub offset: u64,
     /// Database that the stream has selected there.
     pub database: usize,
-    /// Replication id of the stream up to there.
+    /// Replication id of the stream there.
     pub replid: HexId,
     /// With a switch: resolves when the new segment is in use, or with why it is not (the old
     /// one then goes on). Someone must flush for that.
@@ -118,7 +118,7 @@ impl EffectLog {
         let offset = self.appended.load(Ordering::Acquire);
         let database = pending.db.unwrap_or(0);
         let mut stream = self.stream.lock();
-        let replid = stream.replid;
+        let mut replid = stream.replid;
         let switched = target.map(|target| {
             let (done, receiver) = oneshot::channel();
             if pending.switch.is_some() {
@@ -126,8 +126,9 @@ impl EffectLog {
                 return receiver;
             }
             if let Some(new) = target.replid {
-                stream.former = Some((replid, offset));
+                stream.former = None;
                 stream.replid = new;
+                replid = new;
             }
             let start = SegmentStart {
                 start_offset: offset,

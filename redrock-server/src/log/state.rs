@@ -124,6 +124,22 @@ impl EffectLog {
         self.publish();
     }
 
+    /// The stream goes on under another id. `former` is the one before with the offset up to
+    /// which its stream equals ours.
+    pub fn set_replid(&self, replid: HexId, former: Option<(HexId, u64)>) {
+        let mut stream = self.stream.lock();
+        stream.replid = replid;
+        stream.former = former;
+        drop(stream);
+        self.publish();
+    }
+
+    /// Whether the stream is a master's that we follow: what local commands change is then
+    /// applied and not appended. Called with the shards held.
+    pub fn set_following(&self, following: bool) {
+        self.following.store(following, Ordering::Relaxed);
+    }
+
     /// Sets the stream's offset while no segment is open (`master_repl_offset` of a server whose
     /// data came with one).
     pub fn set_offset(&self, offset: u64) {

@@ -97,6 +97,10 @@ pub mod state_flag {
     pub const NO_TOUCH: u32 = 1 << 3;
     /// Connected through a Unix socket.
     pub const UNIX: u32 = 1 << 4;
+    /// A replica, handed over to the agent.
+    pub const REPLICA: u32 = 1 << 5;
+    /// The link to our master.
+    pub const MASTER: u32 = 1 << 6;
 }
 
 /// A client's names, copied from its session when connection commands change them.

@@ -4,6 +4,7 @@
 //! that were read and not run; our side stays in the list of clients until the agent says that
 //! the replica is gone, so that CLIENT LIST and KILL know it.
 
+use super::client::state_flag;
 use super::connection::Session;
 use super::stream::WriteHalf;
 use crate::services::Services;
@@ -12,6 +13,7 @@ use redrock_proto::client::HANDOFF_SOCKET;
 use redrock_proto::v1::KickRequest;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// For the agent's answer.
@@ -50,7 +52,10 @@ impl Session {
         let answer = handoff::hand_over(&socket, &message, writer.as_fd(), ANSWER_WAIT).await;
         let client = message.client_id;
         match answer {
-            Ok(HandoffReply::Accepted) => {}
+            Ok(HandoffReply::Accepted) => {
+                let flags = &self.connection.shared.flags;
+                flags.fetch_or(state_flag::REPLICA, Ordering::Relaxed);
+            }
             Ok(HandoffReply::Refused(reason)) => {
                 tracing::warn!(client, reason, "the replication agent refused a replica");
                 return HandedOver::Lost;
@@ -135,11 +140,7 @@ impl Session {
                 _ = &mut gone => return,
                 () = self.connection.wake.notified() => {}
             }
-            let killed = self
-                .connection
-                .shared
-                .kill
-                .load(std::sync::atomic::Ordering::Relaxed);
+            let killed = self.connection.shared.kill.load(Ordering::Relaxed);
             if killed && !kicked {
                 kicked = true;
                 let request = KickRequest {

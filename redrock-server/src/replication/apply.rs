@@ -27,11 +27,13 @@ pub struct Applier<'s> {
     transaction: Option<(Vec<OwnedCommand>, Vec<u8>)>,
     /// End of what was applied and appended.
     applied_offset: u64,
+    /// Ours among the feeds; see [`crate::state::ServiceState::feed`].
+    feed: u64,
 }
 
 impl<'s> Applier<'s> {
-    /// Goes on at `offset` with database `db` selected.
-    pub fn new(server: &'s Server, offset: u64, db: usize) -> Self {
+    /// Goes on at `offset` with database `db` selected, as long as `feed` is the one in force.
+    pub fn new(server: &'s Server, offset: u64, db: usize, feed: u64) -> Self {
         let mut replayer = Replayer::new(server);
         replayer.set_database(db);
         Self {
@@ -41,6 +43,7 @@ impl<'s> Applier<'s> {
             buffer: Vec::new(),
             transaction: None,
             applied_offset: offset,
+            feed,
         }
     }
 
@@ -82,11 +85,14 @@ impl<'s> Applier<'s> {
                 }
                 // A lone newline is a sign of life; it counts as part of the stream.
                 Step::Empty { consumed: used } => {
-                    self.append(rest.get(..used).unwrap_or_default());
+                    self.run(&[], rest.get(..used).unwrap_or_default())?;
                     consumed += used;
                 }
                 Step::Incomplete { .. } | Step::TooLarge { .. } => break,
-                Step::Error(text) => bail!("the master's stream is not RESP: {text}"),
+                Step::Error(text) => {
+                    let text = String::from_utf8_lossy(&text);
+                    bail!("the master's stream is not RESP: {text}")
+                }
             }
             self.parser.reset();
         }
@@ -123,6 +129,9 @@ impl<'s> Applier<'s> {
             self.replayer.wait_for_memory(&command.argv())?;
         }
         let mut keyspace = self.lock_when_released()?;
+        if self.is_superseded() {
+            bail!("the stream is no longer followed");
+        }
         // A command of the master applies to what is there, expired or not: the master's DEL
         // comes in its own place.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
@@ -154,10 +163,16 @@ impl<'s> Applier<'s> {
         }
     }
 
+    /// Whether another feed, another role or another data set has taken this one's place.
+    pub fn is_superseded(&self) -> bool {
+        self.server.state.feed.load(Ordering::Acquire) != self.feed
+    }
+
     fn append(&mut self, raw: &[u8]) {
         self.applied_offset += raw.len() as u64;
         let log = &self.server.log;
-        log.append_raw(raw, Some(self.replayer.database()));
+        log.append_raw(raw, None);
+        log.select(self.replayer.database());
         // With nobody to write for, the offset is all there is.
         log.set_offset(self.applied_offset);
     }

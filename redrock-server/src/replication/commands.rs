@@ -38,7 +38,7 @@ pub async fn replicate(
     match &target {
         Target::NoOne if present.is_none() => return Ok("OK".to_owned()),
         Target::NoOne => {
-            unfollow(&server, services).await;
+            unfollow(&server, services).await?;
             tracing::info!("MASTER MODE enabled (user request from '{who}')");
         }
         Target::Master(host, port) => {
@@ -56,16 +56,44 @@ pub async fn replicate(
 }
 
 async fn follow_master(server: &Server, services: &Services, host: &str, port: u16) {
-    // Where the stream stands is ours only if it was kept: without a log changes aren't counted.
-    let state = server.log.state();
-    let (replid, offset) = match state.kind {
-        LogKind::None if server.state.replication.lock().master.is_none() => (String::new(), 0),
-        _ => {
-            let replid = String::from_utf8_lossy(&state.replid).into_owned();
-            (replid, server.log.appended_offset())
-        }
+    let position = follow::demote(server, host, port);
+    ask_to_follow(server, services, host, port, position).await;
+}
+
+/// CLIENT KILL of the link to our master: the agent connects anew and goes on from what is
+/// applied.
+pub async fn connect_again(services: &Services) {
+    let request = UnfollowRequest {
+        run: services.run.to_wire(),
     };
-    follow::demote(server, host, port);
+    // Without an agent there is no link; when it is back it makes a new one.
+    let _absent = services.replica().unfollow(request).await;
+    let Some(server) = services.server() else {
+        return;
+    };
+    let (link, position) = {
+        let _keyspace = server.keyspace.lock();
+        let link = server.state.replication.lock().master.clone();
+        let position = (server.log.state().replid, server.log.appended_offset());
+        (link, position)
+    };
+    if let Some(link) = link {
+        ask_to_follow(&server, services, &link.host, link.port, Some(position)).await;
+    }
+}
+
+/// `position` is where our stream stands; without one nothing of ours may be continued.
+async fn ask_to_follow(
+    server: &Server,
+    services: &Services,
+    host: &str,
+    port: u16,
+    position: Option<([u8; 40], u64)>,
+) {
+    let (replid, offset) = match position {
+        Some((replid, offset)) => (String::from_utf8_lossy(&replid).into_owned(), offset),
+        None => (String::new(), 0),
+    };
     let config = server.config();
     let replication = &config.replication;
     let request = FollowRequest {
@@ -94,7 +122,7 @@ async fn follow_master(server: &Server, services: &Services, host: &str, port: u
     }
 }
 
-async fn unfollow(server: &Server, services: &Services) {
+async fn unfollow(server: &Arc<Server>, services: &Services) -> Result<(), String> {
     let request = UnfollowRequest {
         run: services.run.to_wire(),
     };
@@ -102,8 +130,16 @@ async fn unfollow(server: &Server, services: &Services) {
         let error = RpcError::from(status);
         tracing::warn!(%error, "the replication agent has not been told to stop following");
     }
-    follow::promote(server, services.run);
-    server.log.flush_switch();
+    let promoting = server.clone();
+    let promoted = tokio::task::spawn_blocking(move || follow::promote(&promoting)).await;
+    match promoted {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "still a replica: the new replication id can't be stored");
+            Err(format!("ERR still a replica: {error}"))
+        }
+        Err(error) => Err(format!("ERR still a replica: {error}")),
+    }
 }
 
 /// CONFIG GET and REWRITE show the role. On a thread that may wait for another change.

@@ -1,13 +1,18 @@
 //! Becoming a replica, taking over a master's data set, becoming a master again.
 
+use super::history::Former;
+use super::identity;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::log::state::LogKind;
 use crate::server::Server;
+use crate::services::again;
 use crate::start::directory::random_id;
 use crate::start::rdb::{self, RdbOptions};
 use crate::state::{LinkState, MasterLink};
 use anyhow::Context as _;
-use redrock_proto::model::{LoadRdb, RunRef};
+use redrock_log::StateFileError;
+use redrock_proto::RpcError;
+use redrock_proto::model::LoadRdb;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,7 +49,6 @@ impl Read for WatchedFile {
 /// master's history. On failure nothing has changed.
 pub fn load_snapshot(
     server: &Server,
-    run: RunRef,
     path: &Path,
     request: &LoadRdb,
     watch: &Arc<LoadWatch>,
@@ -57,6 +61,7 @@ pub fn load_snapshot(
         request.bytes
     );
     let _staging = server.staging.lock();
+    let feed = server.state.feed.load(Ordering::Acquire);
     let leftover = server.keyspace.lock().begin_staging();
     drop(leftover);
     let options = RdbOptions {
@@ -80,23 +85,36 @@ pub fn load_snapshot(
     if let Err(error) = server.log.disable() {
         tracing::warn!(error, "the log could not be closed before the new data set");
     }
+    let source = &request.source;
     let old = {
         let mut keyspace = server.keyspace.lock();
+        let is_wanted = server.is_replica() && server.state.feed.load(Ordering::Acquire) == feed;
+        if !is_wanted {
+            let staged = keyspace.drop_staged();
+            drop(keyspace);
+            drop(staged);
+            again::keep_log(server);
+            anyhow::bail!("the server does not follow this master any more");
+        }
+        server.state.feed.fetch_add(1, Ordering::AcqRel);
         touch_everything(&keyspace);
         keyspace.expire_mode = ExpireMode::Hide;
-        server.log.set_identity(
-            run.run_id.digits(),
-            run.epoch,
-            request.source.replid.digits(),
-            None,
-        );
-        server.log.set_offset(request.source.offset);
+        server
+            .history
+            .replace(source.replid.digits(), source.offset);
+        server.log.set_replid(source.replid.digits(), None);
+        server.log.set_offset(source.offset);
+        server
+            .log
+            .select(facts.repl_stream_db.map_or(0, |db| db as usize));
         keyspace.swap_staged()
     };
     drop(old);
     if let Some(master) = &mut server.state.replication.lock().master {
-        master.applied_offset = Some(request.source.offset);
+        master.applied_offset = Some(source.offset);
     }
+    server.report_log();
+    again::keep_log(server);
     Ok(facts.keys)
 }
 
@@ -107,8 +125,9 @@ pub fn touch_everything(keyspace: &Keyspace) {
     }
 }
 
-/// Becomes a replica of a master: keys expire only when it says so.
-pub fn demote(server: &Server, host: &str, port: u16) {
+/// Becomes a replica of a master: keys expire only when it says so. Where our stream stands:
+/// `None` if its changes were not counted, so that nobody may go on from there.
+pub fn demote(server: &Server, host: &str, port: u16) -> Option<([u8; 40], u64)> {
     let mut keyspace = server.keyspace.lock();
     keyspace.expire_mode = ExpireMode::Hide;
     let mut replication = server.state.replication.lock();
@@ -116,42 +135,86 @@ pub fn demote(server: &Server, host: &str, port: u16) {
         .master
         .as_ref()
         .is_some_and(|m| m.host == host && m.port == port);
+    let state = server.log.state();
+    let offset = server.log.appended_offset();
+    let is_counted = replication.master.is_some() || state.kind != LogKind::None;
     if !same {
+        server.state.feed.fetch_add(1, Ordering::AcqRel);
         replication.master = Some(MasterLink {
             host: host.to_owned(),
             port,
             state: LinkState::Connect,
             down_since_s: Some(crate::clock::unix_ms() / 1000),
+            applied_offset: is_counted.then_some(offset),
             ..MasterLink::default()
         });
     }
+    drop(replication);
+    server.log.set_following(true);
+    server.refresh_gates();
+    if !is_counted {
+        // Not from an answer to the agent either, should it ask later.
+        let replid = random_id();
+        server.history.replace(replid, offset);
+        server.log.set_replid(replid, None);
+    }
+    is_counted.then_some((state.replid, offset))
 }
 
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
-pub fn promote(server: &Server, run: RunRef) -> ([u8; 40], u64) {
-    let mut keyspace = server.keyspace.lock();
-    let state = server.log.state();
-    let offset = server.log.appended_offset();
-    let was_replica = server.state.replication.lock().master.take().is_some();
-    if !was_replica {
-        return (state.replid, offset);
-    }
-    keyspace.expire_mode = ExpireMode::Delete;
+/// An error leaves a replica.
+pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
     let replid = random_id();
-    let offered = server.log.take_offer();
-    match offered {
-        // The new history begins with a segment of its own, as its sidecar names one id.
-        Some(mut target) if state.kind != LogKind::None => {
-            target.replid = Some(replid);
-            let _switched = server.log.cut(Some(target));
+    let promoted = identity::change(server, replid, Former::Keep, |keyspace, _| {
+        if server.state.replication.lock().master.take().is_none() {
+            return false;
         }
-        _ => {
-            let former = Some((state.replid, offset));
-            server
-                .log
-                .set_identity(run.run_id.digits(), run.epoch, replid, former);
+        server.state.feed.fetch_add(1, Ordering::AcqRel);
+        keyspace.expire_mode = ExpireMode::Delete;
+        server.log.set_following(false);
+        server.log.force_select();
+        true
+    })?;
+    Ok(match promoted {
+        Some(offset) => (replid, offset),
+        // A master already.
+        None => (server.log.state().replid, server.log.appended_offset()),
+    })
+}
+
+/// Our master's stream goes on at `start_offset` under `replid`: takes the id over. The number
+/// of the feed that may apply it, and the database that is selected there.
+pub fn adopt(
+    server: &Server,
+    replid: [u8; 40],
+    start_offset: u64,
+) -> Result<(u64, usize), RpcError> {
+    let refused = |at: u64| {
+        RpcError::invalid(format!(
+            "the stream must start at {at}, not at {start_offset}"
+        ))
+    };
+    if server.log.state().replid != replid {
+        let stands = |_: &mut Keyspace, offset| offset == start_offset && server.is_replica();
+        let changed = identity::change(server, replid, Former::Keep, stands)
+            .map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
+        if changed.is_none() {
+            return Err(refused(server.log.appended_offset()));
         }
+        tracing::info!(
+            offset = start_offset,
+            "the master goes on under another replication id"
+        );
     }
-    server.log.force_select();
-    (replid, offset)
+    let keyspace = server.keyspace.lock();
+    let offset = server.log.appended_offset();
+    if offset != start_offset || server.log.state().replid != replid {
+        return Err(refused(offset));
+    }
+    if !server.is_replica() {
+        return Err(RpcError::invalid("a master follows nobody"));
+    }
+    let feed = server.state.feed.fetch_add(1, Ordering::AcqRel) + 1;
+    drop(keyspace);
+    Ok((feed, server.log.stream_database()))
 }

@@ -5,4 +5,7 @@ pub mod apply;
 pub mod backlog;
 pub mod commands;
 pub mod follow;
+pub mod history;
+pub mod identity;
+pub mod link_client;
 pub mod replicas;

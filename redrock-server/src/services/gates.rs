@@ -91,6 +91,12 @@ impl Server {
         }
     }
 
+    /// Whether writes of clients are refused because we are a replica. Looked at once more under
+    /// the lock: the role may have changed since the gate.
+    pub fn is_read_only(&self) -> bool {
+        self.gates.load(Ordering::Relaxed) & READ_ONLY != 0
+    }
+
     /// Makes the bits anew.
     pub fn refresh_gates(&self) {
         let config = self.config();

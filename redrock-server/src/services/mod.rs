@@ -5,6 +5,7 @@
 //!   awaits ([`crate::command::dispatch::Deferred`]);
 //! - every wait on a companion is bounded, and a companion that is absent changes nothing.
 
+pub mod again;
 pub mod gates;
 pub mod persistence;
 pub mod reload;
@@ -14,8 +15,10 @@ pub mod tick;
 
 use crate::command::error::CommandError;
 use crate::companions::Companions;
+use crate::config::Config;
 use crate::replication::replicas::ReplicaTable;
 use crate::server::Server;
+use redrock_daemon::tasks::Tasks;
 use redrock_proto::client::{Timeouts, persist_client, replica_client};
 use redrock_proto::model::RunRef;
 use redrock_proto::v1::persist_client::PersistClient;
@@ -62,6 +65,7 @@ pub struct Services {
     pub handle: Handle,
     /// The companions' processes.
     pub companions: Companions,
+    tasks: Tasks,
     /// What the replicas acknowledged.
     pub replicas: ReplicaTable,
     /// The newest answers of the companions.
@@ -70,12 +74,12 @@ pub struct Services {
     pub look_now: Notify,
     /// The segments that exist, as the persister said last.
     pub segments: parking_lot::Mutex<Option<SegmentsListedRequest>>,
-    /// Held by whoever changes `replication.state`.
-    pub state_file: parking_lot::Mutex<()>,
     /// SAVE holds all clients back while this is true.
     held: watch::Sender<bool>,
     /// A rewrite waits for a save to end.
     pub rewrite_scheduled: AtomicBool,
+    /// The append-only log is being brought back.
+    reviving: AtomicBool,
     /// A save that a command asked for is under way.
     saving: AtomicBool,
     /// A rewrite that a command asked for is under way.
@@ -94,7 +98,7 @@ impl Services {
         run: RunRef,
         data_dir: &Path,
         socket_dir: &Path,
-        companions: Companions,
+        tasks: Tasks,
     ) -> Self {
         let timeouts = Timeouts {
             request: ANSWER_WAIT,
@@ -106,20 +110,28 @@ impl Services {
             data_dir: data_dir.to_owned(),
             socket_dir: socket_dir.to_owned(),
             handle: Handle::current(),
-            companions,
+            companions: Companions::new(),
+            tasks,
             replicas: ReplicaTable::default(),
             heard: parking_lot::Mutex::default(),
             look_now: Notify::new(),
             segments: parking_lot::Mutex::default(),
-            state_file: parking_lot::Mutex::default(),
             held: watch::Sender::new(false),
             rewrite_scheduled: AtomicBool::new(false),
+            reviving: AtomicBool::new(false),
             saving: AtomicBool::new(false),
             rewriting: AtomicBool::new(false),
             enabling: AtomicBool::new(false),
             persist: persist_client(socket_dir, timeouts),
             replica: replica_client(socket_dir, timeouts),
         }
+    }
+
+    /// Starts the companions, if that is ours to do. The epoch file must name this run already,
+    /// which is what they go by.
+    pub fn start_companions(&self, config: &Config) {
+        let _runtime = self.handle.enter();
+        self.companions.start(config, &self.tasks);
     }
 
     /// The persister; a clone shares the connection.

@@ -4,6 +4,7 @@ use super::{SILENCE_MAX, Services, companion_error, tick};
 use crate::log::state::LogKind;
 use crate::replication::backlog;
 use crate::replication::commands::GETACK;
+use crate::replication::identity::lose_count;
 use crate::replication::replicas::reached;
 use crate::server::Server;
 use crate::state::{PauseMode, ShutdownRequest};
@@ -205,20 +206,19 @@ impl Services {
             finish(stream, first, |_| {}).await
         };
         let before = self.server().map(|server| server.log.state().kind);
-        let enabled = enabled.await;
-        if enabled.is_err()
-            && before.is_some_and(|kind| kind != LogKind::AppendOnly)
+        let result = enabled
+            .await
+            .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()));
+        if result.is_err()
             && let Some(server) = self.server()
-            && server.log.state().kind == LogKind::AppendOnly
-            && let Err(why) = server.log.disable()
+            && !(before == Some(LogKind::Replication)
+                && server.log.state().kind == LogKind::Replication)
         {
-            // What was logged since the cut continues no base.
-            tracing::warn!(
-                why,
-                "the log that could not be turned on was not ended cleanly"
-            );
+            // Whatever was begun has no base: nothing may count on it.
+            server.log.disable()?;
+            lose_count(&server);
         }
-        enabled.map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()))
+        result
     }
 
     /// `appendonly no` at run time. Without a persister no rewrite can be running.
@@ -247,7 +247,9 @@ impl Services {
                 Err(why) => tracing::warn!(why, "the replicas will synchronize again"),
             }
         }
-        server.log.disable()
+        server.log.disable()?;
+        lose_count(&server);
+        Ok(())
     }
 
     /// What the persister is at. One that was just started is waited for.
@@ -272,7 +274,7 @@ impl Services {
     /// Whether we started a persister that nobody has heard of so far.
     fn persister_starts(&self) -> bool {
         let mut members = self.companions.members().iter();
-        let started = members.any(|member| member.name == "persist" && member.process.is_some());
+        let started = members.any(|member| member.name == "persist" && member.process().is_some());
         started && self.server().is_some_and(|server| !has_answered(&server))
     }
 

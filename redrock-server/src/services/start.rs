@@ -1,7 +1,6 @@
-//! Starts the services of a server: its socket, the companions, the once-a-second look.
+//! Starts the services of a server: its socket and the once-a-second look.
 
 use super::{Services, tick};
-use crate::companions::Companions;
 use crate::grpc;
 use crate::server::Server;
 use crate::state::MasterLink;
@@ -12,8 +11,8 @@ use redrock_log::epoch::Epoch;
 use redrock_proto::model::{HexId, RunRef};
 use std::sync::Arc;
 
-/// Starts everything, as tasks that end when they are told to. The data directory's lock is
-/// held and its epoch file says `epoch`, which is what the companions go by.
+/// Starts everything but the companions, as tasks that end when they are told to. The data
+/// directory's lock is held.
 pub async fn start(
     server: &Arc<Server>,
     epoch: &Epoch,
@@ -47,9 +46,12 @@ pub async fn start(
     let socket_dir = &config.companions.socket_dir;
     let data_dir = std::fs::canonicalize(&config.dir)
         .with_context(|| format!("open the data directory {}", config.dir.display()))?;
-    let companions = Companions::start(&config, tasks);
     let services = Arc::new(Services::new(
-        server, run, &data_dir, socket_dir, companions,
+        server,
+        run,
+        &data_dir,
+        socket_dir,
+        tasks.clone(),
     ));
     if server.services.set(services.clone()).is_err() {
         bail!("the services have been started before");

@@ -84,7 +84,7 @@ fn note_companion(services: &Services, server: &Server, name: &'static str, up: 
         .members()
         .iter()
         .find(|member| member.name == name)
-        .and_then(|member| Some(member.process.as_ref()?.state()));
+        .and_then(|member| Some(member.process()?.state()));
     let pid = process.as_ref().and_then(|process| process.pid);
     let mut list = server.state.companions.lock();
     let index = list
@@ -239,12 +239,14 @@ fn note_log(services: &Services, server: &Server) {
     let mut replication = server.state.replication.lock();
     replication.replid = text(&state.replid);
     (replication.replid2, replication.second_offset) = match &state.former {
-        Some((id, end)) => (text(id), i64::try_from(*end).unwrap_or(i64::MAX)),
+        // The first offset that is not valid any more, as Redis counts.
+        Some((id, end)) => (text(id), i64::try_from(*end).map_or(-1, |end| end + 1)),
         None => ("0".repeat(40), -1),
     };
     replication.backlog_active = oldest.is_some();
-    // The first byte held, counted from 1 as in PSYNC.
-    replication.backlog_first = oldest.map_or(0, |oldest| oldest + 1);
+    if let Some(oldest) = oldest {
+        replication.backlog_oldest = oldest;
+    }
     replication.backlog_bytes_max = backlog::bytes_max(&server.config(), &services.data_dir);
 }
 
@@ -283,6 +285,10 @@ impl Server {
     /// Appends a command that is no change (PING, GETACK) to the stream for replicas.
     pub fn append_to_stream(&self, resp: &[u8]) {
         let keyspace = self.keyspace.lock();
+        if self.is_replica() {
+            // The stream is the master's.
+            return;
+        }
         self.log.append_raw(resp, None);
         drop(keyspace);
         self.log.flush();

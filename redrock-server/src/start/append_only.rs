@@ -1,6 +1,7 @@
 //! Loading the append-only files: manifest, base, segments, and what to do about their tails.
 
 use super::directory::{DataDirectory, names};
+use super::manifest_trouble;
 use super::rdb::{self, CountingReader, RdbOptions};
 use super::replay::Replayer;
 use crate::config::Config;
@@ -26,6 +27,7 @@ enum LastSegment {
         entry: FileEntry,
         path: PathBuf,
         verification: Box<Verification>,
+        start_offset: u64,
         end_offset: u64,
         replid: HexId,
     },
@@ -45,6 +47,10 @@ pub struct LoadedLog {
     /// Stream offset of the end and the id of the last segment's first byte; `None` if the log
     /// does not end in a segment of ours.
     pub end: Option<(u64, HexId)>,
+    /// Stream offset of that segment's first byte; 0 without one.
+    pub last_start_offset: u64,
+    /// Number of the last listed file; 0 if none is listed.
+    pub last_sequence: u64,
 }
 
 /// Loads what the manifest names. `None` if there is no log at all.
@@ -53,7 +59,8 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
     let names = names(&config);
     let directory = data.log_directory(&config);
     let fs = data.fs.as_ref();
-    let found = manifest::load(fs, &directory, &names).context("AOF manifest")?;
+    let found = manifest::load(fs, &directory, &names)
+        .map_err(|error| manifest_trouble::unreadable(&error, &directory.join(names.manifest())))?;
     let upgraded =
         manifest::upgrade_single_file(fs, &data.path, &directory, &names, found.as_ref())
             .context("upgrade the single append only file")?;
@@ -64,6 +71,7 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
         );
     }
     let Some(manifest) = upgraded.or(found) else {
+        manifest_trouble::refuse_orphans(fs, &directory, &names)?;
         return Ok(None);
     };
     let load = Load {
@@ -122,7 +130,8 @@ impl Load<'_> {
             let path = self.directory.join(&entry.name);
             let metadata = self.fs.metadata(&path).with_context(|| {
                 format!(
-                    "the AOF manifest names {}, which can't be read",
+                    "the AOF manifest names {}, which can't be read. Restore that file from a backup \
+                     or a replica",
                     path.display()
                 )
             })?;
@@ -132,14 +141,21 @@ impl Load<'_> {
         let mut replayer = Replayer::new(self.server);
         let mut last = LastSegment::Foreign;
         let mut end: Option<(u64, HexId)> = None;
+        let mut last_start_offset = 0;
         for (at, entry) in entries.iter().enumerate() {
             let started = Instant::now();
             let later = entries.get(at + 1..).unwrap_or_default();
             last = self.file(&mut replayer, entry, later, end)?;
             end = match &last {
                 LastSegment::Ours {
-                    end_offset, replid, ..
-                } => Some((*end_offset, *replid)),
+                    end_offset,
+                    replid,
+                    start_offset,
+                    ..
+                } => {
+                    last_start_offset = *start_offset;
+                    Some((*end_offset, *replid))
+                }
                 LastSegment::Empty { .. } => end,
                 LastSegment::Foreign => None,
             };
@@ -156,10 +172,12 @@ impl Load<'_> {
         }
         tracing::info!(commands = replayer.commands(), "append only files replayed");
         Ok(LoadedLog {
+            last_sequence: manifest.incr.last().map_or(0, sequence),
             manifest,
             last,
             database: replayer.database(),
             end,
+            last_start_offset,
         })
     }
 
@@ -204,7 +222,9 @@ impl Load<'_> {
             }
         }
         replayer.begin_file();
-        let position = self.preamble(&file).with_context(named)?;
+        let position = self
+            .preamble(&file)
+            .map_err(|error| super::damaged(&error, &path, "the append only directory"))?;
         let kept = self.commands(
             replayer,
             &file,
@@ -218,6 +238,7 @@ impl Load<'_> {
             (Some(sidecar), Some(verification)) => {
                 let header = sidecar.header();
                 LastSegment::Ours {
+                    start_offset: header.layout.start_offset,
                     end_offset: header.layout.offset_at(kept),
                     replid: header.replid,
                     entry: entry.clone(),

@@ -1,38 +1,33 @@
 //! From a data directory to a server that serves.
 //!
-//! Order: lock and epoch ([`directory`]), port, tier folder, then [`recover`]: the log if it is
-//! enabled, else the dump, else nothing. Clients get `-LOADING` meanwhile. A start as master
-//! mints a new replication id; the former one stays valid up to the recovered offset.
+//! Order: a look that touches nothing, port, lock ([`directory`]), tier folder, then [`recover`]:
+//! the log if it is enabled, else the dump, else nothing; then the epoch, the companions, and the
+//! [`stream`] goes on from there. Clients get `-LOADING` meanwhile.
 
 pub mod append_only;
 pub mod directory;
 pub mod fate;
+mod manifest_trouble;
 pub mod progress;
 pub mod rdb;
 pub mod reload;
 pub mod replay;
 pub mod replicas_log;
 mod report;
+mod stream;
 
 use crate::config::{Config, Fsync};
 use crate::keyspace::ExpireMode;
-use crate::log::state::LogKind;
+use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
-use crate::log::{LogObserver, OpenSegment};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
-use directory::{DataDirectory, random_id};
-use redrock_log::ballast::Ballast;
+use directory::DataDirectory;
+use redrock_daemon::error_text::whole;
 use redrock_log::fs::OpenMode;
-use redrock_log::history::ReplicationState;
-use redrock_log::writer::SegmentStart;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-
-/// Disk space kept in reserve so that a full disk lets the work at hand finish.
-const BALLAST_BYTES: u64 = 4 << 20;
-/// Name of the file that holds it, in the append-only directory.
-const BALLAST_NAME: &str = "redrock.ballast";
 
 /// Tells workers and the server's end of what the log reports.
 struct Observer(Weak<Server>);
@@ -84,10 +79,15 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
         recovered = replicas_log::replay(server, data, plan, facts.as_ref())?;
         None
     };
+    data.begin()?;
     replicas_log::clean_up(data, recovered.as_ref())?;
-    begin_stream(server, data, &config, loaded, recovered)?;
+    stream::begin(server, data, &config, loaded, recovered)?;
     let mut keyspace = server.keyspace.lock();
-    keyspace.expire_mode = ExpireMode::Delete;
+    // A replica's keys go by its master's word alone.
+    keyspace.expire_mode = match server.is_replica() {
+        true => ExpireMode::Hide,
+        false => ExpireMode::Delete,
+    };
     let keys: u64 = (0..keyspace.database_count())
         .filter_map(|db| keyspace.database(db))
         .map(|database| database.keys)
@@ -96,6 +96,10 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(keys, "Data loaded: {seconds:.3} seconds");
     server.report_log();
+    // Not before: a start that fails leaves no trace of them.
+    if let Some(services) = server.services.get() {
+        services.start_companions(&config);
+    }
     server.loading.end();
     Ok(())
 }
@@ -119,12 +123,12 @@ fn load_dump(
     let started = Instant::now();
     let options = rdb::RdbOptions {
         // Commands of a log count on keys that were there when they ran.
-        drop_expired: !continued,
+        drop_expired: !continued && !server.is_replica(),
         allow_trailing: true,
         ..rdb::RdbOptions::default()
     };
     let source = rdb::CountingReader::new(file, server);
-    let facts = rdb::load(server, source, options).with_context(named)?;
+    let facts = rdb::load(server, source, options).map_err(|error| damaged(&error, &path, "it"))?;
     tracing::info!(
         "Done loading RDB, keys loaded: {}, keys expired: {}.",
         facts.keys,
@@ -135,6 +139,16 @@ fn load_dump(
         started.elapsed().as_secs_f64()
     );
     Ok(Some(facts))
+}
+
+/// The error for an RDB that can't be loaded, with the way out: what to restore or move away.
+fn damaged(error: &anyhow::Error, path: &Path, whole_of: &str) -> anyhow::Error {
+    let (error, path) = (whole(error.as_ref()), path.display());
+    anyhow::anyhow!(
+        "Fatal error loading the DB: RDB file {path}: {error}. What to do: `redrock-persist check \
+         {path}` tells how much of it is sound; restore {whole_of} from a backup or a replica, or \
+         move {whole_of} away to start without the data"
+    )
 }
 
 /// With the feature off all data must fit into memory: better refused than killed half-way.
@@ -152,113 +166,4 @@ fn refuse_what_does_not_fit(config: &Config, file_bytes: u64) -> anyhow::Result<
         );
     }
     Ok(())
-}
-
-/// Gives the stream its identity, makes that durable, and opens the log.
-fn begin_stream(
-    server: &Arc<Server>,
-    data: &DataDirectory,
-    config: &Config,
-    loaded: Option<append_only::LoadedLog>,
-    recovered: Option<replicas_log::Recovered>,
-) -> anyhow::Result<()> {
-    let fs = data.fs.as_ref();
-    let replid = random_id();
-    let state = next_state(data, loaded.as_ref(), recovered.as_ref(), replid)?;
-    state.store(fs, &data.path, &|| Ok(()))?;
-    let former = state
-        .former()
-        .next()
-        .map(|former| (former.replid, former.valid_to_offset));
-    let epoch = data.epoch;
-    server
-        .log
-        .set_identity(epoch.run_id, epoch.number, replid, former);
-    server.log.set_offset(state.offset);
-    if let Some(recovered) = recovered {
-        return go_on_for_replicas(server, data, &recovered, replid);
-    }
-    if !config.append_only.enabled {
-        return Ok(());
-    }
-    if loaded.is_none() && data.is_file(&data.path.join(&config.snapshot.file_name)) {
-        tracing::warn!(
-            file = config.snapshot.file_name,
-            "appendonly is on and there is no append only file: the RDB file is not loaded, as in Redis"
-        );
-    }
-    let start = SegmentStart {
-        start_offset: state.offset,
-        database: loaded.as_ref().map_or(0, |loaded| loaded.database as u32),
-        replid,
-        run_id: epoch.run_id,
-        epoch: epoch.number,
-    };
-    let opened = append_only::open(config, data, loaded, &start)?;
-    server.log.open(OpenSegment {
-        segment: opened.segment,
-        sequence: opened.sequence,
-        kind: LogKind::AppendOnly,
-        replid,
-        database: opened.database,
-    });
-    // What was replayed is durable before anyone is told so.
-    if !server.log.sync_now() {
-        bail!("fsync of the append only file failed");
-    }
-    let path = data.log_directory(config).join(BALLAST_NAME);
-    server
-        .log
-        .set_ballast(Ballast::open(fs, &path, BALLAST_BYTES).context("disk space reserve")?);
-    Ok(())
-}
-
-/// AOF off, with a log for replicas that was replayed: they find its continuation.
-fn go_on_for_replicas(
-    server: &Arc<Server>,
-    data: &DataDirectory,
-    recovered: &replicas_log::Recovered,
-    replid: redrock_log::sidecar::HexId,
-) -> anyhow::Result<()> {
-    let start = SegmentStart {
-        start_offset: recovered.offset,
-        database: u32::try_from(recovered.database).unwrap_or(0),
-        replid,
-        run_id: data.epoch.run_id,
-        epoch: data.epoch.number,
-    };
-    server.log.open(OpenSegment {
-        segment: replicas_log::begin(data, recovered, &start)?,
-        sequence: recovered.sequence.unsigned_abs(),
-        kind: LogKind::Replication,
-        replid,
-        database: recovered.database,
-    });
-    Ok(())
-}
-
-/// The history of the stream that begins under a new id.
-fn next_state(
-    data: &DataDirectory,
-    loaded: Option<&append_only::LoadedLog>,
-    recovered: Option<&replicas_log::Recovered>,
-    replid: redrock_log::sidecar::HexId,
-) -> anyhow::Result<ReplicationState> {
-    let end = loaded.and_then(|loaded| loaded.end);
-    Ok(match (recovered, end) {
-        (Some(recovered), _) => {
-            let mut state = recovered.state.clone();
-            state.change_id(replid, recovered.offset);
-            state
-        }
-        (None, Some((offset, former))) => {
-            let stored = ReplicationState::load(data.fs.as_ref(), &data.path)?;
-            let mut state = stored.unwrap_or_else(|| ReplicationState::new(former, offset, 0));
-            state.snapshot = None;
-            state.change_id(replid, offset);
-            state
-        }
-        // Without a log of ours nobody can go on from what was before.
-        (None, None) => ReplicationState::new(replid, 0, 0),
-    })
 }

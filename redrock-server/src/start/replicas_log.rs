@@ -1,6 +1,6 @@
 //! The log that was written for replicas, replayed over the dump that it continues.
 //!
-//! Only over the very file that `replication.state` names: its length, checksum, history and
+//! Only over the very file that `repl/replication.state` names: its length, checksum, history and
 //! offset. Otherwise the dump alone counts, as in Redis, and what lies under `repl/` is removed.
 //! A segment that differs from its checksums is not replayed, nor is anything behind it: what is
 //! recovered is always the data set of one moment.
@@ -53,8 +53,14 @@ pub fn plan(data: &DataDirectory, config: &Config) -> anyhow::Result<Option<Plan
         return Ok(None);
     }
     let fs = data.fs.as_ref();
-    let Some(state) = ReplicationState::load(fs, &data.path)? else {
-        return Ok(None);
+    let state = match ReplicationState::load(fs, &backlog::directory(&data.path)) {
+        Ok(Some(state)) => state,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            // The dump is whole without it.
+            tracing::warn!(%error, "the log for replicas of a former run is left out");
+            return Ok(None);
+        }
     };
     let path = data.path.join(&config.snapshot.file_name);
     let Some(dump) = state

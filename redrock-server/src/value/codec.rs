@@ -29,6 +29,15 @@ impl Decoded {
         }
     }
 
+    /// Memory that the value takes, roughly, bytes.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Int(_) => 8,
+            Self::Inline(bytes) => bytes.len(),
+            Self::Heap(object) => object.memory_bytes(),
+        }
+    }
+
     fn string(bytes: Vec<u8>) -> Self {
         match if bytes.len() <= 20 {
             parse_i64(&bytes)

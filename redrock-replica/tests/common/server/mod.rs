@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use redrock_log::epoch::begin_run;
 use redrock_log::fs::RealFs;
-use redrock_log::history::ReplicationState;
+use redrock_log::history::{LogOrigin, ReplicationState};
 use redrock_log::writer::{SegmentStart, SegmentWriter};
 use redrock_proto::client::{PERSIST_SOCKET, SERVER_SOCKET};
 use redrock_proto::model::{HexId, RunRef, SharedPath};
@@ -157,6 +157,29 @@ impl Fake {
             log.written_offset = start_offset;
             log.replid = replid.to_owned();
         });
+    }
+
+    /// The stream goes on under another id in the segment at hand: file first, then the word.
+    pub fn change_id(&self, replid: &str) {
+        let mut state = ReplicationState::load(&RealFs, &self.dir).unwrap().unwrap();
+        let offset = self.log.borrow().written_offset;
+        state.change_id(replid.as_bytes().try_into().unwrap(), offset);
+        state.store(&RealFs, &self.dir, &|| Ok(())).unwrap();
+        self.log.send_modify(|log| {
+            log.replid2 = std::mem::replace(&mut log.replid, replid.to_owned());
+            log.replid2_end_offset = offset + 1;
+        });
+    }
+
+    /// Another log began with the segment at hand; what lies before it is none of its history.
+    pub fn begin_log(&self) {
+        let mut state = ReplicationState::load(&RealFs, &self.dir).unwrap().unwrap();
+        let log = self.log.borrow();
+        state.origin = LogOrigin {
+            sequence: log.segment_seq,
+            offset: log.segment_start_offset,
+        };
+        state.store(&RealFs, &self.dir, &|| Ok(())).unwrap();
     }
 
     /// What a replica's log state says.

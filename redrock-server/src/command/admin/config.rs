@@ -84,11 +84,6 @@ fn set_later(
     pairs: &[(&[u8], &[u8])],
     context: SetContext,
 ) -> CommandResult {
-    if ctx.client.deny_blocking {
-        return Err(CommandError::fixed(
-            "ERR CONFIG SET of appendonly is not allowed inside a transaction",
-        ));
-    }
     let server = ctx.server.handle()?;
     let owned: Vec<(Vec<u8>, Vec<u8>)> = pairs
         .iter()
@@ -170,20 +165,18 @@ pub fn record(server: &Server, name: &str, words: &[&[u8]]) -> Result<(), Comman
     Ok(())
 }
 
-/// The file is written and synced outside the locks; inside EXEC there is no later, so that it
-/// is written at once.
+/// The file is written and synced outside the locks, with what is in force by then: in a
+/// transaction REPLICAOF may come before it.
 fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     let Some(path) = ctx.config.file.clone() else {
         return Err(CommandError::fixed(
             "ERR The server is running without a config file",
         ));
     };
-    let settings = ctx.config.settings.clone();
-    if ctx.client.deny_blocking {
-        return rewrite_now(&path, &settings).map(|()| ctx.reply.ok());
-    }
+    let server = ctx.server.handle()?;
     let resp3 = ctx.client.resp3;
     ctx.client.deferred = Some(Deferred(Box::pin(async move {
+        let settings = server.config().settings.clone();
         let work = tokio::task::spawn_blocking(move || rewrite_now(&path, &settings)).await;
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, resp3);

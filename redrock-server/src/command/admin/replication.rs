@@ -100,11 +100,6 @@ fn replicaof(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         Target::Master(host.to_owned(), port)
     };
     let services = ctx.server.services()?.clone();
-    if ctx.client.deny_blocking {
-        return Err(CommandError::fixed(
-            "ERR REPLICAOF is not allowed inside a transaction",
-        ));
-    }
     let who = ctx.client.shared.addr.clone();
     later(ctx, async move {
         commands::replicate(&services, target, &who).await

@@ -115,6 +115,9 @@ pub(super) fn restore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ctx.reply.ok();
         return Ok(());
     }
+    // A dump may be compressed: the value takes more than the command was charged for.
+    let growth = value.memory_bytes().saturating_sub(args.at(3).len());
+    ctx.server.charge(growth as u64);
     ctx.db.restore(key, value.as_new_value(), expire)?;
     if let (Some(at_ms), false) = (expire, options.absolute) {
         let mut digits = itoa::Buffer::new();

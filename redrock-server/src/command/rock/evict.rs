@@ -228,25 +228,9 @@ pub(super) fn memory(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     )
 }
 
-/// Bytes, with the units of redis.conf.
+/// Bytes, with the units of redis.conf; not none.
 fn parse_size(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?.to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.get(digits.len()..)? {
-        "" | "b" => 1,
-        "k" => 1000,
-        "kb" => 1 << 10,
-        "m" => 1_000_000,
-        "mb" => 1 << 20,
-        "g" => 1_000_000_000,
-        "gb" => 1 << 30,
-        _ => return None,
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit)
-        .filter(|bytes| *bytes > 0)
+    redrock_daemon::size::parse_size(text).filter(|bytes| *bytes > 0)
 }
 
 #[cfg(test)]

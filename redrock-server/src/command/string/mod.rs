@@ -168,7 +168,7 @@ fn check_growth(server: &Server, len: usize, grown: usize) -> CommandResult {
     }
     let growth = grown.saturating_sub(len);
     if growth >= CHARGED_BYTES_MIN {
-        server.memory.charge(growth as u64);
+        server.charge(growth as u64);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::dispatch::Deferred;
 use super::table::{Group, Handler, KeySpec, Spec, acl, flag};
 use super::{Args, CommandError, CommandResult, Context, dispatch};
 use crate::keyspace::Keyspace;
@@ -131,9 +132,15 @@ fn exec(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     }
     let denied = std::mem::replace(&mut ctx.client.deny_blocking, true);
     let blocking = std::mem::replace(&mut ctx.db.blocking_reads, true);
+    let start = ctx.reply.len();
+    let mut late = Vec::new();
     ctx.reply.array(transaction.commands.len());
     for (command, spec) in transaction.commands.iter().zip(&transaction.specs) {
-        run_queued(ctx, spec, &Args::new(&command.argv()));
+        run_queued(ctx, spec, &Args::new(&command.argv()), &mut late);
+    }
+    if !late.is_empty() {
+        let reply = ctx.reply.take_from(start);
+        ctx.client.deferred = Some(Deferred(Box::pin(complete(reply, start, late))));
     }
     ctx.client.deny_blocking = denied;
     ctx.db.blocking_reads = blocking;
@@ -142,19 +149,41 @@ fn exec(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// One command of a transaction; its error is its reply.
-fn run_queued(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
+/// A reply that is made after EXEC, and where in the output it belongs.
+type LateReply = (usize, Deferred);
+
+/// One command of a transaction; its error is its reply. What works outside the locks (Sentinel
+/// promotes with REPLICAOF and CONFIG REWRITE in a transaction) comes right after the rest, in
+/// the order of the queue.
+fn run_queued(
+    ctx: &mut Context<'_>,
+    spec: &'static Spec,
+    args: &Args<'_>,
+    late: &mut Vec<LateReply>,
+) {
     let start = ctx.reply.len();
-    let mut result = dispatch::call(ctx, spec, args);
-    if ctx.client.deferred.take().is_some() {
-        // Its reply would come after that of EXEC.
+    let result = dispatch::call(ctx, spec, args);
+    if let Some(deferred) = ctx.client.deferred.take() {
         ctx.reply.truncate(start);
-        result = Err(CommandError::fixed(
-            "ERR Command not allowed inside a transaction",
-        ));
+        late.push((start, deferred));
+        return;
     }
     if let Err(error) = result {
         ctx.server.stats.error(&error);
         ctx.reply.error(&error.resp());
     }
+}
+
+/// EXEC's reply, which began at `start` of the output, with the late ones put in their places.
+async fn complete(reply: Vec<u8>, start: usize, late: Vec<LateReply>) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(reply.len());
+    let mut done = 0;
+    for (place, deferred) in late {
+        let upto = place.saturating_sub(start);
+        whole.extend_from_slice(reply.get(done..upto).unwrap_or_default());
+        whole.extend(deferred.0.await);
+        done = upto;
+    }
+    whole.extend_from_slice(reply.get(done..).unwrap_or_default());
+    whole
 }

@@ -3,29 +3,8 @@
 use super::super::words::os_error_text;
 use super::{BIND_ADDRESSES_MAX, OutputLimit, Refusal, SavePoint, Unit, Value};
 use crate::notify::Class;
+use redrock_daemon::size::parse_size as parse_memory;
 use redrock_rdb::number::parse_i64;
-
-/// Bytes with an optional suffix in any case, as Redis's `memtoull`; no digits at all are 0.
-pub fn parse_memory(text: &[u8]) -> Option<u64> {
-    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    let (number, suffix) = text.split_at(digits);
-    let scale = match suffix.to_ascii_lowercase().as_slice() {
-        b"" | b"b" => 1,
-        b"k" => 1000,
-        b"kb" => 1 << 10,
-        b"m" => 1_000_000,
-        b"mb" => 1 << 20,
-        b"g" => 1_000_000_000,
-        b"gb" => 1 << 30,
-        _ => return None,
-    };
-    let number = if number.is_empty() {
-        "0"
-    } else {
-        std::str::from_utf8(number).ok()?
-    };
-    number.parse::<u64>().ok()?.checked_mul(scale)
-}
 
 pub(super) fn parse_number(
     text: &[u8],

@@ -85,6 +85,8 @@ impl admin_server::Admin for AdminService {
         request: Request<v1::AdminReplicationRequest>,
     ) -> Reply<v1::AdminReplication> {
         self.shared.run.check_if_set(request.into_inner().run)?;
+        // Where the stream stands is known only then, and the agent goes by it.
+        self.shared.loaded()?;
         Ok(Response::new(status::replication(&self.shared)))
     }
 

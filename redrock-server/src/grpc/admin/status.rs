@@ -232,7 +232,8 @@ pub(super) fn replication(shared: &Shared) -> v1::AdminReplication {
         reply.link = status.into();
         reply.last_io_unix_ms = u64::try_from(link.last_io_s.unwrap_or(0)).unwrap_or(0) * 1000;
         (reply.sync_bytes_total, reply.sync_bytes_read) = link.transfer_bytes;
-        reply.applied_offset = link.applied_offset.unwrap_or(0);
+        // Counted with and without a log.
+        reply.applied_offset = server.log.appended_offset();
     }
     reply
 }

@@ -34,8 +34,8 @@ pub enum ColdError {
     },
     /// The folder isn't ours to wipe.
     #[error(
-        "the tier folder {0} is not empty and has no {MARKER} file: it may hold something else. \
-         Point rockdbdir at an empty folder"
+        "the tier folder {0} is not empty and has no {MARKER} file of ours: it may hold \
+         something else. Point rockdbdir at an empty folder"
     )]
     Foreign(PathBuf),
     /// A file operation failed.
@@ -117,12 +117,9 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ColdE
 /// Wipes a tier folder, or refuses one that isn't ours. The caller holds the data directory's
 /// lock and the port.
 fn prepare_folder(path: &Path) -> Result<(), ColdError> {
+    inspect_folder(path)?;
     std::fs::create_dir_all(path).map_err(io("create", path))?;
     let marker = path.join(MARKER);
-    let mut entries = std::fs::read_dir(path).map_err(io("read", path))?;
-    if entries.next().is_some() && !marker.exists() {
-        return Err(ColdError::Foreign(path.to_owned()));
-    }
     std::fs::write(&marker, MARKER_TEXT).map_err(io("write", &marker))?;
     for entry in std::fs::read_dir(path).map_err(io("read", path))? {
         let entry = entry.map_err(io("read", path))?.path();
@@ -138,7 +135,31 @@ fn prepare_folder(path: &Path) -> Result<(), ColdError> {
     Ok(())
 }
 
+/// Whether the folder may be wiped: it is missing, empty, or has the marker with our text, which
+/// a file of that name alone is not.
+fn inspect_folder(path: &Path) -> Result<(), ColdError> {
+    let mut entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io("read", path)(error)),
+    };
+    // A crash can leave the marker cut short.
+    let is_ours = || {
+        let text = std::fs::read(path.join(MARKER));
+        text.is_ok_and(|text| MARKER_TEXT.as_bytes().starts_with(&text))
+    };
+    if entries.next().is_some() && !is_ours() {
+        return Err(ColdError::Foreign(path.to_owned()));
+    }
+    Ok(())
+}
+
 impl ColdStore {
+    /// Whether [`ColdStore::open`] may have this folder. Touches nothing.
+    pub fn inspect(path: &Path) -> Result<(), ColdError> {
+        inspect_folder(path)
+    }
+
     /// Opens an empty tier in `path`, wiping what an earlier run left there.
     pub fn open(path: &Path, budget: ColdBudget) -> Result<Self, ColdError> {
         prepare_folder(path)?;

@@ -178,6 +178,22 @@ impl Db<'_> {
         }
     }
 
+    /// A large value that a snapshot still has to send leaves memory for a file, so that EXEC and
+    /// scripts need neither wait for it nor work on a copy.
+    fn spool_old_value(&self, hash: KeyHash, key: &[u8]) {
+        let Some(snapshot) = &self.keyspace.snapshot else {
+            return;
+        };
+        let entry = self.database().table.find(hash, key);
+        if let Some(object) = entry
+            .filter(|entry| entry.is_shared())
+            .and_then(Entry::share)
+            && object.memory_bytes() > LARGE_VALUE_BYTES
+        {
+            snapshot.spool_value(&object);
+        }
+    }
+
     fn object_for_change(
         &mut self,
         hash: KeyHash,
@@ -186,7 +202,13 @@ impl Db<'_> {
         let touch = self.touch;
         let access = self.keyspace.access;
         let blocking_reads = self.blocking_reads;
-        let Some(entry) = self.entry_for_change(hash, key)? else {
+        if self.entry_for_change(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        if blocking_reads {
+            self.spool_old_value(hash, key);
+        }
+        let Some(entry) = self.database_mut().table.find_mut(hash, key) else {
             return Ok(None);
         };
         if touch {

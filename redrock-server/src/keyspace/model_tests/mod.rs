@@ -1,5 +1,5 @@
 //! The keyspace against a naive model, under random interleavings of commands, spills, drops,
-//! applied batches, loads, flushes, swaps and snapshots (I6, DESIGN 6).
+//! applied batches, loads (also such that changes overtake), flushes, swaps and snapshots (I6, DESIGN 6).
 //!
 //! The seed is printed; `RR_SEED` repeats one, `RR_SCALE` multiplies the number of runs.
 

@@ -8,6 +8,7 @@ use super::super::snapshot::walk::Walk;
 use super::super::tiering::fifo::TierOp;
 use super::world::{World, decode, value_of};
 use super::{Entry, Flat};
+use crate::keyspace::snapshot::spool::Content;
 use parking_lot::Mutex;
 use redrock_proto::model::record::Records;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ impl World {
         if self.taking.is_some() {
             return;
         }
-        let ring = Arc::new(Ring::new(1 << 30, 4096));
+        // So small that old values go through the file, too.
+        let ring = Arc::new(Ring::new(256, 64).with_spool(std::env::temp_dir()));
         let Some(databases) = self.keyspace.cut(ring.clone()) else {
             return;
         };
@@ -75,20 +77,16 @@ impl World {
 
 fn take_item(records: &mut Vec<(usize, Vec<u8>, Entry)>, item: Item) {
     match item {
-        Item::Records(packed, count) => {
-            let before = records.len();
-            for record in Records::new(&packed) {
-                let record = record.expect("our own frame");
-                let mut bytes = vec![record.header.object_type];
-                bytes.extend_from_slice(record.payload);
-                let entry = (decode(&bytes), record.header.expires_unix_ms);
-                records.push((
-                    record.header.database as usize,
-                    record.header.key.to_vec(),
-                    entry,
-                ));
+        Item::Records(packed, count) => take_records(records, &packed, count),
+        Item::Spooled(piece) => {
+            let bytes = piece.read(0, piece.bytes as usize).expect("the file");
+            match &piece.content {
+                Content::Records(count) => take_records(records, &bytes, *count),
+                Content::Value(header) => {
+                    let record = [&header[..], &bytes].concat();
+                    take_records(records, &record, 1);
+                }
             }
-            assert_eq!(records.len() - before, count as usize);
         }
         Item::Value(large) => {
             let value = value_of(large.object.as_value_ref());
@@ -97,6 +95,22 @@ fn take_item(records: &mut Vec<(usize, Vec<u8>, Entry)>, item: Item) {
         Item::DirtyEnd(_) => {}
         other => panic!("{other:?}"),
     }
+}
+
+fn take_records(records: &mut Vec<(usize, Vec<u8>, Entry)>, packed: &[u8], count: u32) {
+    let before = records.len();
+    for record in Records::new(packed) {
+        let record = record.expect("our own frame");
+        let mut bytes = vec![record.header.object_type];
+        bytes.extend_from_slice(record.payload);
+        let entry = (decode(&bytes), record.header.expires_unix_ms);
+        records.push((
+            record.header.database as usize,
+            record.header.key.to_vec(),
+            entry,
+        ));
+    }
+    assert_eq!(records.len() - before, count as usize);
 }
 
 fn read_all(store: &ColdStore, cut: &[CutDatabase]) -> Vec<(TierKey, ColdValue)> {

@@ -132,7 +132,8 @@ impl World {
             60..72 => self.spill(index, &key),
             72..82 => self.drop(index, &key),
             82..90 => self.apply(),
-            90..93 => self.start_read(index, &key),
+            90..92 => self.start_read(index, &key),
+            92 => self.overtake_read(index, &key),
             93 => self.finish_reads(),
             94..96 => self.flush(index),
             96 => self.swap(),
@@ -256,6 +257,29 @@ impl World {
         self.keyspace.unpin(index, key);
     }
 
+    /// A read of a cold key that is overtaken by changes of that very key: what it saw is out of
+    /// date when it arrives, and must not come to life.
+    fn overtake_read(&mut self, index: usize, key: &[u8]) {
+        self.spill(index, key);
+        while !self.queue.is_empty() {
+            self.apply();
+        }
+        self.drop(index, key);
+        self.start_read(index, key);
+        for _ in 0..self.random.random_range(1..6) {
+            match self.random.random_range(0..10) {
+                0..2 => self.set(index, key.to_vec()),
+                2..5 => self.remove(index, key.to_vec()),
+                5 => self.expire(index, key.to_vec()),
+                6 => self.spill(index, key),
+                7 => self.drop(index, key),
+                _ => self.apply(),
+            }
+        }
+        self.finish_reads();
+        self.check(index, key);
+    }
+
     fn flush(&mut self, index: usize) {
         self.keyspace.flush(index, false);
         drop(self.keyspace.garbage.take());
@@ -326,6 +350,30 @@ impl World {
             for number in 0..40 {
                 let key = format!("key:{number}").into_bytes();
                 self.check(index, &key);
+            }
+        }
+        self.check_tier();
+    }
+
+    /// The tier has neither dirty keys nor anything of a flushed database (I6).
+    fn check_tier(&mut self) {
+        while !self.queue.is_empty() {
+            self.apply();
+        }
+        for generation in 0..self.keyspace.next_generation {
+            let all = self.store.scan_keys(generation, 0, usize::MAX);
+            let keys = all.expect("scan").0;
+            let Some(index) = self.keyspace.database_of(generation) else {
+                assert!(keys.is_empty(), "records of a flushed database are left");
+                continue;
+            };
+            for (_, key) in keys {
+                let hash = self.keyspace.positioner.hash(&key);
+                let entry = self.keyspace.databases[index].table.find(hash, &key);
+                assert!(
+                    entry.is_none_or(|entry| !entry.is_dirty()),
+                    "a dirty key is in the tier"
+                );
             }
         }
     }

@@ -9,14 +9,18 @@
 //!
 //! Entries that were clean at the cut, or came later, are stamped without leaving.
 
+pub mod large;
 pub mod ring;
+pub mod spool;
 pub mod walk;
 
+use super::access::{AccessPolicy, Recorded};
 use super::hot::entry::Entry;
 use super::{Database, Keyspace};
-use crate::value::{ValueRef, codec};
+use crate::value::{Object, ValueRef, codec};
+use large::LargeValue;
 use redrock_proto::model::record::{Access, RecordHeader};
-use ring::{Item, LargeValue, Ring};
+use ring::{Item, Ring};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -55,8 +59,8 @@ impl ActiveSnapshot {
     }
 
     /// A dirty entry of the cut is about to change: its value of the cut leaves first.
-    pub(super) fn pre_image(&mut self, generation: u32, entry: &Entry) {
-        let bytes = self.emit(generation, entry);
+    pub(super) fn pre_image(&mut self, generation: u32, entry: &Entry, access: &AccessPolicy) {
+        let bytes = self.emit(generation, entry, access);
         self.ring.pre_images.fetch_add(1, Ordering::Relaxed);
         self.ring
             .pre_image_bytes
@@ -64,7 +68,7 @@ impl ActiveSnapshot {
     }
 
     /// Sends an entry; its bytes. Entries of databases that the cut does not have are newer.
-    fn emit(&mut self, generation: u32, entry: &Entry) -> usize {
+    fn emit(&mut self, generation: u32, entry: &Entry, access: &AccessPolicy) -> usize {
         let Some(at) = self
             .databases
             .iter()
@@ -77,6 +81,7 @@ impl ActiveSnapshot {
             *sent += 1;
         }
         let db = self.databases[at].index as u32;
+        let access = saved_access(access, entry.access());
         if let Some(object) = entry.share()
             && object.memory_bytes() > LARGE_VALUE_BYTES
         {
@@ -85,26 +90,33 @@ impl ActiveSnapshot {
                 db,
                 key: entry.key().to_vec(),
                 expire: entry.expire(),
+                access,
                 object,
             }));
             return bytes;
         }
-        self.emit_small(db, entry, value)
+        self.emit_small(db, entry, value, access)
     }
 
-    fn emit_small(&mut self, db: u32, entry: &Entry, value: ValueRef<'_>) -> usize {
+    fn emit_small(&mut self, db: u32, entry: &Entry, value: ValueRef<'_>, access: Access) -> usize {
         self.payload.clear();
         codec::encode(value, &mut self.payload);
         let (type_byte, payload) = self.payload.split_first().unwrap_or((&0, &[]));
         let header = RecordHeader {
             database: db,
             expires_unix_ms: entry.expire(),
-            access: Access::Unknown,
+            access,
             object_type: *type_byte,
             key: entry.key(),
         };
         self.ring.push_record(&header, payload);
         payload.len()
+    }
+
+    /// A large value is about to be changed by a command that can't wait; see
+    /// [`Ring::spool_value`].
+    pub(super) fn spool_value(&self, object: &Arc<Object>) {
+        self.ring.spool_value(object);
     }
 
     /// Keeps a flushed database's content while the cut needs it; gives it back otherwise.
@@ -118,6 +130,15 @@ impl ActiveSnapshot {
             return None;
         }
         Some(database)
+    }
+}
+
+/// What an RDB file keeps of an access (Redis: `rdbSaveKeyValuePair`).
+fn saved_access(policy: &AccessPolicy, access: u32) -> Access {
+    match policy.recorded {
+        Recorded::Nothing => Access::Unknown,
+        Recorded::Idle => Access::IdleSeconds(policy.idle_seconds(access).into()),
+        Recorded::Frequency => Access::Frequency(policy.decayed(access).min(255) as u8),
     }
 }
 

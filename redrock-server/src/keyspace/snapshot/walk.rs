@@ -61,7 +61,7 @@ impl Keyspace {
     }
 
     fn walk_step(&mut self, cursor: &mut Walk) -> Step {
-        let epoch = self.epoch;
+        let (epoch, access) = (self.epoch, self.access);
         let Some(mut snapshot) = self.snapshot.take() else {
             return Step::Gone;
         };
@@ -96,10 +96,11 @@ impl Keyspace {
                 if entry.epoch() == epoch || !entry.is_dirty() {
                     continue;
                 }
-                if left == 0 {
+                if left == 0 || !snapshot.has_room() {
+                    left = 0;
                     break;
                 }
-                snapshot.emit(cut.generation, entry);
+                snapshot.emit(cut.generation, entry, &access);
                 entry.set_epoch(epoch);
                 left -= 1;
             }

@@ -189,7 +189,7 @@ impl Keyspace {
             if let Some(snapshot) = &mut self.snapshot
                 && entry.is_dirty()
             {
-                snapshot.pre_image(generation, entry);
+                snapshot.pre_image(generation, entry, &self.access);
             }
             entry.set_epoch(self.epoch);
         }
@@ -256,7 +256,7 @@ impl Keyspace {
         if entry.epoch() != self.epoch
             && let Some(snapshot) = &mut self.snapshot
         {
-            snapshot.pre_image(generation, entry);
+            snapshot.pre_image(generation, entry, &self.access);
         }
         let mut record = Vec::new();
         codec::encode(value, &mut record);

@@ -2,6 +2,7 @@
 
 use super::fifo::{self, TierQueue};
 use super::{Tiering, cold_expiry, governor, reader};
+use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::options::ColdBudget;
@@ -14,6 +15,14 @@ const READER_THREADS: usize = 4;
 /// Bytes of puts on their way to the tier.
 const QUEUE_BYTES_MIN: u64 = 2 << 20;
 const QUEUE_BYTES_MAX: u64 = 32 << 20;
+
+/// Whether [`start`] may have the tier's folder. Touches nothing.
+pub fn inspect(config: &Config) -> anyhow::Result<()> {
+    if config.memory.tiering {
+        ColdStore::inspect(&config.memory.tier_dir).context("open the tier")?;
+    }
+    Ok(())
+}
 
 /// Opens the tier in the configured folder and starts governor, applier and readers, if the
 /// feature is on. Called before the first key, with lock and port held: the folder is wiped.

@@ -288,7 +288,7 @@ impl Session {
             }
             Step::Empty { consumed } => *rest = rest.get(consumed..).unwrap_or_default(),
             Step::Error(text) => {
-                self.reply_with(|reply| reply.error(format!("ERR {text}").as_bytes()));
+                self.reply_with(|reply| reply.error(&[b"ERR ", &text[..]].concat()));
                 return Err(Some(Pause::Close));
             }
         }

@@ -19,6 +19,10 @@ enum Unblock {
     Timeout,
 }
 
+/// How long a reply may take that a peer waits for after the end of its requests, ms. It can't be
+/// told from one that has left.
+const REPLY_AFTER_END_MS: u64 = 10_000;
+
 impl Session {
     /// Waits until the blocked client comes back: served, timed out, unblocked or killed.
     pub(super) async fn wait_blocked(&mut self, deadline_ms: Option<i64>) -> bool {
@@ -188,6 +192,7 @@ impl Session {
     /// the client is killed; what the reply was to tell of may go on.
     pub(super) async fn await_deferred(&mut self, mut deferred: Deferred) -> bool {
         let connection = self.connection.clone();
+        let mut left_ms = None;
         let reply = loop {
             tokio::select! {
                 reply = &mut deferred.0 => break reply,
@@ -195,8 +200,10 @@ impl Session {
                 () = connection.wake.notified() => if self.killed() {
                     return false;
                 },
-                open = self.read_ahead() => if !open {
-                    return false;
+                () = sleep_ms(left_ms) => return false,
+                // Who only says that no more will come still wants the reply.
+                open = self.read_ahead(), if left_ms.is_none() => if !open {
+                    left_ms = Some(REPLY_AFTER_END_MS);
                 },
             }
         };

@@ -72,7 +72,7 @@ impl<'a> Filter<'a> {
 
 pub(super) fn kill(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let filter = Filter::parse(args)?;
-    let mut clients: Vec<_> = ctx.server.clients.read().values().cloned().collect();
+    let mut clients = ctx.server.shown_clients();
     clients.retain(|client| filter.matches(client));
     let mut killed = 0;
     for client in clients {

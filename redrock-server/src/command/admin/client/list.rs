@@ -28,9 +28,12 @@ impl ClientKind {
         }
     }
 
-    /// A client's kind. Links to other servers are no clients here.
+    /// A client's kind.
     pub(super) fn of(client: &ClientShared) -> Self {
+        let flags = client.flags.load(Ordering::Relaxed);
         match subscriptions(client) {
+            _ if flags & state_flag::REPLICA != 0 => Self::Replica,
+            _ if flags & state_flag::MASTER != 0 => Self::Master,
             [0, 0, 0] => Self::Normal,
             _ => Self::Pubsub,
         }
@@ -47,6 +50,8 @@ fn flags(client: &ClientShared) -> String {
     let is = |flag: u32| flags & flag != 0;
     let letters = [
         (client.monitor.load(Ordering::Relaxed), 'O'),
+        (is(state_flag::REPLICA), 'S'),
+        (is(state_flag::MASTER), 'M'),
         (ClientKind::of(client) == ClientKind::Pubsub, 'P'),
         (client.queued.load(Ordering::Relaxed) > 0, 'x'),
         (client.blocked.load(Ordering::Relaxed), 'b'),
@@ -133,8 +138,9 @@ pub(super) fn list(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         for id in args.from(3) {
             let id = redrock_rdb::number::parse_i64(id)
                 .ok_or(CommandError::fixed("ERR Invalid client ID"))?;
-            let clients = ctx.server.clients.read();
-            if let Some(client) = u64::try_from(id).ok().and_then(|id| clients.get(&id)) {
+            let clients = ctx.server.shown_clients();
+            let wanted = clients.iter().find(|c| u64::try_from(id) == Ok(c.id));
+            if let Some(client) = wanted {
                 add(client);
             }
         }
@@ -144,7 +150,7 @@ pub(super) fn list(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             4 if args.is(2, "type") => Some(ClientKind::parse(args.at(3))?),
             _ => return Err(CommandError::Syntax),
         };
-        let mut clients: Vec<_> = ctx.server.clients.read().values().cloned().collect();
+        let mut clients = ctx.server.shown_clients();
         clients.sort_unstable_by_key(|client| client.id);
         for client in clients {
             if kind.is_none_or(|kind| ClientKind::of(&client) == kind) {

@@ -10,14 +10,16 @@ mod protocol;
 mod reload;
 mod tables;
 
+use super::persistence::later;
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::position::POSITION_END;
 use crate::keyspace::tiering::scan::ScanRequest;
-use crate::state::new_replication_id;
+use crate::replication::identity::change_for_debugging;
 use crate::value::codec;
 use digest::Digest;
+use redrock_daemon::size::parse_size;
 use redrock_rdb::number::parse_i64;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -75,15 +77,7 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"set-skip-checksum-validation", 3) => switch(ctx, args, &flags.skip_checksums),
         (b"set-disable-deny-scripts", 3) => ok(ctx),
         (b"quicklist-packed-threshold", 3) => packed_threshold(ctx, args),
-        (b"change-repl-id", 2) => {
-            tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
-            let mut replication = flags.replication.lock();
-            replication.replid = new_replication_id();
-            replication.replid2 = "0".repeat(40);
-            replication.second_offset = -1;
-            drop(replication);
-            ok(ctx)
-        }
+        (b"change-repl-id", 2) => change_replication_id(ctx),
         (b"structsize", 2) => {
             ctx.reply.bulk(tables::struct_sizes().as_bytes());
             Ok(())
@@ -92,6 +86,25 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"segfault" | b"panic" | b"assert" | b"oom", _) => crash(args.at(1)),
         _ => Err(super::unknown_form("DEBUG", args)),
     }
+}
+
+/// As in Redis without a second id: whoever knows the old one needs a full sync.
+fn change_replication_id(ctx: &mut Context<'_>) -> CommandResult {
+    tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
+    let server = ctx.server.handle()?;
+    if ctx.client.deny_blocking {
+        return Err(CommandError::fixed(
+            "ERR DEBUG CHANGE-REPL-ID is not allowed inside a transaction",
+        ));
+    }
+    later(ctx, async move {
+        let work = move || change_for_debugging(&server);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(())) => Ok("OK".to_owned()),
+            Ok(Err(error)) => Err(format!("ERR {error}")),
+            Err(error) => Err(format!("ERR {error}")),
+        }
+    })
 }
 
 fn ok(ctx: &mut Context<'_>) -> CommandResult {
@@ -124,34 +137,13 @@ fn switch(ctx: &mut Context<'_>, args: &Args<'_>, flag: &AtomicBool) -> CommandR
 
 /// Nodes of lists are packed by `list-max-listpack-size` alone; the threshold is only checked.
 fn packed_threshold(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let bytes = memory_size(args.at(2)).filter(|bytes| *bytes < 4 << 30);
+    let bytes = parse_size(args.at(2)).filter(|bytes| *bytes < 4 << 30);
     if bytes.is_none() {
         return Err(CommandError::fixed(
             "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
         ));
     }
     ok(ctx)
-}
-
-/// `100`, `100b`, `1k`, `1kb`, `1m`, `1mb`, `1g`, `1gb`, in any case (`memtoull`).
-fn memory_size(text: &[u8]) -> Option<u64> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let factor = match unit.to_ascii_lowercase().as_slice() {
-        b"" | b"b" => 1,
-        b"k" => 1000,
-        b"kb" => 1 << 10,
-        b"m" => 1_000_000,
-        b"mb" => 1 << 20,
-        b"g" => 1_000_000_000,
-        b"gb" => 1 << 30,
-        _ => return None,
-    };
-    std::str::from_utf8(number)
-        .ok()?
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(factor)
 }
 
 /// Redis fuzzes its glob matcher here to see whether it crashes.
@@ -342,31 +334,4 @@ fn help(ctx: &mut Context<'_>) -> CommandResult {
             "    Tell whether the glob-like pattern matches the string.",
         ],
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_sizes_have_decimal_and_binary_units() {
-        for (text, bytes) in [
-            ("0", Some(0)),
-            ("100B", Some(100)),
-            ("1k", Some(1000)),
-            ("1Kb", Some(1024)),
-        ] {
-            assert_eq!(memory_size(text.as_bytes()), bytes);
-        }
-        for text in [
-            "",
-            "k",
-            "1x",
-            "-1",
-            "99999999999999999999",
-            "18446744073709551615gb",
-        ] {
-            assert_eq!(memory_size(text.as_bytes()), None, "{text}");
-        }
-    }
 }

@@ -4,6 +4,13 @@
 //! bytes, and goes on where it stopped. Arguments are ranges of the buffer; nothing is copied.
 //! Error texts are those of Redis's `processMultibulkBuffer` and `processInlineBuffer`.
 
+#[cfg(test)]
+mod differential;
+mod quoting;
+#[cfg(test)]
+mod tests;
+
+pub use quoting::split_quoted;
 use redrock_rdb::number::parse_i64;
 use std::ops::Range;
 
@@ -49,8 +56,9 @@ pub enum Step {
         /// Arguments after it.
         arguments: usize,
     },
-    /// The request is malformed; the connection is closed after this error.
-    Error(String),
+    /// The request is malformed; the connection is closed after this error. It may repeat a byte
+    /// of the request, whatever that is.
+    Error(Vec<u8>),
 }
 
 /// See the module.
@@ -115,7 +123,7 @@ impl Parser {
                     let Some(count) =
                         parse_i64(&buffer[digits]).filter(|&n| n <= i64::from(i32::MAX))
                     else {
-                        return error("invalid multibulk length");
+                        return unless_nul(buffer, 0, end, error("invalid multibulk length"));
                     };
                     if count > 10 && !limits.authenticated {
                         return error("unauthenticated multibulk length");
@@ -143,14 +151,12 @@ impl Parser {
                 Ok(found) => found,
             };
             if kind != b'$' {
-                return Step::Error(format!(
-                    "Protocol error: expected '$', got '{}'",
-                    char::from(kind)
-                ));
+                let text = [b"Protocol error: expected '$', got '", &[kind][..], b"'"].concat();
+                return unless_nul(buffer, self.at, start, Step::Error(text));
             }
             let length = parse_i64(&buffer[digits]).and_then(|n| usize::try_from(n).ok());
             let Some(length) = length.filter(|&n| n <= limits.bulk_bytes_max) else {
-                return error("invalid bulk length");
+                return unless_nul(buffer, self.at, start, error("invalid bulk length"));
             };
             if length > 16384 && !limits.authenticated {
                 return error("unauthenticated bulk length");
@@ -185,14 +191,14 @@ impl Parser {
         // Lengths have few digits: a short search first finds almost every one.
         let found = match line.iter().take(16).position(|&b| b == b'\r') {
             Some(found) => Some(found),
-            None => memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX)]),
+            None => memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX + 1)]),
         };
         match found {
             Some(end) if line.len() > end + 1 => Ok((at + 1..at + end, at + end + 2)),
             Some(end) => Err(Step::Incomplete {
                 needed: at + end + 2,
             }),
-            None if line.len() >= LINE_BYTES_MAX => Err(error(too_long)),
+            None if line.len() > LINE_BYTES_MAX => Err(error(too_long)),
             None => Err(Step::Incomplete {
                 needed: buffer.len() + 1,
             }),
@@ -200,7 +206,9 @@ impl Parser {
     }
 
     fn next_inline(&mut self, buffer: &[u8]) -> Step {
-        let Some(newline) = memchr::memchr(b'\n', buffer) else {
+        // As in Redis a NUL hides the end of the line: nothing behind it is executed.
+        let end = memchr::memchr2(b'\n', 0, buffer);
+        let Some(newline) = end.filter(|&at| buffer.get(at) == Some(&b'\n')) else {
             if buffer.len() > LINE_BYTES_MAX {
                 return error("too big inline request");
             }
@@ -232,216 +240,24 @@ impl Parser {
 }
 
 fn error(text: &str) -> Step {
-    Step::Error(format!("Protocol error: {text}"))
+    Step::Error(format!("Protocol error: {text}").into_bytes())
 }
 
-/// Splits a line into words as Redis's `sdssplitargs`: double quotes with escapes, single quotes,
-/// `None` when quotes don't balance. Used for inline commands and the configuration file.
-pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = line;
-    loop {
-        let skip = rest
-            .iter()
-            .take_while(|b| b.is_ascii_whitespace() || **b == 0x0b)
-            .count();
-        rest = &rest[skip..];
-        if rest.is_empty() {
-            return Some(words);
-        }
-        let (word, behind) = quoted_word(rest)?;
-        words.push(word);
-        rest = behind;
+/// `wrong`, unless the header line from `start` to `end` has a NUL: Redis finds no end of the
+/// line then, and waits for one until the line is too long.
+fn unless_nul(buffer: &[u8], start: usize, end: usize, wrong: Step) -> Step {
+    let line = buffer.get(start..end).unwrap_or_default();
+    if memchr::memchr(0, line).is_none() {
+        return wrong;
     }
-}
-
-fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut word = Vec::new();
-    loop {
-        match rest {
-            [] => return Some((word, rest)),
-            [b, ..] if b.is_ascii_whitespace() || *b == 0 => return Some((word, &rest[1..])),
-            [b'"', tail @ ..] => {
-                rest = double_quoted(tail, &mut word)?;
-                // A closing quote must be followed by a space or nothing at all.
-                return rest
-                    .first()
-                    .is_none_or(u8::is_ascii_whitespace)
-                    .then_some((word, rest));
-            }
-            [b'\'', tail @ ..] => {
-                rest = single_quoted(tail, &mut word)?;
-                return rest
-                    .first()
-                    .is_none_or(u8::is_ascii_whitespace)
-                    .then_some((word, rest));
-            }
-            [b, tail @ ..] => {
-                word.push(*b);
-                rest = tail;
-            }
-        }
+    if buffer.len() - start > LINE_BYTES_MAX {
+        return error(if start == 0 {
+            "too big mbulk count string"
+        } else {
+            "too big bulk count string"
+        });
     }
-}
-
-fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        match rest {
-            [b'\\', b'x', high, low, tail @ ..]
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                let digit = |b: u8| char::from(b).to_digit(16).unwrap_or(0) as u8;
-                word.push(digit(*high) << 4 | digit(*low));
-                rest = tail;
-            }
-            [b'\\', escaped, tail @ ..] => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => *other,
-                });
-                rest = tail;
-            }
-            [b'"', tail @ ..] => return Some(tail),
-            [b, tail @ ..] => {
-                word.push(*b);
-                rest = tail;
-            }
-            [] => return None,
-        }
-    }
-}
-
-fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        match rest {
-            [b'\\', b'\'', tail @ ..] => {
-                word.push(b'\'');
-                rest = tail;
-            }
-            [b'\'', tail @ ..] => return Some(tail),
-            [b, tail @ ..] => {
-                word.push(*b);
-                rest = tail;
-            }
-            [] => return None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: RequestLimits = RequestLimits {
-        bulk_bytes_max: 512 << 20,
-        request_bytes_max: usize::MAX,
-        authenticated: true,
-    };
-
-    fn parse_all(mut buffer: &[u8]) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
-        let (mut parser, mut out) = (Parser::default(), Vec::new());
-        loop {
-            let step = parser.next(buffer, LIMITS);
-            let consumed = match step {
-                Step::Command { consumed } => {
-                    let mut argv = Vec::new();
-                    parser.arguments(buffer, &mut argv);
-                    out.push(argv.iter().map(|a| a.to_vec()).collect());
-                    consumed
-                }
-                Step::Empty { consumed } => consumed,
-                Step::Incomplete { .. } | Step::TooLarge { .. } => return (out, None),
-                Step::Error(text) => return (out, Some(text)),
-            };
-            parser.reset();
-            buffer = &buffer[consumed..];
-        }
-    }
-
-    #[test]
-    fn reads_pipelined_multibulk_and_inline_commands() {
-        let (commands, error) = parse_all(
-            b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n\r\nPING\r\nset k \"a\\x41 b\"\r\n*0\r\n*1\r\n$4\r\nPI",
-        );
-        assert_eq!(error, None);
-        assert_eq!(commands.len(), 3);
-        assert_eq!(commands[0], [b"GET".to_vec(), b"a".to_vec()]);
-        assert_eq!(
-            commands[2],
-            [b"set".to_vec(), b"k".to_vec(), b"aA b".to_vec()]
-        );
-    }
-
-    #[test]
-    fn goes_on_after_any_split_of_the_input() {
-        let input = b"*3\r\n$3\r\nSET\r\n$5\r\nhello\r\n$0\r\n\r\n";
-        for cut in 0..input.len() {
-            let mut parser = Parser::default();
-            assert!(
-                matches!(parser.next(&input[..cut], LIMITS), Step::Incomplete { .. }),
-                "{cut}"
-            );
-            assert_eq!(
-                parser.next(input, LIMITS),
-                Step::Command {
-                    consumed: input.len()
-                }
-            );
-            let mut argv = Vec::new();
-            parser.arguments(input, &mut argv);
-            assert_eq!(argv, [&b"SET"[..], b"hello", b""]);
-        }
-    }
-
-    #[test]
-    fn a_request_beyond_the_limit_is_known_before_it_has_come() {
-        let limits = RequestLimits {
-            request_bytes_max: 100,
-            ..LIMITS
-        };
-        let mut parser = Parser::default();
-        let head = b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$50\r\n";
-        let step = parser.next(head, limits);
-        let (consumed, body_bytes, arguments) = (head.len(), 52, 1);
-        assert_eq!(
-            step,
-            Step::TooLarge {
-                consumed,
-                body_bytes,
-                arguments
-            }
-        );
-        // The ranges of many small arguments count too.
-        let mut many = b"*1000\r\n".to_vec();
-        many.extend(b"$0\r\n\r\n".repeat(10));
-        let step = Parser::default().next(&many, limits);
-        assert!(matches!(step, Step::TooLarge { .. }), "{step:?}");
-    }
-
-    #[test]
-    fn names_protocol_errors_as_redis_does() {
-        for (input, text) in [
-            (&b"*a\r\n"[..], "Protocol error: invalid multibulk length"),
-            (
-                b"*3000000000\r\n",
-                "Protocol error: invalid multibulk length",
-            ),
-            (b"*1\r\n:1\r\n", "Protocol error: expected '$', got ':'"),
-            (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
-            (
-                b"*1\r\n$999999999999\r\n",
-                "Protocol error: invalid bulk length",
-            ),
-            (
-                b"get \"a\r\n",
-                "Protocol error: unbalanced quotes in request",
-            ),
-        ] {
-            assert_eq!(parse_all(input).1.as_deref(), Some(text));
-        }
+    Step::Incomplete {
+        needed: buffer.len() + 1,
     }
 }

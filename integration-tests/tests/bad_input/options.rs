@@ -1,0 +1,155 @@
+//! Configuration that is refused: file, include, command line, standard input, environment.
+
+use crate::tree::{Refusal, listing, run, run_command, unchanged};
+use redrock_integration_tests::process::{Kind, binary, free_port, has_redis};
+use std::path::Path;
+use std::process::Command;
+
+const FATAL: &str = "*** FATAL CONFIG FILE ERROR";
+
+/// Lines of a configuration file that Redis refuses, which we refuse with the same words.
+const LINES: &[&str] = &[
+    "foo bar",
+    "port",
+    "port abc",
+    "port 1 2",
+    "maxmemory 1xb",
+    "save 1",
+    "appendonly maybe",
+    "appendfsync maybe",
+    "set \"a",
+    "dir /nonexistent",
+    "dir /etc/passwd",
+    "databases 0",
+    "rename-command NOSUCH x",
+    "rename-command GET",
+    "unixsocketperm 999",
+    "appendfilename a/b",
+    "dbfilename a/b",
+    "appenddirname a/b",
+    "replicaof 127.0.0.1",
+    "replicaof x 99999999",
+    "client-output-buffer-limit foo 1 2 3",
+    "maxclients 0",
+    "supervised x",
+    "daemonize maybe",
+    "syslog-facility x",
+    "oom-score-adj-values 1",
+    "notify-keyspace-events xyzq",
+];
+
+/// What stands behind `*** FATAL CONFIG FILE ERROR ... ***`, without where the line stands.
+fn complaint(refusal: &Refusal) -> Vec<&str> {
+    let behind = refusal.text.split_once(FATAL).map_or("", |(_, rest)| rest);
+    let lines = behind.lines().skip(1).map(str::trim_end);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with("Reading the "))
+        .collect()
+}
+
+#[test]
+fn a_bad_line_in_the_file_is_shown_with_its_number_and_the_reason_of_redis() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let mut failures = Vec::new();
+    for line in LINES {
+        let file = folder.path().join("redis.conf");
+        std::fs::write(&file, format!("# a comment\n{line}\n"))?;
+        let before = listing(folder.path())?;
+        let ours = run(Kind::RedRock, folder.path(), &["redis.conf"])?;
+        unchanged(folder.path(), &before)?;
+        let real = run(Kind::Redis, folder.path(), &["redis.conf"])?;
+        let same = complaint(&ours) == complaint(&real) && !complaint(&ours).is_empty();
+        if (ours.code, real.code) != (Some(1), Some(1)) || !same {
+            failures.push(format!("{line}\n  Redis: {real:?}\n  ours:  {ours:?}"));
+        }
+        let number = ours.text.contains("redis.conf', at line 2");
+        anyhow::ensure!(number, "{}", ours.text);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn files_that_can_not_be_read_are_named() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let text = "port 0\ninclude none.conf\n";
+    std::fs::write(folder.path().join("include.conf"), text)?;
+    std::fs::write(folder.path().join("itself.conf"), "include itself.conf\n")?;
+    std::fs::create_dir(folder.path().join("folder"))?;
+    let before = listing(folder.path())?;
+    for (argument, reason) in [
+        ("missing.conf", "missing.conf': No such file or directory"),
+        ("folder", "folder': Is a directory"),
+        ("include.conf", "none.conf': No such file or directory"),
+        ("itself.conf", "Too many levels of include"),
+    ] {
+        let refusal = run(Kind::RedRock, folder.path(), &[argument])?;
+        assert_eq!(refusal.code, Some(1), "{refusal:?}");
+        assert!(refusal.text.contains(FATAL), "{refusal:?}");
+        assert!(refusal.text.contains(reason), "{refusal:?}");
+        unchanged(folder.path(), &before)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bad_options_of_the_command_line_are_refused_as_redis_does() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let before = listing(folder.path())?;
+    for arguments in [
+        &["--foo", "bar"][..],
+        &["--foo"],
+        &["--maxmemory", "x"],
+        &["--maxmemory"],
+        &["--port", "70000"],
+        &["--appendfsync", "sometimes", "--hz", "10"],
+        &["-foo", "bar"],
+        &["--save", "60"],
+    ] {
+        let ours = run(Kind::RedRock, folder.path(), arguments)?;
+        let real = run(Kind::Redis, folder.path(), arguments)?;
+        assert_eq!((ours.code, real.code), (Some(1), Some(1)), "{ours:?}");
+        assert_eq!(complaint(&ours), complaint(&real), "{arguments:?}");
+        unchanged(folder.path(), &before)?;
+    }
+    Ok(())
+}
+
+fn with_variable(folder: &Path, name: &str, value: &str) -> anyhow::Result<Refusal> {
+    let mut command = Command::new(binary("redrock-server")?);
+    command.current_dir(folder).env(name, value);
+    command.args(["--port", &free_port()?.to_string()]);
+    run_command(command)
+}
+
+#[test]
+fn bad_options_of_the_environment_and_of_standard_input_are_refused() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let before = listing(folder.path())?;
+    let refusal = with_variable(folder.path(), "REDROCK_MAXMEMORY", "x")?;
+    assert_eq!(refusal.code, Some(1));
+    for part in [
+        FATAL,
+        "Reading the environment",
+        "REDROCK_MAXMEMORY=\"x\"",
+        "argument must be a memory value",
+    ] {
+        assert!(refusal.text.contains(part), "{refusal:?}");
+    }
+    let script = "echo 'foo bar' | \"$0\" -";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(binary("redrock-server")?);
+    command.current_dir(folder.path());
+    let refusal = run_command(command)?;
+    assert_eq!(refusal.code, Some(1));
+    for part in [FATAL, "Reading standard input, at line 1", ">>> 'foo bar'"] {
+        assert!(refusal.text.contains(part), "{refusal:?}");
+    }
+    unchanged(folder.path(), &before)
+}

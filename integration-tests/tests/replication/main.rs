@@ -1,0 +1,10 @@
+//! Replication between us and a real Redis 7.0, both ways, the append-only log on.
+//!
+//! Data are compared by DEBUG DIGEST, which both compute alike. Links are cut by a small proxy
+//! between the two.
+
+mod fields;
+mod link;
+mod master;
+mod replica;
+mod sentinel;
