@@ -3,6 +3,8 @@
 //! Our own files are in `fixtures/rdb`, with the digest that Redis 7.0.15 gave. More, with their
 //! content as JSON, are read from `RR_RDB_CORPUS` or from beside the checkout.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use redrock_integration_tests::process::{Kind, Server, free_port, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use serde_json::Value;

@@ -63,7 +63,9 @@ fn beside_a_writer(server: &Server, lines: &[&str]) -> anyhow::Result<i64> {
                 .try_for_each(|line| client.ok(line).map(|_| ()))
         });
         stop.store(true, Ordering::Relaxed);
-        let last = writer.join().expect("the writer");
+        let last = writer
+            .join()
+            .map_err(|_| anyhow::anyhow!("the writer panicked"))?;
         ran?;
         last
     })

@@ -1,5 +1,7 @@
 //! The real daemon: killed at every step of a rewrite, started again, checked with Redis.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! The append-only log's files: rewrites, turning the log on, retention, power loss.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeSet;

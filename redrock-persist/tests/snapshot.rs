@@ -1,5 +1,7 @@
 //! From the server's stream and checkpoint to RDB files that Redis loads.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Replicas of ours: a real Redis behind a base file and log segments.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::sync::Arc;

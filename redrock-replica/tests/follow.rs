@@ -1,5 +1,7 @@
 //! Our master: a real Redis, whose snapshot and stream are spooled and applied.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::io::{Read, Write};

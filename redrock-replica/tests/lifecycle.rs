@@ -1,5 +1,7 @@
 //! Starts and ends: whose companion the agent is, and for how long.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::process::{Child, Command, Stdio};

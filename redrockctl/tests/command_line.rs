@@ -1,6 +1,8 @@
 //! The built program against an `Admin` service over a real Unix socket: what
 //! it prints, where, and its exit codes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;

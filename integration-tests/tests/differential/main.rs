@@ -4,6 +4,8 @@
 //!
 //! The seed is printed; `RR_SEED` repeats a run, `RR_SCALE` multiplies the number of commands.
 
+#![allow(clippy::panic)]
+
 mod differences;
 mod families;
 mod pair;

@@ -8,6 +8,8 @@
 //! RR_TIDY_UPDATE=1 cargo test --release --workspace --test tidy
 //! ```
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod layers;
 mod mutations;
 mod ratchet;
@@ -21,15 +23,6 @@ use source::SourceFile;
 const FILE_LINES_MAX: usize = 500;
 /// Longest function, in lines.
 const FUNCTION_LINES_MAX: usize = 70;
-/// What must not be reachable from network or disk input, so better is nowhere.
-const PANICS: &[&str] = &[
-    ".unwrap()",
-    ".expect(",
-    "panic!(",
-    "unreachable!(",
-    "todo!(",
-    "unimplemented!(",
-];
 /// Blocks its thread: only threads made for that may, never a runtime's.
 const SLEEPS: &[&str] = &["thread::sleep("];
 
@@ -51,15 +44,6 @@ fn functions_stay_short() {
         }
     }
     ratchet.finish("lines in one function");
-}
-
-#[test]
-fn product_code_does_not_panic() {
-    let mut ratchet = Ratchet::load("panics.txt", 0);
-    for file in product_files() {
-        ratchet.measure(file.path.clone(), file.count_in_product(PANICS));
-    }
-    ratchet.finish("places with unwrap, expect or panic outside tests");
 }
 
 #[test]

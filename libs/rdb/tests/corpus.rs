@@ -1,5 +1,7 @@
 //! Files of many Redis versions hold what the JSON beside each says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeMap;

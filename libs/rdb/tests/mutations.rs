@@ -1,6 +1,8 @@
 //! Damaged files: an error or a value, never a panic, and never an allocation
 //! that the file's size does not justify.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};

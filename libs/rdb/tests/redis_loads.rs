@@ -3,6 +3,8 @@
 //! The digests are Redis's own (`DEBUG DIGEST`), over all keys and values. The
 //! tests skip, saying so, where `redis-server` is not installed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::redis::{Redis, Reply};

@@ -184,8 +184,8 @@ impl Settings {
             ];
             CommandError::Bytes(text.concat())
         };
-        let protected_allowed = match self.value(super::table::index_of("enable-protected-configs"))
-        {
+        let protected = const { super::table::index_of("enable-protected-configs") };
+        let protected_allowed = match self.value(protected) {
             Value::Choice(2) => context.local_client,
             other => *other == Value::Choice(1),
         };

@@ -384,6 +384,10 @@ const fn same(a: &str, b: &str) -> bool {
 
 /// The index in [`OPTIONS`] of the option with this primary name. For use in constants: a name
 /// that is not in the table does not compile.
+#[expect(
+    clippy::panic,
+    reason = "called in const blocks only: it ends the compilation, never a process"
+)]
 pub(super) const fn index_of(name: &str) -> usize {
     let mut i = 0;
     while i < OPTIONS.len() {
