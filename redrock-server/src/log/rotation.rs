@@ -229,7 +229,8 @@ impl EffectLog {
         self.for_replicas.store(for_replicas, Ordering::Release);
         if for_replicas {
             self.forget_failure();
-        } else {
+        }
+        if !for_replicas || former == LogKind::AppendOnly {
             self.durable.fetch_max(offset, Ordering::AcqRel);
         }
         former

@@ -176,7 +176,9 @@ impl EffectLog {
     pub(super) fn publish(&self) {
         // Nothing is made for nobody: this runs for every write.
         if self.watch.receiver_count() > 0 {
-            self.watch.send_replace(self.state());
+            // Looked at within the channel's lock: of two threads that publish at once the later
+            // one sees all, and what it saw stays.
+            self.watch.send_modify(|state| *state = self.state());
         }
     }
 }
