@@ -27,6 +27,8 @@ pub mod rock;
 pub mod set;
 pub mod string;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod transaction;
 pub mod zset;
 

@@ -17,6 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Whether a key with this expiry is gone: behind that millisecond, not yet in it, as in Redis
+/// (`keyIsExpired`). A command that gives an expiry deletes already when it is that time
+/// (`checkAlreadyExpired`): see [`crate::command::string::expire_time::is_past`].
+pub fn has_passed(expire: Option<i64>, now_ms: i64) -> bool {
+    expire.is_some_and(|ms| now_ms > ms)
+}
+
 /// Deletions per lock hold at most.
 const DELETIONS_MAX: usize = 32;
 /// Floors looked at per lock hold at most.
@@ -112,7 +119,7 @@ impl Keyspace {
             };
             match database.table.segment(cursor.segment) {
                 Some(segment) if database.expires > 0 => {
-                    if segment.expire_floor <= now_ms {
+                    if has_passed(Some(segment.expire_floor), now_ms) {
                         return (true, false);
                     }
                     cursor.segment += 1;
@@ -147,9 +154,8 @@ impl Keyspace {
         let (mut sampled, mut due) = (0, Vec::new());
         let segment = self.databases[cursor.db].table.segment(cursor.segment);
         for entry in segment.into_iter().flat_map(Segment::iter) {
-            let Some(ms) = entry.expire() else { continue };
-            sampled += 1;
-            if ms <= now_ms {
+            sampled += u64::from(entry.has_expire());
+            if has_passed(entry.expire(), now_ms) {
                 due.push(entry.key().to_vec());
                 if due.len() == DELETIONS_MAX {
                     break;
@@ -318,6 +324,19 @@ mod tests {
         let step = keyspace.expire_step(&server, &mut effect, &mut cursor, 10);
         assert_eq!(step.expired, DELETIONS_MAX as u64);
         assert_eq!(effect.count(), 0, "appended to the log one by one");
+    }
+
+    #[test]
+    fn nothing_is_deleted_in_the_very_millisecond_of_its_expiry() {
+        let server = server(10, |_| Some(5));
+        let mut keyspace = server.keyspace.lock();
+        let mut step_at = |now_ms| {
+            let (mut effect, mut cursor) = (Effect::default(), ExpireCursor::default());
+            keyspace
+                .expire_step(&server, &mut effect, &mut cursor, now_ms)
+                .expired
+        };
+        assert_eq!((step_at(5), step_at(6)), (0, 5));
     }
 
     #[test]

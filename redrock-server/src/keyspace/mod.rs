@@ -221,7 +221,7 @@ impl Keyspace {
             Some(entry) if !entry.is_stub() => Residency::Resident,
             Some(stub) => {
                 let expired = self.expire_mode != ExpireMode::Ignore
-                    && stub.expire().is_some_and(|ms| ms <= now_ms);
+                    && expire::has_passed(stub.expire(), now_ms);
                 if expired {
                     Residency::Resident
                 } else {

@@ -2,6 +2,7 @@
 
 use super::ExpireMode;
 use super::db::{Db, Expiry, Presence};
+use super::expire::has_passed;
 use super::hot::entry::{Entry, NewValue};
 use crate::command::CommandResult;
 use crate::notify::Class;
@@ -71,9 +72,7 @@ impl Db<'_> {
     pub fn has_expired(&self, key: &[u8]) -> bool {
         let entry = self.database().table.find(self.hash(key), key);
         self.keyspace.expire_mode != ExpireMode::Ignore
-            && entry
-                .and_then(Entry::expire)
-                .is_some_and(|ms| ms <= self.now_ms())
+            && has_passed(entry.and_then(Entry::expire), self.now_ms())
     }
 
     /// Makes sure that `from` is in memory and `to` known, before anything changes. False if

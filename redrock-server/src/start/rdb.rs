@@ -3,6 +3,7 @@
 use crate::command::effect::Effect;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
+use crate::keyspace::expire::has_passed;
 use crate::keyspace::load::{LoadOutcome, PreparedEntry};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
@@ -172,7 +173,7 @@ impl Load<'_> {
             self.server.keyspace.lock().access.set_clock(self.now_ms);
             check_stop(self.server)?;
         }
-        if self.options.drop_expired && entry.expire_at_ms.is_some_and(|ms| ms < self.now_ms) {
+        if self.options.drop_expired && has_passed(entry.expire_at_ms, self.now_ms) {
             self.facts.expired += 1;
             self.server.loading.add_expired();
             return Ok(());

@@ -4,6 +4,7 @@ use super::cold_scan;
 use crate::command::hash::scan::{Allowed, ScanOptions, parse_cursor, reply_items};
 use crate::command::{Args, CommandResult, Context};
 use crate::keyspace::ExpireMode;
+use crate::keyspace::expire::has_passed;
 use crate::keyspace::position::POSITION_END;
 use crate::value::glob;
 use redrock_rdb::listpack::LpValue;
@@ -63,7 +64,7 @@ pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let keyspace = ctx.db.keyspace();
     let hides = keyspace.expire_mode != ExpireMode::Ignore;
     keyspace.for_each_entry(db, |entry| {
-        let expired = hides && entry.expire().is_some_and(|ms| ms <= now_ms);
+        let expired = hides && has_passed(entry.expire(), now_ms);
         if !expired && (pattern == b"*" || glob::matches(pattern, entry.key(), false)) {
             reply.bulk(entry.key());
             count += 1;

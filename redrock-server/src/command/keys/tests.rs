@@ -1,132 +1,17 @@
 //! What commands of this family tell others, and their rarer replies. The common ones are compared
 //! with a real Redis elsewhere.
 
-use crate::command::effect::Effect;
-use crate::command::{Args, Context, Reply, dispatch, registry};
-use crate::config::Config;
-use crate::keyspace::db::Db;
-use crate::keyspace::position::Positioner;
-use crate::keyspace::{ExpireMode, Keyspace};
-use crate::net::client::{Client, ClientShared};
-use crate::notify::{Class, Notifier};
-use crate::server::Server;
-use std::cell::RefCell;
-use std::sync::Arc;
+use crate::command::testing::{Bench, NOW};
+use crate::keyspace::ExpireMode;
 use std::sync::atomic::Ordering;
 
-const NOW: i64 = 1_700_000_000_000;
-
-#[derive(Default)]
-struct Events(RefCell<Vec<String>>);
-
-impl Notifier for Events {
-    fn notify(&self, class: Class, event: &'static str, key: &[u8], db: usize) {
-        if class != Class::KEY_MISS {
-            self.0
-                .borrow_mut()
-                .push(format!("{event} {}@{db}", String::from_utf8_lossy(key)));
-        }
-    }
-
-    fn invalidate(&self, _key: &[u8]) {}
-}
-
-/// One client on an empty server whose clock stands still.
-struct Bench {
-    server: Server,
-    config: Arc<Config>,
-    keyspace: Keyspace,
-    client: Client,
-    now_ms: i64,
-}
-
-#[derive(Debug, Default)]
-struct Ran {
-    reply: Vec<u8>,
-    propagated: String,
-    events: Vec<String>,
-    dirty: u64,
-}
-
-impl Ran {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.reply)
-            .trim_end()
-            .replace("\r\n", " ")
-    }
-}
-
-impl Bench {
-    fn new() -> Self {
-        let keyspace = || Keyspace::new(4, Positioner::new((1, 2)));
-        let shared = Arc::new(ClientShared::default());
-        let server = Server::new(Config::default(), keyspace(), "0".repeat(40), 1);
-        Self {
-            config: server.config(),
-            server,
-            keyspace: keyspace(),
-            client: Client::new(shared, String::new(), String::new(), NOW),
-            now_ms: NOW,
-        }
-    }
-
-    fn given(commands: &[&str]) -> Self {
-        let mut bench = Self::new();
-        for command in commands {
-            bench.run(command);
-        }
-        bench
-    }
-
-    fn run(&mut self, command: &str) -> Ran {
-        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        self.run_argv(&argv)
-    }
-
-    fn run_argv(&mut self, argv: &[&[u8]]) -> Ran {
-        let args = Args::new(argv);
-        let spec = registry::resolve(&args).expect("a known command");
-        let (events, mut effect, mut out) = (Events::default(), Effect::default(), Vec::new());
-        let db = Db::new(
-            &mut self.keyspace,
-            &events,
-            &mut effect,
-            self.client.db,
-            self.now_ms,
-        );
-        let reply = Reply::new(&mut out, false);
-        let (server, config, client) = (&self.server, &*self.config, &mut self.client);
-        let mut ctx = Context {
-            server,
-            config,
-            db,
-            client,
-            reply,
-        };
-        if let Err(error) = dispatch::call(&mut ctx, spec, &args) {
-            ctx.reply.error(&error.resp());
-        }
-        let text = String::from_utf8_lossy(effect.commands()).into_owned();
-        let words = text
-            .split("\r\n")
-            .filter(|l| !l.starts_with(['*', '$']) && !l.is_empty());
-        let propagated = words.collect::<Vec<_>>().join(" ");
-        Ran {
-            reply: out,
-            propagated,
-            events: events.0.take(),
-            dirty: effect.dirty,
-        }
-    }
-
-    fn text(&mut self, command: &str) -> String {
-        self.run(command).text()
-    }
+fn given(commands: &[&str]) -> Bench {
+    Bench::new(|_, event, key, db| format!("{event} {key}@{db}"), commands)
 }
 
 #[test]
 fn expiries_leave_as_absolute_times_and_past_ones_as_deletions() {
-    let mut bench = Bench::given(&["SET k v"]);
+    let mut bench = given(&["SET k v"]);
     for (command, propagated, events) in [
         (
             "EXPIRE k 10",
@@ -167,12 +52,12 @@ fn expiries_leave_as_absolute_times_and_past_ones_as_deletions() {
         assert_eq!(ran.propagated, propagated, "{command}");
         assert_eq!(ran.events, events, "{command}");
         assert_eq!(
-            ran.text(),
+            ran.text,
             if propagated.is_empty() { ":0" } else { ":1" },
             "{command}"
         );
     }
-    let mut replica = Bench::given(&["SET k v"]);
+    let mut replica = given(&["SET k v"]);
     replica.keyspace.expire_mode = ExpireMode::Ignore;
     assert_eq!(replica.run("PEXPIREAT k 1").propagated, "PEXPIREAT k 1");
     assert_eq!(replica.text("EXISTS k"), ":1");
@@ -180,7 +65,7 @@ fn expiries_leave_as_absolute_times_and_past_ones_as_deletions() {
 
 #[test]
 fn expire_checks_options_then_number_then_key() {
-    let mut bench = Bench::given(&["SET k v"]);
+    let mut bench = given(&["SET k v"]);
     let max = i64::MAX;
     for (command, reply) in [
         ("EXPIRE k x y".to_owned(), "-ERR Unsupported option y"),
@@ -218,7 +103,7 @@ fn expire_checks_options_then_number_then_key() {
 
 #[test]
 fn ttl_rounds_to_seconds_and_never_goes_below_zero() {
-    let mut bench = Bench::given(&["SET k v PX 1499", "SET forever v"]);
+    let mut bench = given(&["SET k v PX 1499", "SET forever v"]);
     for (command, reply) in [
         ("TTL k", ":1"),
         ("PTTL k", ":1499"),
@@ -234,7 +119,7 @@ fn ttl_rounds_to_seconds_and_never_goes_below_zero() {
 
 #[test]
 fn moving_keeps_expiry_and_encoding_and_tells_both_names() {
-    let mut bench = Bench::given(&["SET a 12", "APPEND a 3", "PEXPIRE a 500", "SET b old PX 9"]);
+    let mut bench = given(&["SET a 12", "APPEND a 3", "PEXPIRE a 500", "SET b old PX 9"]);
     let ran = bench.run("RENAME a b");
     assert_eq!(ran.events, ["rename_from a@0", "rename_to b@0"]);
     assert_eq!((ran.dirty, ran.propagated.as_str()), (1, "RENAME a b"));
@@ -285,7 +170,7 @@ fn moving_keeps_expiry_and_encoding_and_tells_both_names() {
 
 #[test]
 fn a_moved_list_wakes_who_waits_for_its_new_name() {
-    let mut bench = Bench::given(&["RPUSH l a b"]);
+    let mut bench = given(&["RPUSH l a b"]);
     bench.keyspace.ready.clear();
     bench.run("RENAME l m");
     assert_eq!(bench.keyspace.ready, [(0, b"m".to_vec())]);
@@ -295,7 +180,7 @@ fn a_moved_list_wakes_who_waits_for_its_new_name() {
 
 #[test]
 fn what_dump_writes_restores_to_the_same_value() {
-    let mut bench = Bench::given(&[
+    let mut bench = given(&[
         "SET int 42",
         "SET str hello",
         "RPUSH list a 1 2",
@@ -313,7 +198,7 @@ fn what_dump_writes_restores_to_the_same_value() {
             + 2;
         let payload = dumped[body..dumped.len() - 2].to_vec();
         let ran = bench.run_argv(&[b"RESTORE", b"copy", b"500", &payload, b"REPLACE"]);
-        assert_eq!(ran.text(), "+OK", "{key}");
+        assert_eq!(ran.text, "+OK", "{key}");
         assert!(
             ran.propagated.ends_with("REPLACE ABSTTL"),
             "{}",
@@ -326,41 +211,91 @@ fn what_dump_writes_restores_to_the_same_value() {
         assert_eq!(bench.text("PTTL copy"), ":500");
     }
     let ran = bench.run_argv(&[b"RESTORE", b"int", b"0", b"whatever it is"]);
-    assert_eq!(ran.text(), "-BUSYKEY Target key name already exists.");
+    assert_eq!(ran.text, "-BUSYKEY Target key name already exists.");
     let ran = bench.run_argv(&[b"RESTORE", b"new", b"0", b"whatever it is"]);
-    assert_eq!(
-        ran.text(),
-        "-ERR DUMP payload version or checksum are wrong"
-    );
+    assert_eq!(ran.text, "-ERR DUMP payload version or checksum are wrong");
     let ran = bench.run_argv(&[b"RESTORE", b"new", b"-1", b""]);
-    assert_eq!(ran.text(), "-ERR Invalid TTL value, must be >= 0");
+    assert_eq!(ran.text, "-ERR Invalid TTL value, must be >= 0");
+}
+
+/// Redis: `keyIsExpired` asks for more than the expiry, `checkAlreadyExpired` for as much.
+#[test]
+fn a_key_is_there_in_the_millisecond_of_its_expiry_and_gone_in_the_next() {
+    let mut bench = given(&["SET k v PX 5"]);
+    for (later, expected) in [
+        (5, ["$1 v", ":1", ":0", ":0", "*1 $1 k", "*2 $1 0 *1 $1 k"]),
+        (6, ["$-1", ":0", ":-2", ":-2", "*0", "*2 $1 0 *0"]),
+    ] {
+        bench.now_ms = NOW + later;
+        let commands = ["GET k", "EXISTS k", "PTTL k", "TTL k", "KEYS *", "SCAN 0"];
+        // KEYS deletes nothing, so it looks first.
+        for at in [4, 0, 1, 2, 3, 5] {
+            assert_eq!(bench.text(commands[at]), expected[at], "{}", commands[at]);
+        }
+    }
+    bench.now_ms = NOW;
+    bench.run("SET now v PXAT 1700000000000");
+    assert_eq!(
+        bench.text("GET now"),
+        "$1 v",
+        "SET does not look at the clock"
+    );
+}
+
+#[test]
+fn a_command_deletes_what_it_gives_the_present_time() {
+    let mut bench = given(&[]);
+    for command in [
+        "PEXPIREAT k 1700000000000",
+        "EXPIREAT k 1700000000",
+        "EXPIRE k 0",
+        "PEXPIRE k 0",
+        "GETEX k PXAT 1700000000000",
+        "GETEX k EXAT 1700000000",
+    ] {
+        bench.run("SET k v");
+        let ran = bench.run(command);
+        assert_eq!(ran.propagated, "DEL k", "{command}");
+        assert_eq!(ran.events, ["del k@0"], "{command}");
+        assert_eq!(bench.text("EXISTS k"), ":0", "{command}");
+    }
+    bench.run("SET k v");
+    bench.run("PEXPIREAT k 1700000000001");
+    assert_eq!(bench.text("PTTL k"), ":1");
 }
 
 #[test]
 fn restoring_what_is_past_its_time_deletes() {
-    let mut bench = Bench::given(&["SET k v"]);
+    let mut bench = given(&["SET k v"]);
     let mut payload = Vec::new();
     redrock_rdb::dump::write(&mut payload, 0, b"\x01x", 10);
-    let restore: [&[u8]; 6] = [b"RESTORE", b"k", b"5", &payload, b"ABSTTL", b"REPLACE"];
+    let restore: [&[u8]; 6] = [
+        b"RESTORE",
+        b"k",
+        b"1700000000000",
+        &payload,
+        b"ABSTTL",
+        b"REPLACE",
+    ];
     let ran = bench.run_argv(&restore);
     assert_eq!(
-        (ran.text().as_str(), ran.propagated.as_str()),
+        (ran.text.as_str(), ran.propagated.as_str()),
         ("+OK", "DEL k")
     );
     assert_eq!(ran.events, ["del k@0"]);
     let ran = bench.run_argv(&restore);
     assert_eq!(
-        (ran.text().as_str(), ran.propagated.as_str(), ran.dirty),
+        (ran.text.as_str(), ran.propagated.as_str(), ran.dirty),
         ("+OK", "", 0)
     );
 }
 
 #[test]
 fn deletions_are_told_one_by_one_and_only_for_what_was_there() {
-    let mut bench = Bench::given(&["SET a 1", "SET b 2", "SET old 3 PX 5"]);
-    bench.now_ms += 5;
+    let mut bench = given(&["SET a 1", "SET b 2", "SET old 3 PX 5"]);
+    bench.now_ms += 6;
     let ran = bench.run("DEL a none old a b");
-    assert_eq!((ran.text().as_str(), ran.dirty), (":2", 2));
+    assert_eq!((ran.text.as_str(), ran.dirty), (":2", 2));
     assert_eq!(ran.events, ["expired old@0", "del a@0", "del b@0"]);
     assert_eq!(ran.propagated, "DEL old DEL a none old a b");
     assert_eq!(bench.run("UNLINK a b").propagated, "");
@@ -368,7 +303,7 @@ fn deletions_are_told_one_by_one_and_only_for_what_was_there() {
 
 #[test]
 fn flushes_are_propagated_even_if_nothing_was_there_and_touch_watched_keys() {
-    let mut bench = Bench::given(&["SET a 1", "COPY a a DB 1"]);
+    let mut bench = given(&["SET a 1", "COPY a a DB 1"]);
     let flag = bench.client.watch_dirty.clone();
     bench.keyspace.watched.watch(0, b"none", 1, &flag, false);
     let ran = bench.run("FLUSHDB");
@@ -390,7 +325,7 @@ fn flushes_are_propagated_even_if_nothing_was_there_and_touch_watched_keys() {
 #[test]
 fn swapping_touches_keys_that_are_on_either_side() {
     for (command, dirty) in [("SET k v", true), ("SET other v", false)] {
-        let mut bench = Bench::given(&[command]);
+        let mut bench = given(&[command]);
         let flag = bench.client.watch_dirty.clone();
         bench.keyspace.watched.watch(2, b"k", 1, &flag, false);
         bench.run("SWAPDB 0 2");
@@ -400,8 +335,8 @@ fn swapping_touches_keys_that_are_on_either_side() {
 
 #[test]
 fn scan_filters_by_pattern_and_type_and_expires_what_it_meets() {
-    let mut bench = Bench::given(&["SET s:1 v", "SET s:2 v PX 5", "RPUSH l:1 a", "SET t v"]);
-    bench.now_ms += 5;
+    let mut bench = given(&["SET s:1 v", "SET s:2 v PX 5", "RPUSH l:1 a", "SET t v"]);
+    bench.now_ms += 6;
     assert_eq!(
         bench.text("SCAN 0 COUNT 100 MATCH s:*"),
         "*2 $1 0 *1 $3 s:1"
@@ -420,8 +355,8 @@ fn scan_filters_by_pattern_and_type_and_expires_what_it_meets() {
 
 #[test]
 fn randomkey_skips_what_has_expired() {
-    let mut bench = Bench::given(&["SET a v PX 5", "SET b v PX 5", "SET c v"]);
-    bench.now_ms += 5;
+    let mut bench = given(&["SET a v PX 5", "SET b v PX 5", "SET c v"]);
+    bench.now_ms += 6;
     assert_eq!(bench.text("RANDOMKEY"), "$1 c");
     bench.run("DEL c");
     assert_eq!(bench.text("RANDOMKEY"), "$-1");
@@ -429,7 +364,7 @@ fn randomkey_skips_what_has_expired() {
 
 #[test]
 fn object_answers_null_for_no_key_before_it_looks_at_the_policy() {
-    let mut bench = Bench::given(&["SET k 7", "SET long 12345", "SET text x"]);
+    let mut bench = given(&["SET k 7", "SET long 12345", "SET text x"]);
     for (command, reply) in [
         ("OBJECT FREQ none", "$-1"),
         ("OBJECT IDLETIME none", "$-1"),

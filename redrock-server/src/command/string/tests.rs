@@ -2,127 +2,26 @@
 //! Their replies are compared with a real Redis elsewhere.
 
 use crate::command::effect::Effect;
-use crate::command::{Args, Context, Reply, dispatch, registry};
-use crate::config::Config;
+use crate::command::testing::{Bench, NOW};
+use crate::keyspace::ExpireMode;
 use crate::keyspace::db::Db;
-use crate::keyspace::position::Positioner;
-use crate::keyspace::{ExpireMode, Keyspace};
-use crate::net::client::{Client, ClientShared};
-use crate::notify::{Class, Notifier};
-use crate::server::Server;
-use std::cell::RefCell;
-use std::sync::Arc;
 
-const NOW: i64 = 1_700_000_000_000;
-
-#[derive(Default)]
-struct Events(RefCell<Vec<String>>);
-
-impl Notifier for Events {
-    fn notify(&self, class: Class, event: &'static str, key: &[u8], _db: usize) {
-        if class != Class::KEY_MISS {
-            self.0
-                .borrow_mut()
-                .push(format!("{event} {}", String::from_utf8_lossy(key)));
-        }
-    }
-
-    fn invalidate(&self, _key: &[u8]) {}
+fn given(commands: &[&str]) -> Bench {
+    Bench::new(|_, event, key, _| format!("{event} {key}"), commands)
 }
 
-/// One client on an empty server whose clock stands still.
-struct Bench {
-    server: Server,
-    config: Config,
-    keyspace: Keyspace,
-    client: Client,
-    now_ms: i64,
-}
-
-/// What came of one command.
-#[derive(Debug, Default)]
-struct Ran {
-    /// RESP2, line ends shown as blanks.
-    reply: String,
-    /// Words of all propagated commands, without the RESP around them.
-    propagated: String,
-    events: Vec<String>,
-    dirty: u64,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let keyspace = || Keyspace::new(1, Positioner::new((1, 2)));
-        let shared = Arc::new(ClientShared::default());
-        Self {
-            server: Server::new(Config::default(), keyspace(), "0".repeat(40), 1),
-            config: Config {
-                proto_bulk_bytes_max: 1 << 20,
-                ..Config::default()
-            },
-            keyspace: keyspace(),
-            client: Client::new(shared, String::new(), String::new(), NOW),
-            now_ms: NOW,
-        }
-    }
-
-    fn run(&mut self, command: &str) -> Ran {
-        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        let args = Args::new(&argv);
-        let spec = registry::find(args.at(0)).expect("a known command");
-        let (events, mut effect, mut out) = (Events::default(), Effect::default(), Vec::new());
-        let db = Db::new(&mut self.keyspace, &events, &mut effect, 0, self.now_ms);
-        let reply = Reply::new(&mut out, false);
-        let (server, config, client) = (&self.server, &self.config, &mut self.client);
-        let mut ctx = Context {
-            server,
-            config,
-            db,
-            client,
-            reply,
-        };
-        if let Err(error) = dispatch::call(&mut ctx, spec, &args) {
-            ctx.reply.error(&error.resp());
-        }
-        Ran {
-            reply: String::from_utf8_lossy(&out)
-                .trim_end()
-                .replace("\r\n", " "),
-            propagated: words(effect.commands()),
-            events: events.0.take(),
-            dirty: effect.dirty,
-        }
-    }
-
-    /// Runs commands whose outcome does not matter.
-    fn given(commands: &[&str]) -> Self {
-        let mut bench = Self::new();
-        for command in commands {
-            bench.run(command);
-        }
-        bench
-    }
-
-    fn expire_of(&mut self, key: &str) -> Option<i64> {
-        let (events, mut effect) = (Events::default(), Effect::default());
-        let mut db = Db::new(&mut self.keyspace, &events, &mut effect, 0, self.now_ms);
-        db.presence(key.as_bytes())
-            .expect("nothing is cold")
-            .and_then(|found| found.expire)
-    }
-}
-
-fn words(resp: &[u8]) -> String {
-    let text = String::from_utf8_lossy(resp);
-    let words = text
-        .split("\r\n")
-        .filter(|line| !line.starts_with(['*', '$']) && !line.is_empty());
-    words.collect::<Vec<_>>().join(" ")
+fn expire_of(bench: &mut Bench, key: &str) -> Option<i64> {
+    let mut effect = Effect::default();
+    let keyspace = &mut bench.keyspace;
+    let mut db = Db::new(keyspace, &bench.server, &mut effect, 0, bench.now_ms);
+    db.presence(key.as_bytes())
+        .expect("nothing is cold")
+        .and_then(|found| found.expire)
 }
 
 #[test]
 fn expiries_leave_as_absolute_times() {
-    let mut bench = Bench::new();
+    let mut bench = given(&[]);
     for (command, propagated) in [
         ("SET k v", "SET k v"),
         ("SET k v EX 10", "SET k v PXAT 1700000010000"),
@@ -147,16 +46,16 @@ fn expiries_leave_as_absolute_times() {
 
 #[test]
 fn float_increments_leave_as_their_result() {
-    let mut bench = Bench::given(&["SETEX k 100 3.0"]);
+    let mut bench = given(&["SETEX k 100 3.0"]);
     let ran = bench.run("INCRBYFLOAT k 1.1");
-    assert_eq!(ran.reply, "$3 4.1");
+    assert_eq!(ran.text, "$3 4.1");
     assert_eq!(ran.propagated, "SET k 4.1 KEEPTTL");
-    assert_eq!(bench.expire_of("k"), Some(NOW + 100_000));
+    assert_eq!(expire_of(&mut bench, "k"), Some(NOW + 100_000));
 }
 
 #[test]
 fn events_and_changes_are_counted_as_redis_counts_them() {
-    let mut bench = Bench::given(&["SET n 1"]);
+    let mut bench = given(&["SET n 1"]);
     for (command, events, dirty) in [
         ("SET k v EX 10", &["set k", "expire k"][..], 1),
         ("GETEX k PERSIST", &["persist k"], 1),
@@ -194,36 +93,36 @@ fn events_and_changes_are_counted_as_redis_counts_them() {
 
 #[test]
 fn a_string_that_only_grew_is_propagated() {
-    let mut bench = Bench::new();
+    let mut bench = given(&[]);
     let ran = bench.run("BITFIELD k OVERFLOW FAIL SET u2 100 9");
-    assert_eq!(ran.reply, "*1 $-1");
+    assert_eq!(ran.text, "*1 $-1");
     assert_eq!(ran.propagated, "BITFIELD k OVERFLOW FAIL SET u2 100 9");
-    assert_eq!(bench.run("STRLEN k").reply, ":13");
+    assert_eq!(bench.run("STRLEN k").text, ":13");
 }
 
 #[test]
 fn an_expired_key_is_deleted_by_the_command_that_finds_it() {
-    let mut bench = Bench::given(&["SETEX k 10 v"]);
-    bench.now_ms += 10_000;
+    let mut bench = given(&["SETEX k 10 v"]);
+    bench.now_ms += 10_001;
     let ran = bench.run("APPEND k w");
     assert_eq!(
-        (ran.reply.as_str(), ran.propagated.as_str()),
+        (ran.text.as_str(), ran.propagated.as_str()),
         (":1", "DEL k APPEND k w")
     );
-    assert_eq!(bench.expire_of("k"), None);
+    assert_eq!(expire_of(&mut bench, "k"), None);
 }
 
 #[test]
 fn nothing_is_deleted_for_its_time_on_a_replica() {
-    let mut bench = Bench::given(&["SET k v"]);
+    let mut bench = given(&["SET k v"]);
     bench.keyspace.expire_mode = ExpireMode::Hide;
     assert_eq!(bench.run("GETEX k PXAT 5").propagated, "PEXPIREAT k 5");
-    assert_eq!(bench.run("GET k").reply, "$-1");
+    assert_eq!(bench.run("GET k").text, "$-1");
 }
 
 #[test]
 fn a_new_value_keeps_or_clears_the_expiry() {
-    let mut bench = Bench::new();
+    let mut bench = given(&[]);
     for (command, expire) in [
         ("SETEX k 10 1", Some(NOW + 10_000)),
         ("INCR k", Some(NOW + 10_000)),
@@ -242,20 +141,20 @@ fn a_new_value_keeps_or_clears_the_expiry() {
         ("BITOP OR k k", None),
     ] {
         bench.run(command);
-        assert_eq!(bench.expire_of("k"), expire, "{command}");
+        assert_eq!(expire_of(&mut bench, "k"), expire, "{command}");
     }
 }
 
 #[test]
 fn strings_beyond_the_largest_bulk_are_refused() {
-    let mut bench = Bench::given(&["SET k v"]);
+    let mut bench = given(&["SET k v"]);
     let refused = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-    assert_eq!(bench.run("SETRANGE k 1048576 x").reply, refused);
+    assert_eq!(bench.run("SETRANGE k 1048576 x").text, refused);
     assert_eq!(
-        bench.run("SETRANGE new 9223372036854775807 x").reply,
+        bench.run("SETRANGE new 9223372036854775807 x").text,
         refused
     );
-    assert_eq!(bench.run("SETRANGE k 1048575 x").reply, ":1048576");
-    assert_eq!(bench.run("APPEND k x").reply, refused);
-    assert_eq!(bench.run("STRLEN new").reply, ":0");
+    assert_eq!(bench.run("SETRANGE k 1048575 x").text, ":1048576");
+    assert_eq!(bench.run("APPEND k x").text, refused);
+    assert_eq!(bench.run("STRLEN new").text, ":0");
 }

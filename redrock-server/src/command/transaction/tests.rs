@@ -1,64 +1,11 @@
 //! Transactions through the dispatcher, with the real clock and two clients.
 
-use crate::command::dispatch::{self, Outcome, Scratch};
-use crate::config::Config;
-use crate::keyspace::Keyspace;
-use crate::keyspace::position::Positioner;
-use crate::net::client::{Client, ClientShared};
-use crate::server::Server;
-use std::sync::Arc;
-
-struct Bench {
-    server: Arc<Server>,
-    clients: Vec<Option<Box<Client>>>,
-    scratch: Scratch,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let keyspace = Keyspace::new(4, Positioner::new((1, 2)));
-        let server = Arc::new(Server::new(Config::default(), keyspace, "0".repeat(40), 1));
-        let client = |id| {
-            let shared = Arc::new(ClientShared {
-                id,
-                ..ClientShared::default()
-            });
-            let mut client = Client::new(shared, String::new(), String::new(), 0);
-            client.authenticated = true;
-            Some(Box::new(client))
-        };
-        Self {
-            server,
-            clients: vec![client(1), client(2)],
-            scratch: Scratch::default(),
-        }
-    }
-
-    fn run_as(&mut self, client: usize, command: &str) -> String {
-        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        let slot = &mut self.clients[client];
-        let outcome = dispatch::execute(&self.server, &mut self.scratch, slot, &argv, &mut out);
-        assert!(matches!(outcome, Outcome::Done), "{command}: {outcome:?}");
-        String::from_utf8_lossy(&out)
-            .trim_end()
-            .replace("\r\n", " ")
-    }
-
-    fn run(&mut self, command: &str) -> String {
-        self.run_as(0, command)
-    }
-
-    fn expect(&mut self, script: &[(&str, &str)]) {
-        for (command, reply) in script {
-            assert_eq!(self.run(command), *reply, "{command}");
-        }
-    }
-}
+use crate::command::dispatch::Outcome;
+use crate::command::testing::Clients;
 
 #[test]
 fn queued_commands_run_in_order_each_with_its_own_reply_or_error() {
-    Bench::new().expect(&[
+    Clients::new(2).expect(&[
         ("EXEC", "-ERR EXEC without MULTI"),
         ("DISCARD", "-ERR DISCARD without MULTI"),
         ("MULTI", "+OK"),
@@ -83,7 +30,7 @@ fn queued_commands_run_in_order_each_with_its_own_reply_or_error() {
 
 #[test]
 fn a_command_that_can_not_be_queued_aborts_the_transaction() {
-    Bench::new().expect(&[
+    Clients::new(2).expect(&[
         ("MULTI", "+OK"),
         ("SET k", "-ERR wrong number of arguments for 'set' command"),
         ("SET k v", "+QUEUED"),
@@ -104,7 +51,7 @@ fn a_command_that_can_not_be_queued_aborts_the_transaction() {
 
 #[test]
 fn select_inside_a_transaction_holds_for_what_follows_and_stays() {
-    let mut bench = Bench::new();
+    let mut bench = Clients::new(2);
     bench.expect(&[
         ("MULTI", "+OK"),
         ("SET k 0", "+QUEUED"),
@@ -129,7 +76,7 @@ fn a_change_of_a_watched_key_by_anybody_fails_the_transaction_once() {
         "SWAPDB 0 1",
         "RENAME k m",
     ] {
-        let mut bench = Bench::new();
+        let mut bench = Clients::new(2);
         bench.expect(&[("SET k 1", "+OK"), ("WATCH k other", "+OK")]);
         bench.run_as(1, change);
         bench.expect(&[
@@ -154,7 +101,7 @@ fn what_does_not_change_a_watched_key_does_not_fail_the_transaction() {
         "SWAPDB 2 3",
         "SETNX k 1",
     ] {
-        let mut bench = Bench::new();
+        let mut bench = Clients::new(2);
         bench.expect(&[("SET k 1", "+OK"), ("WATCH k", "+OK")]);
         bench.run_as(1, command);
         bench.expect(&[("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "*1 +PONG")]);
@@ -164,20 +111,20 @@ fn what_does_not_change_a_watched_key_does_not_fail_the_transaction() {
 #[test]
 fn unwatch_and_discard_forget_watched_keys_and_their_changes() {
     for forget in ["UNWATCH", "DISCARD"] {
-        let mut bench = Bench::new();
-        bench.run("WATCH k");
+        let mut bench = Clients::new(2);
+        bench.run_as(0, "WATCH k");
         bench.run_as(1, "SET k 1");
         if forget == "DISCARD" {
-            bench.run("MULTI");
+            bench.run_as(0, "MULTI");
         }
-        assert_eq!(bench.run(forget), "+OK");
+        assert_eq!(bench.run_as(0, forget), "+OK");
         bench.expect(&[("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "*1 +PONG")]);
     }
 }
 
 #[test]
 fn a_watched_key_that_expires_fails_the_transaction_but_not_if_it_had_expired_before() {
-    let mut bench = Bench::new();
+    let mut bench = Clients::new(2);
     bench.expect(&[("PSETEX k 5 v", "+OK"), ("WATCH k", "+OK")]);
     std::thread::sleep(std::time::Duration::from_millis(10));
     bench.expect(&[("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "*-1")]);
@@ -190,11 +137,8 @@ fn a_watched_key_that_expires_fails_the_transaction_but_not_if_it_had_expired_be
 
 #[test]
 fn blocked_clients_are_served_after_the_whole_transaction() {
-    let mut bench = Bench::new();
-    let argv: [&[u8]; 3] = [b"BLPOP", b"l", b"0"];
-    let mut out = Vec::new();
-    let slot = &mut bench.clients[1];
-    let outcome = dispatch::execute(&bench.server, &mut bench.scratch, slot, &argv, &mut out);
+    let mut bench = Clients::new(2);
+    let (outcome, _) = bench.start(1, "BLPOP l 0");
     assert!(matches!(outcome, Outcome::Parked { .. }));
     bench.expect(&[
         ("MULTI", "+OK"),

@@ -1,119 +1,26 @@
 //! What sorted set commands tell others, and their RESP3 replies. RESP2 replies are compared with
 //! a real Redis elsewhere.
 
-use crate::command::effect::Effect;
-use crate::command::{Args, Context, Reply, dispatch, registry};
-use crate::config::Config;
-use crate::keyspace::Keyspace;
-use crate::keyspace::db::Db;
-use crate::keyspace::position::Positioner;
-use crate::net::client::{Client, ClientShared};
-use crate::notify::{Class, Notifier};
-use crate::server::Server;
-use std::cell::RefCell;
-use std::sync::Arc;
+use crate::command::testing::{Bench, NOW, Ran};
+use crate::notify::Class;
 
-const NOW_MS: i64 = 1_700_000_000_000;
-
-#[derive(Default)]
-struct Events(RefCell<Vec<String>>);
-
-impl Notifier for Events {
-    fn notify(&self, class: Class, event: &'static str, key: &[u8], _db: usize) {
+fn given(resp3: bool, commands: &[&str]) -> Bench {
+    let show = |class, event: &str, key: &str, _| {
         let class = match class {
-            Class::KEY_MISS => return,
             Class::ZSET => "z",
             Class::GENERIC => "g",
             _ => "?",
         };
-        self.0
-            .borrow_mut()
-            .push(format!("{class}:{event}:{}", String::from_utf8_lossy(key)));
-    }
-
-    fn invalidate(&self, _key: &[u8]) {}
-}
-
-/// One client on an empty server whose clock stands still.
-struct Bench {
-    server: Server,
-    config: Config,
-    keyspace: Keyspace,
-    client: Client,
-    resp3: bool,
-}
-
-/// What came of one command.
-#[derive(Debug, Default, PartialEq)]
-struct Ran {
-    /// Line ends shown as blanks.
-    reply: String,
-    /// Words of all propagated commands, without the RESP around them.
-    propagated: String,
-    events: String,
-    dirty: u64,
-}
-
-impl Bench {
-    fn new(resp3: bool, commands: &[&str]) -> Self {
-        let keyspace = || Keyspace::new(1, Positioner::new((1, 2)));
-        let client = Client::new(
-            Arc::new(ClientShared::default()),
-            String::new(),
-            String::new(),
-            NOW_MS,
-        );
-        let server = Server::new(Config::default(), keyspace(), "0".repeat(40), 1);
-        let mut bench = Self {
-            server,
-            config: Config::default(),
-            keyspace: keyspace(),
-            client,
-            resp3,
-        };
-        for command in commands {
-            assert!(!bench.run(command).reply.starts_with('-'), "{command}");
-        }
-        bench
-    }
-
-    fn run(&mut self, command: &str) -> Ran {
-        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        let args = Args::new(&argv);
-        let spec = registry::find(args.at(0)).expect("a known command");
-        let (events, mut effect, mut out) = (Events::default(), Effect::default(), Vec::new());
-        let db = Db::new(&mut self.keyspace, &events, &mut effect, 0, NOW_MS);
-        let reply = Reply::new(&mut out, self.resp3);
-        let (server, config, client) = (&self.server, &self.config, &mut self.client);
-        let mut ctx = Context {
-            server,
-            config,
-            db,
-            client,
-            reply,
-        };
-        if let Err(error) = dispatch::call(&mut ctx, spec, &args) {
-            ctx.reply.error(&error.resp());
-        }
-        let propagated = String::from_utf8_lossy(effect.commands()).into_owned();
-        let words = propagated.split("\r\n");
-        let words: Vec<_> = words
-            .filter(|w| !w.is_empty() && !w.starts_with(['*', '$']))
-            .collect();
-        Ran {
-            reply: String::from_utf8_lossy(&out)
-                .trim_end()
-                .replace("\r\n", " "),
-            propagated: words.join(" "),
-            events: events.0.take().join(" "),
-            dirty: effect.dirty,
-        }
-    }
+        format!("{class}:{event}:{key}")
+    };
+    let mut bench = Bench::new(show, commands);
+    bench.resp3 = resp3;
+    bench
 }
 
 #[test]
 fn changes_are_told_and_counted_once_an_element() {
-    let mut bench = Bench::new(false, &[]);
+    let mut bench = given(false, &[]);
     for (command, events, dirty) in [
         ("ZADD z 1 a 2 b 3 c", "z:zadd:z", 3),
         ("ZADD z 1 a 2 b 3 c", "", 0),
@@ -139,7 +46,7 @@ fn changes_are_told_and_counted_once_an_element() {
     ] {
         let ran = bench.run(command);
         assert_eq!(
-            (ran.events.as_str(), ran.dirty),
+            (ran.events.join(" ").as_str(), ran.dirty),
             (events, dirty),
             "{command}: {ran:?}"
         );
@@ -150,7 +57,7 @@ fn changes_are_told_and_counted_once_an_element() {
 
 #[test]
 fn blocking_and_multiple_pops_are_propagated_as_the_plain_pop() {
-    let mut bench = Bench::new(false, &["ZADD z 1 a 2 b 3 c 4 d 5 e 6 f"]);
+    let mut bench = given(false, &["ZADD z 1 a 2 b 3 c 4 d 5 e 6 f"]);
     for (command, propagated, events) in [
         ("BZPOPMIN absent z 0", "ZPOPMIN z", "z:zpopmin:z"),
         ("BZPOPMAX z 0", "ZPOPMAX z", "z:zpopmax:z"),
@@ -169,7 +76,7 @@ fn blocking_and_multiple_pops_are_propagated_as_the_plain_pop() {
     ] {
         let ran = bench.run(command);
         assert_eq!(
-            (ran.propagated.as_str(), ran.events.as_str()),
+            (ran.propagated.as_str(), ran.events.join(" ").as_str()),
             (propagated, events),
             "{command}"
         );
@@ -178,11 +85,11 @@ fn blocking_and_multiple_pops_are_propagated_as_the_plain_pop() {
 
 #[test]
 fn blocking_commands_wait_only_where_they_may() {
-    let mut bench = Bench::new(false, &[]);
+    let mut bench = given(false, &[]);
     assert_eq!(bench.run("BZPOPMIN x y 2.5"), Ran::default());
     let request = bench.client.block.take().expect("the client waits");
     assert_eq!(request.keys, [b"x".to_vec(), b"y".to_vec()]);
-    assert_eq!(request.deadline_ms, Some(NOW_MS + 2500));
+    assert_eq!(request.deadline_ms, Some(NOW + 2500));
     assert_eq!(bench.run("BZMPOP 0 1 x MIN"), Ran::default());
     assert_eq!(
         bench
@@ -194,18 +101,18 @@ fn blocking_commands_wait_only_where_they_may() {
         None
     );
     bench.client.deny_blocking = true;
-    assert_eq!(bench.run("BZPOPMAX x 0").reply, "*-1");
+    assert_eq!(bench.run("BZPOPMAX x 0").text, "*-1");
     assert!(bench.client.block.is_none());
     bench.client.deny_blocking = false;
     bench.run("SET s v");
-    assert!(bench.run("BZPOPMAX x s 0").reply.starts_with("-WRONGTYPE"));
-    assert_eq!(bench.run("BZPOPMAX x -1").reply, "-ERR timeout is negative");
+    assert!(bench.run("BZPOPMAX x s 0").text.starts_with("-WRONGTYPE"));
+    assert_eq!(bench.run("BZPOPMAX x -1").text, "-ERR timeout is negative");
     assert!(bench.client.block.is_none());
 }
 
 #[test]
 fn stored_results_replace_keys_of_any_type_and_empty_ones_delete_them() {
-    let mut bench = Bench::new(false, &["ZADD z 1 a 2 b", "SET d text EX 100"]);
+    let mut bench = given(false, &["ZADD z 1 a 2 b", "SET d text EX 100"]);
     for (command, reply, events, dirty) in [
         ("ZUNIONSTORE d 1 z", ":2", "z:zunionstore:d", 1),
         ("ZINTERSTORE d 2 z absent", ":0", "g:del:d", 1),
@@ -217,7 +124,7 @@ fn stored_results_replace_keys_of_any_type_and_empty_ones_delete_them() {
     ] {
         let ran = bench.run(command);
         assert_eq!(
-            (ran.reply.as_str(), ran.events.as_str(), ran.dirty),
+            (ran.text.as_str(), ran.events.join(" ").as_str(), ran.dirty),
             (reply, events, dirty),
             "{command}"
         );
@@ -226,7 +133,7 @@ fn stored_results_replace_keys_of_any_type_and_empty_ones_delete_them() {
 
 #[test]
 fn resp3_has_doubles_and_pairs_where_redis_has() {
-    let mut bench = Bench::new(true, &["ZADD z 1 a 2.5 b inf c"]);
+    let mut bench = given(true, &["ZADD z 1 a 2.5 b inf c"]);
     for (command, reply) in [
         ("ZSCORE z b", ",2.5"),
         ("ZSCORE z x", "_"),
@@ -262,25 +169,25 @@ fn resp3_has_doubles_and_pairs_where_redis_has() {
         ("ZADD z 1 a", ":1"),
         ("ZMPOP 1 z MIN", "*2 $1 z *1 *2 $1 a ,1"),
     ] {
-        assert_eq!(bench.run(command).reply, reply, "{command}");
+        assert_eq!(bench.run(command).text, reply, "{command}");
     }
 }
 
 #[test]
 fn random_members_are_distinct_for_a_positive_count_and_all_come_up() {
-    let mut bench = Bench::new(false, &[]);
+    let mut bench = given(false, &[]);
     for n in 0..500 {
         bench.run(&format!("ZADD z {n} m{n}"));
     }
     for count in [1usize, 7, 100, 400, 499] {
-        let reply = bench.run(&format!("ZRANDMEMBER z {count}")).reply;
+        let reply = bench.run(&format!("ZRANDMEMBER z {count}")).text;
         let mut members: Vec<_> = reply.split(' ').filter(|w| w.starts_with('m')).collect();
         assert_eq!(members.len(), count);
         members.sort_unstable();
         members.dedup();
         assert_eq!(members.len(), count);
     }
-    let reply = bench.run("ZRANDMEMBER z -20000 WITHSCORES").reply;
+    let reply = bench.run("ZRANDMEMBER z -20000 WITHSCORES").text;
     let mut words = reply.split(' ').filter(|w| !w.starts_with('$'));
     assert_eq!(words.next(), Some("*40000"));
     let mut seen = std::collections::BTreeSet::new();
@@ -294,24 +201,21 @@ fn random_members_are_distinct_for_a_positive_count_and_all_come_up() {
 
 #[test]
 fn scans_of_both_forms_return_all_members_with_their_scores() {
-    let mut bench = Bench::new(
+    let mut bench = given(
         false,
         &["ZADD small 1 a 2.5 b", "ZADD big 0.1 x", "SET s v"],
     );
     assert_eq!(
-        bench.run("ZSCAN small 0").reply,
+        bench.run("ZSCAN small 0").text,
         "*2 $1 0 *4 $1 a $1 1 $1 b $3 2.5"
     );
     assert_eq!(
-        bench.run("ZSCAN small 7 MATCH b").reply,
+        bench.run("ZSCAN small 7 MATCH b").text,
         "*2 $1 0 *2 $1 b $3 2.5"
     );
-    assert_eq!(bench.run("ZSCAN absent 0 COUNT").reply, "*2 $1 0 *0");
-    assert_eq!(
-        bench.run("ZSCAN small 0 COUNT 0").reply,
-        "-ERR syntax error"
-    );
-    assert!(bench.run("ZSCAN s 0").reply.starts_with("-WRONGTYPE"));
+    assert_eq!(bench.run("ZSCAN absent 0 COUNT").text, "*2 $1 0 *0");
+    assert_eq!(bench.run("ZSCAN small 0 COUNT 0").text, "-ERR syntax error");
+    assert!(bench.run("ZSCAN s 0").text.starts_with("-WRONGTYPE"));
     for n in 0..1000 {
         bench.run(&format!("ZADD big {n} m{n}"));
     }
@@ -319,7 +223,7 @@ fn scans_of_both_forms_return_all_members_with_their_scores() {
     loop {
         let reply = bench
             .run(&format!("ZSCAN big {cursor} COUNT 50 MATCH m*"))
-            .reply;
+            .text;
         let words: Vec<_> = reply.split(' ').filter(|w| !w.starts_with('$')).collect();
         cursor = words[1].to_owned();
         for pair in words[3..].chunks(2) {
@@ -337,14 +241,14 @@ fn scans_of_both_forms_return_all_members_with_their_scores() {
     assert!(
         bench
             .run("ZSCAN big 0 MATCH x COUNT 5000")
-            .reply
+            .text
             .ends_with("$19 0.10000000000000001")
     );
 }
 
 #[test]
 fn sets_take_part_with_scores_of_one() {
-    let mut bench = Bench::new(
+    let mut bench = given(
         false,
         &["ZADD z 5 a 6 2 7 c", "SADD ints 1 2 3", "SADD s a c x"],
     );
@@ -368,6 +272,6 @@ fn sets_take_part_with_scores_of_one() {
         ("ZUNIONSTORE s 2 s ints", ":6"),
         ("ZRANGE s 0 -1", "*6 $1 1 $1 2 $1 3 $1 a $1 c $1 x"),
     ] {
-        assert_eq!(bench.run(command).reply, reply, "{command}");
+        assert_eq!(bench.run(command).text, reply, "{command}");
     }
 }

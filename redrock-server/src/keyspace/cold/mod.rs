@@ -350,12 +350,12 @@ impl ColdStore {
         Ok(())
     }
 
-    /// Tier keys of records that are due at `now_ms`, at most `max`, with the times that the
+    /// Tier keys of records whose expiry lies before `now_ms`, at most `max`, with the times that the
     /// index has for them.
     pub fn due(&self, now_ms: i64, max: usize) -> Result<Vec<(i64, TierKey)>, ColdError> {
         let index = self.family(EXPIRE_INDEX)?;
         let mut read = ReadOptions::default();
-        read.set_iterate_upper_bound(expire_index_key(now_ms.saturating_add(1), b""));
+        read.set_iterate_upper_bound(expire_index_key(now_ms, b""));
         let mut out = Vec::new();
         for item in self
             .db

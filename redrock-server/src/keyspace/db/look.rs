@@ -2,6 +2,7 @@
 
 use super::super::ExpireMode;
 use super::super::access::AccessPolicy;
+use super::super::expire::has_passed;
 use super::super::hot::entry::Entry;
 use super::super::position::KeyHash;
 use super::{Collection, Db, Presence, StringRef};
@@ -25,9 +26,7 @@ impl Db<'_> {
             }
             return self.entry_unknown(hash, key);
         };
-        if let Some(ms) = entry.expire()
-            && ms <= self.now_ms
-        {
+        if has_passed(entry.expire(), self.now_ms) {
             match self.keyspace.expire_mode {
                 ExpireMode::Ignore => {}
                 ExpireMode::Hide => return Ok(None),
@@ -75,9 +74,8 @@ impl Db<'_> {
     /// Deletes a key whose time has come (active expiry). False if it is not due.
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
         let hash = self.hash(key);
-        let due = (self.database().table.find(hash, key))
-            .and_then(Entry::expire)
-            .is_some_and(|ms| ms <= self.now_ms);
+        let entry = self.database().table.find(hash, key);
+        let due = has_passed(entry.and_then(Entry::expire), self.now_ms);
         if due {
             self.expire_now(hash, key);
         }

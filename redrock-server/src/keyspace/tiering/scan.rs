@@ -5,6 +5,7 @@
 //! what the tier has for the same key, so a key on its way between them is seen exactly once.
 
 use crate::keyspace::cold::{ColdError, ColdSnapshot, ColdStore, ScannedRecord};
+use crate::keyspace::expire::has_passed;
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::hot::segment::Segment;
 use crate::keyspace::position::POSITION_END;
@@ -172,7 +173,7 @@ fn list(
 }
 
 fn is_over(expire: Option<i64>, request: &ScanRequest, mode: ExpireMode) -> bool {
-    mode != ExpireMode::Ignore && expire.is_some_and(|ms| ms <= request.now_ms)
+    mode != ExpireMode::Ignore && has_passed(expire, request.now_ms)
 }
 
 impl Keyspace {
