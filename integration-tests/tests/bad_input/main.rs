@@ -7,6 +7,7 @@
 mod commands;
 mod damage;
 mod directories;
+mod extremes;
 mod fuzz;
 mod limits;
 mod options;

@@ -165,7 +165,8 @@ fn is_volatile(policy: Policy) -> bool {
 fn sample(table: &HotTable, volatile: bool, count: usize) -> Vec<&Entry> {
     let segments = table.segment_count().max(1);
     let start = rand::random_range(0..segments);
-    let mut found = Vec::with_capacity(count);
+    // `maxmemory-samples` may be any number.
+    let mut found = Vec::with_capacity(count.min(64));
     for step in 0..segments {
         let Some(segment) = table.segment((start + step) % segments) else {
             continue;

@@ -96,7 +96,7 @@ pub(super) fn check(
     spec: &'static Spec,
     args: &Args<'_>,
 ) -> Result<(), CommandError> {
-    if !spec.arity_ok(args.len()) || (!spec.subcommands.is_empty() && args.len() < 2) {
+    if !spec.arity_ok(args.len()) {
         return Err(CommandError::Arity(spec.name.to_owned()));
     }
     if !client.authenticated && !spec.has(flag::NO_AUTH) {

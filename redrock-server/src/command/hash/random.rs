@@ -12,6 +12,13 @@ pub(crate) const REPEATED_REPLY_BYTES_MAX: usize = 512 << 20;
 pub(crate) const REPLY_TOO_LONG: CommandError =
     CommandError::fixed("ERR the reply exceeds 512 MB; ask for fewer elements");
 
+/// Whether one more element may follow in a reply that began at `start`: neither longer than
+/// [`REPEATED_REPLY_BYTES_MAX`] nor than what the client may have, beyond which a reply no longer
+/// grows.
+pub(crate) fn may_repeat(reply: &Reply<'_>, start: usize) -> bool {
+    !reply.is_over() && reply.len() - start <= REPEATED_REPLY_BYTES_MAX
+}
+
 /// Argument 2 as a count of random elements: any integer but the lowest.
 pub(crate) fn parse_count(args: &Args<'_>) -> CommandResult<i64> {
     let count = args.int(2)?;
@@ -72,10 +79,10 @@ fn repeated(reply: &mut Reply<'_>, hash: &Hash, count: u64, values: bool) -> Com
     let mut complete = true;
     hash.random_repeating(count, |field, value| {
         pair(reply, field, value, values);
-        complete = reply.len() - start <= REPEATED_REPLY_BYTES_MAX;
+        complete = may_repeat(reply, start);
         complete
     });
-    if complete {
+    if complete || reply.is_over() {
         return Ok(());
     }
     reply.truncate(start);
@@ -96,5 +103,25 @@ fn pair(reply: &mut Reply<'_>, field: LpValue<'_>, value: LpValue<'_>, values: b
     reply.item(field);
     if values {
         reply.item(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::Bench;
+
+    #[test]
+    fn elements_are_no_longer_repeated_when_the_reply_may_not_grow() {
+        let collections = ["HSET h f v g w", "SADD s a b", "ZADD z 1 a 2 b"];
+        let mut bench = Bench::new(|_, _, _, _| String::new(), &collections);
+        let endless: [[&[u8]; 3]; 3] = [
+            [b"HRANDFIELD", b"h", b"-9223372036854775807"],
+            [b"SRANDMEMBER", b"s", b"-9223372036854775807"],
+            [b"ZRANDMEMBER", b"z", b"-134217728"],
+        ];
+        for argv in endless {
+            let ran = bench.run_limited(&argv, 1000);
+            assert!((900..=1000).contains(&ran.reply.len()), "{}", ran.text);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! SPOP and SRANDMEMBER.
 
 use crate::command::hash::peek_as;
-use crate::command::hash::random::{REPEATED_REPLY_BYTES_MAX, REPLY_TOO_LONG, parse_count};
+use crate::command::hash::random::{REPLY_TOO_LONG, may_repeat, parse_count};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::notify::Class;
 use crate::value::set::Set;
@@ -123,10 +123,10 @@ fn srandmember_many(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let mut complete = true;
     set.random_repeating(count, |member| {
         reply.item(member);
-        complete = reply.len() - start <= REPEATED_REPLY_BYTES_MAX;
+        complete = may_repeat(reply, start);
         complete
     });
-    if complete {
+    if complete || reply.is_over() {
         return Ok(());
     }
     reply.truncate(start);

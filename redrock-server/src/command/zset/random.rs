@@ -1,6 +1,6 @@
 //! ZRANDMEMBER.
 
-use super::super::{Args, CommandError, CommandResult, Context};
+use super::super::{Args, CommandError, CommandResult, Context, Reply};
 use super::{element, elements, elements_header};
 use crate::value::zset::ZSet;
 use rand::RngExt;
@@ -43,23 +43,9 @@ pub(super) fn zrandmember(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
     let (reply, len) = (&mut ctx.reply, set.len());
     let mut rng = rand::rng();
     if count < 0 {
-        if wanted > REPEATED_MAX {
-            return Err(CommandError::fixed("ERR value is out of range"));
-        }
-        elements_header(reply, wanted, with_scores);
-        // Beyond one draw for each element it is cheaper to list them all first.
-        let all: Vec<_> = if wanted > len {
-            set.iter().collect()
-        } else {
-            Vec::new()
-        };
-        for _ in 0..wanted {
-            let rank = rng.random_range(0..len);
-            if let Some(one) = all.get(rank).copied().or_else(|| set.at(rank)) {
-                element(reply, one, with_scores);
-            }
-        }
-    } else if wanted >= len {
+        return repeated(reply, set, wanted, with_scores);
+    }
+    if wanted >= len {
         elements(reply, set.range(0..len, true), with_scores);
     } else {
         elements_header(reply, wanted, with_scores);
@@ -76,6 +62,32 @@ pub(super) fn zrandmember(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResu
         } else {
             let chosen = ranks.into_iter().filter_map(|rank| set.at(rank));
             chosen.for_each(|one| element(reply, one, with_scores));
+        }
+    }
+    Ok(())
+}
+
+/// Random members that may come again.
+fn repeated(reply: &mut Reply<'_>, set: &ZSet, wanted: usize, with_scores: bool) -> CommandResult {
+    if wanted > REPEATED_MAX {
+        return Err(CommandError::fixed("ERR value is out of range"));
+    }
+    elements_header(reply, wanted, with_scores);
+    let (mut rng, len) = (rand::rng(), set.len());
+    // Beyond one draw for each element it is cheaper to list them all first.
+    let all: Vec<_> = if wanted > len {
+        set.iter().collect()
+    } else {
+        Vec::new()
+    };
+    for _ in 0..wanted {
+        // A reply that is refused grows no more.
+        if reply.is_over() {
+            break;
+        }
+        let rank = rng.random_range(0..len);
+        if let Some(one) = all.get(rank).copied().or_else(|| set.at(rank)) {
+            element(reply, one, with_scores);
         }
     }
     Ok(())

@@ -166,3 +166,23 @@ fn help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
         ],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::registry;
+    use crate::command::testing::Clients;
+
+    #[test]
+    fn of_all_containers_command_alone_runs_without_a_subcommand() {
+        let mut bench = Clients::new(1);
+        let all = bench.run_as(0, "COMMAND INFO");
+        assert!(all.starts_with(&format!("*{} ", registry::all().count())));
+        assert_eq!(bench.run_as(0, "COMMAND"), all);
+        for spec in registry::all().filter(|spec| !spec.subcommands.is_empty()) {
+            if spec.name != "command" {
+                let refusal = format!("-ERR wrong number of arguments for '{}' command", spec.name);
+                assert_eq!(bench.run_as(0, spec.name), refusal);
+            }
+        }
+    }
+}
