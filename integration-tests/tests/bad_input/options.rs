@@ -2,8 +2,10 @@
 
 use crate::tree::{Refusal, listing, run, run_command, unchanged};
 use redrock_integration_tests::process::{Kind, binary, free_port, has_redis};
+use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 const FATAL: &str = "*** FATAL CONFIG FILE ERROR";
 
@@ -152,4 +154,100 @@ fn bad_options_of_the_environment_and_of_standard_input_are_refused() -> anyhow:
         assert!(refusal.text.contains(part), "{refusal:?}");
     }
     unchanged(folder.path(), &before)
+}
+
+#[test]
+fn users_that_nobody_would_enforce_refuse_the_start() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for line in [
+        "user alice on >secret ~cached:* +get",
+        "user default off",
+        "aclfile users.acl",
+    ] {
+        std::fs::write(
+            folder.path().join("redis.conf"),
+            format!("port 0\n{line}\n"),
+        )?;
+        let before = listing(folder.path())?;
+        let refusal = run(Kind::RedRock, folder.path(), &["redis.conf"])?;
+        assert_eq!(refusal.code, Some(1), "{refusal:?}");
+        for part in [FATAL, "at line 2", line, "Remove this line", "requirepass"] {
+            assert!(refusal.text.contains(part), "{part}: {refusal:?}");
+        }
+        unchanged(folder.path(), &before)?;
+    }
+    Ok(())
+}
+
+/// A server with a configuration file; dropping it kills it.
+struct Configured {
+    child: Child,
+    client: Client,
+}
+
+impl Configured {
+    fn start(program: &Path, folder: &Path, extra: &[&str]) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.arg(folder.join("redis.conf")).current_dir(folder);
+        command.args(["--port", &port.to_string()]).args(extra);
+        let mut child = command.stdout(Stdio::null()).spawn()?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = Client::connect(port).and_then(|mut client| {
+                client.run(&["PING"])?;
+                Ok(client)
+            });
+            match answer {
+                Ok(client) => return Ok(Self { child, client }),
+                Err(error) if Instant::now() > deadline => {
+                    child.kill()?;
+                    child.wait()?;
+                    return Err(error);
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CONFIG REWRITE of Redis always names the default user.
+#[test]
+fn a_file_that_redis_rewrote_starts_with_its_password() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    for password in ["", "secret"] {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("redis.conf");
+        std::fs::write(&file, "save \"\"\n")?;
+        let mut real = Configured::start(Path::new("redis-server"), folder.path(), &[])?;
+        if !password.is_empty() {
+            real.client.ok("CONFIG SET requirepass secret")?;
+        }
+        real.client.ok("CONFIG REWRITE")?;
+        drop(real);
+        let text = std::fs::read_to_string(&file)?;
+        anyhow::ensure!(text.contains("user default on"), "{text}");
+        let program = binary("redrock-server")?;
+        let mut ours = Configured::start(&program, folder.path(), &["--companions", "external"])?;
+        if !password.is_empty() {
+            let refused = ours.client.run(&["GET", "a"])?;
+            assert!(matches!(refused, Reply::Error(text) if text.starts_with("NOAUTH")));
+            ours.client.ok("AUTH secret")?;
+        }
+        // Our own says nothing of users, and means the same.
+        ours.client.ok("CONFIG REWRITE")?;
+        let text = std::fs::read_to_string(&file)?;
+        assert!(!text.contains("user default"), "{text}");
+        assert_eq!(text.contains("requirepass"), !password.is_empty(), "{text}");
+    }
+    Ok(())
 }

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Settings;
 use crate::context::{Context, Position};
 use connection::Connection;
 use link::Link;
@@ -123,7 +124,10 @@ impl Follower {
             .send_replace(Link::wanted(&target.host, target.port));
         let tasks = &self.context.tasks;
         let token = tasks.token().child_token();
+        let mut settings = self.context.settings.clone();
+        settings.mark_unchanged();
         let work = Work {
+            settings,
             context: Arc::clone(&self.context),
             target: target.clone(),
             link: self.link.clone(),
@@ -203,6 +207,8 @@ async fn stop(running: Option<Running>) {
 
 struct Work {
     context: Arc<Context>,
+    /// What changes there is not in `target` yet.
+    settings: watch::Receiver<Settings>,
     target: Target,
     link: watch::Sender<Link>,
     session: Option<Session>,
@@ -262,6 +268,23 @@ impl Work {
         }
         let ask = self.ask().await?;
         let settings = self.context.settings();
+        if self.settings.has_changed().unwrap_or(false) {
+            // CONFIG SET masterauth and the like count from the next link on.
+            self.settings.mark_unchanged();
+            self.target.user.clone_from(&settings.masteruser);
+            // Settings come as text: bytes that are none are known from the request only.
+            if !settings
+                .masterauth
+                .windows(3)
+                .any(|c| c == "\u{fffd}".as_bytes())
+            {
+                self.target.password.clone_from(&settings.masterauth);
+            }
+            self.target.listening_port = settings.listening_port();
+            self.target
+                .announced_ip
+                .clone_from(&settings.replica_announce_ip);
+        }
         let mut connection = Connection::open(&self.target, &settings).await?;
         let failover = std::mem::take(&mut self.failover);
         let reply = connection.shake_hands(&self.target, ask, failover).await?;

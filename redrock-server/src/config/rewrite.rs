@@ -6,7 +6,7 @@
 use super::kind::Kind;
 use super::settings::{Settings, find};
 use super::table::OPTIONS;
-use super::words::{quoted, trimmed};
+use super::words::trimmed;
 use crate::net::parser::split_quoted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -46,37 +46,9 @@ pub fn rewritten(old: &[u8], settings: &Settings) -> Vec<u8> {
             rewriter.processed.insert(key);
         }
     }
-    // Users are the ACL file's where there is one.
+    // They say nothing that `requirepass` does not, or the start would have been refused.
     rewriter.processed.insert("user".into());
-    let acl_file = find(b"aclfile")
-        .map(|(index, _)| settings.show(index))
-        .unwrap_or_default();
-    for user in settings
-        .directives
-        .iter()
-        .filter(|d| d.name == "user" && acl_file.is_empty())
-    {
-        let words: Vec<Vec<u8>> = user
-            .words
-            .iter()
-            .map(|word| plain_or_quoted(word))
-            .collect();
-        rewriter.write(
-            "user",
-            [b"user ", words.join(&b' ').as_slice()].concat(),
-            true,
-        );
-    }
     rewriter.finish()
-}
-
-fn plain_or_quoted(word: &[u8]) -> Vec<u8> {
-    let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\');
-    if !word.is_empty() && word.iter().all(plain) {
-        word.to_vec()
-    } else {
-        quoted(word)
-    }
 }
 
 impl Rewriter {

@@ -9,8 +9,9 @@ use super::arguments::CommandLine;
 use super::option::{OptionSpec, flag};
 use super::settings::{Directive, Settings, find};
 use super::table::{OPTIONS, index_of};
+use super::users::DefaultUser;
 use super::words::{os_error_text, quoted, trimmed};
-use super::{Config, include, sanitize};
+use super::{Config, include, sanitize, users};
 use crate::command::rename::Renames;
 use crate::net::parser::split_quoted;
 use std::collections::BTreeSet;
@@ -45,11 +46,14 @@ pub enum Origin {
     CommandLine,
 }
 
+/// Origin, line number from 1, the line.
+type Place = (Origin, usize, String);
+
 /// A configuration that is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct LoadError {
-    /// Where: origin, line number from 1, the line.
-    pub place: Option<(Origin, usize, String)>,
+    /// Where.
+    pub place: Option<Place>,
     /// Why.
     pub reason: String,
 }
@@ -112,6 +116,7 @@ pub fn load(
     }
     loader.read_environment(environment)?;
     loader.read_text(&command_line.lines, &Origin::CommandLine, 0)?;
+    loader.check_default_user()?;
     let mut notices = loader.notices();
     let config = Config::new(loader.settings, file);
     notices.extend(sanitize::check(&config).map_err(LoadError::new)?);
@@ -121,6 +126,8 @@ pub fn load(
 struct Loader {
     settings: Settings,
     renames: Renames,
+    /// What a `user` line says of the default user, and where it stands.
+    default_user: Option<(DefaultUser, Option<Place>)>,
     save_seen: bool,
     /// Options that some source set.
     given: BTreeSet<usize>,
@@ -136,6 +143,7 @@ impl Loader {
         Self {
             settings: Settings::new(dir),
             renames: Renames::default(),
+            default_user: None,
             save_seen: false,
             given: BTreeSet::new(),
             deprecated: BTreeSet::new(),
@@ -159,12 +167,10 @@ impl Loader {
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
+            let text = String::from_utf8_lossy(line).into_owned();
+            let here = Some((origin.clone(), number + 1, text));
             let place = |reason: String| LoadError {
-                place: Some((
-                    origin.clone(),
-                    number + 1,
-                    String::from_utf8_lossy(line).into_owned(),
-                )),
+                place: here.clone(),
                 reason,
             };
             let Some(words) = split_quoted(line) else {
@@ -185,6 +191,9 @@ impl Loader {
                 [name, arguments @ ..] => {
                     self.line(&name.to_ascii_lowercase(), arguments)
                         .map_err(place)?;
+                    if let Some((_, place @ None)) = &mut self.default_user {
+                        *place = here;
+                    }
                 }
             }
         }
@@ -207,7 +216,7 @@ impl Loader {
             }
             (b"rename-command", [from, to]) => self.rename(from, to),
             (b"user", [_, ..]) => {
-                self.directive(shown, arguments);
+                self.default_user = Some((users::parse(arguments)?, None));
                 Ok(())
             }
             (b"loadmodule", [_, ..]) => Err("Modules can't be loaded here".into()),
@@ -238,9 +247,22 @@ impl Loader {
         let append = is_save && self.save_seen;
         self.save_seen |= is_save;
         self.given.insert(index);
+        if index == const { index_of("aclfile") } && words.iter().any(|word| !word.is_empty()) {
+            return Err(users::REFUSAL.into());
+        }
         self.settings
             .set(index, words, append)
             .map_err(|why| why.into_owned())
+    }
+
+    /// At the end, as `requirepass` may stand anywhere.
+    fn check_default_user(&mut self) -> Result<(), LoadError> {
+        let Some((user, place)) = self.default_user.take() else {
+            return Ok(());
+        };
+        let password = self.settings.show(const { index_of("requirepass") });
+        user.check(&password)
+            .map_err(|reason| LoadError { place, reason })
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> LineResult {

@@ -191,8 +191,8 @@ fn what_has_no_effect_is_told_once_and_only_when_it_asks_for_something() {
 }
 
 #[test]
-fn users_and_renames_are_kept_for_their_owners() {
-    let text = "user alice on >secret ~* +@all\nrename-command GET \"\"\nrename-command set get";
+fn renames_are_kept_for_their_owner() {
+    let text = "rename-command GET \"\"\nrename-command set get";
     let config = sources(&["-"], &[], text, Path::new("/")).unwrap().config;
     let names: Vec<_> = config
         .security
@@ -200,8 +200,25 @@ fn users_and_renames_are_kept_for_their_owners() {
         .iter()
         .map(|d| d.name.as_str())
         .collect();
-    assert_eq!(names, ["user", "rename-command", "rename-command"]);
-    assert_eq!(config.security.directives[0].words.len(), 5);
+    assert_eq!(names, ["rename-command", "rename-command"]);
+}
+
+#[test]
+fn users_of_one_s_own_are_refused_where_they_stand() {
+    for (text, number) in [
+        ("hz 10\nuser alice on >secret ~* &* +@all", 2),
+        ("user default on >a ~* &* +@all\nrequirepass b", 1),
+        ("port 1\n\naclfile users.acl", 3),
+    ] {
+        let error = sources(&["-"], &[], text, Path::new("/")).unwrap_err();
+        let (origin, at, line) = error.place.clone().unwrap();
+        assert_eq!((origin, at), (Origin::Stdin, number), "{text}");
+        assert!(line.starts_with("user") || line.starts_with("aclfile"));
+        assert!(error.to_string().contains("requirepass"), "{error}");
+    }
+    let text = "user default on >a ~* &* +@all\nrequirepass a\naclfile \"\"";
+    assert!(sources(&["-"], &[], text, Path::new("/")).is_ok());
+    assert!(sources(&[], &[("REDROCK_ACLFILE", "x")], "", Path::new("/")).is_err());
 }
 
 #[test]
