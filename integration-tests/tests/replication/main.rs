@@ -3,8 +3,10 @@
 //! Data are compared by DEBUG DIGEST, which both compute alike. Links are cut by a small proxy
 //! between the two.
 
+mod blocked;
 mod fields;
 mod link;
 mod master;
+mod password;
 mod replica;
 mod sentinel;

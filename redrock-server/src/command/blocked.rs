@@ -11,11 +11,13 @@ use super::{CommandError, Context, Reply, dispatch, registry};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
-use crate::net::client::{BlockRequest, Client, OwnedCommand};
+use crate::net::client::{BlockRequest, Client, ClientShared, OwnedCommand};
 use crate::server::Server;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
 
 /// One blocked client.
 #[derive(Debug)]
@@ -32,17 +34,19 @@ struct Waiting {
 pub struct BlockedTable {
     queues: HashMap<(usize, Vec<u8>), VecDeque<u64>>,
     clients: HashMap<u64, Waiting>,
+    /// Counts changes to another master, for those who wait elsewhere (WAIT).
+    demotions: watch::Sender<u64>,
 }
 
 impl BlockedTable {
-    /// Number of blocked clients (`blocked_clients`).
+    /// Number of blocked clients (`blocked_clients`), those in WAIT too.
     pub fn len(&self) -> usize {
-        self.clients.len()
+        self.clients.len() + self.demotions.receiver_count()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
+        self.len() == 0
     }
 
     /// Number of keys that someone waits for (`total_blocking_keys`).
@@ -80,6 +84,11 @@ impl BlockedTable {
         }
     }
 
+    /// Changes when this server becomes a replica, or another master's.
+    pub fn demotions(&self) -> watch::Receiver<u64> {
+        self.demotions.subscribe()
+    }
+
     /// Parks a client.
     pub fn park(&mut self, client: Box<Client>, command: OwnedCommand, request: BlockRequest) {
         let (id, db) = (client.id(), client.db);
@@ -113,6 +122,52 @@ impl BlockedTable {
             }
         }
         Some((waiting.client, waiting.request))
+    }
+}
+
+/// To clients whose wait ends with the server's role.
+const DEMOTED: CommandError = CommandError::fixed(
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+);
+
+/// A wait for `reply` that ends with an error and the connection when the server becomes a
+/// replica.
+pub async fn unless_demoted(
+    server: Arc<Server>,
+    client: Arc<ClientShared>,
+    mut demotions: watch::Receiver<u64>,
+    resp3: bool,
+    reply: impl Future<Output = Vec<u8>>,
+) -> Vec<u8> {
+    tokio::select! {
+        biased;
+        Ok(()) = demotions.changed() => {
+            client.closing.store(true, Ordering::Relaxed);
+            let mut out = Vec::new();
+            server.stats.error(&DEMOTED);
+            Reply::new(&mut out, resp3).error(&DEMOTED.resp());
+            out
+        }
+        reply = reply => reply,
+    }
+}
+
+impl Server {
+    /// Ends all waits with an error and closes their connections: what they wait for is another
+    /// master's to give (`disconnectAllBlockedClients`).
+    pub fn disconnect_blocked(&self, keyspace: &mut Keyspace) {
+        let blocked = &mut keyspace.blocked;
+        blocked.demotions.send_modify(|count| *count += 1);
+        let ids: Vec<u64> = blocked.clients.keys().copied().collect();
+        for id in ids {
+            if let Some((Some(mut client), _)) = blocked.remove(id) {
+                client.close_after_reply = true;
+                let mut out = Vec::new();
+                self.stats.error(&DEMOTED);
+                Reply::new(&mut out, client.resp3).error(&DEMOTED.resp());
+                self.return_client(client, out);
+            }
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub struct ClientShared {
     pub resp: AtomicU8,
     /// Subscribed channels, patterns, shard channels.
     pub subscriptions: [AtomicU32; 3],
+    /// The reply that is being made elsewhere is the last one: close once it is sent.
+    pub closing: AtomicBool,
     /// Commands queued in MULTI plus 1, or 0 outside.
     pub queued: AtomicU32,
     /// Bytes of the commands queued in MULTI.

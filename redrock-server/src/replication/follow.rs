@@ -27,12 +27,35 @@ pub struct LoadWatch {
     pub cancelled: AtomicBool,
 }
 
-struct WatchedFile {
+struct WatchedFile<'s> {
+    server: &'s Server,
     file: std::fs::File,
     watch: Arc<LoadWatch>,
 }
 
-impl Read for WatchedFile {
+impl<'s> WatchedFile<'s> {
+    /// Opens a file that must have `bytes` bytes.
+    fn open(
+        server: &'s Server,
+        path: &Path,
+        bytes: u64,
+        watch: &Arc<LoadWatch>,
+    ) -> anyhow::Result<Self> {
+        let file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let length = file.metadata().context("read the snapshot's length")?.len();
+        anyhow::ensure!(
+            length == bytes,
+            "the snapshot has {length} bytes instead of {bytes}"
+        );
+        Ok(Self {
+            server,
+            file,
+            watch: watch.clone(),
+        })
+    }
+}
+
+impl Read for WatchedFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.watch.cancelled.load(Ordering::Relaxed) {
             return Err(std::io::Error::other("the load was cancelled"));
@@ -41,6 +64,7 @@ impl Read for WatchedFile {
         self.watch
             .read_bytes
             .fetch_add(count as u64, Ordering::Relaxed);
+        self.server.loading.add_bytes(count as u64);
         Ok(count)
     }
 }
@@ -53,13 +77,7 @@ pub fn load_snapshot(
     request: &LoadRdb,
     watch: &Arc<LoadWatch>,
 ) -> anyhow::Result<u64> {
-    let file = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
-    let length = file.metadata().context("read the snapshot's length")?.len();
-    anyhow::ensure!(
-        length == request.bytes,
-        "the snapshot has {length} bytes instead of {}",
-        request.bytes
-    );
+    let source = WatchedFile::open(server, path, request.bytes, watch)?;
     let _staging = server.staging.lock();
     let feed = server.state.feed.load(Ordering::Acquire);
     let leftover = server.keyspace.lock().begin_staging();
@@ -68,10 +86,7 @@ pub fn load_snapshot(
         staged: true,
         ..RdbOptions::default()
     };
-    let source = WatchedFile {
-        file,
-        watch: watch.clone(),
-    };
+    server.loading.count_anew(request.bytes);
     let loaded = rdb::load(server, source, options);
     let facts = match loaded {
         Ok(facts) => facts,
@@ -139,6 +154,7 @@ pub fn demote(server: &Server, host: &str, port: u16) -> Option<([u8; 40], u64)>
     let offset = server.log.appended_offset();
     let is_counted = replication.master.is_some() || state.kind != LogKind::None;
     if !same {
+        server.disconnect_blocked(&mut keyspace);
         server.state.feed.fetch_add(1, Ordering::AcqRel);
         replication.master = Some(MasterLink {
             host: host.to_owned(),

@@ -1,6 +1,7 @@
 //! REPLICAOF, REPLCONF, PSYNC, SYNC, WAIT, WAITAOF.
 
 use super::persistence::later;
+use crate::command::blocked::unless_demoted;
 use crate::command::dispatch::Deferred;
 use crate::command::table::{Group, Spec, acl, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
@@ -234,12 +235,25 @@ fn wait(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let wanted = usize::try_from(wanted).unwrap_or(0);
     let resp3 = ctx.client.resp3;
-    ctx.client.deferred = Some(Deferred(Box::pin(async move {
+    defer(ctx, async move {
         let reached = commands::wait(&services, offset, wanted, timeout).await;
         let mut out = Vec::new();
         Reply::new(&mut out, resp3).len_int(reached);
         out
-    })));
+    })
+}
+
+/// The reply is made outside the locks, unless the server becomes a replica first.
+fn defer(
+    ctx: &mut Context<'_>,
+    reply: impl Future<Output = Vec<u8>> + Send + 'static,
+) -> CommandResult {
+    let (server, client) = (ctx.server.handle()?, ctx.client.shared.clone());
+    // Under the lock under which the role changes: none is missed.
+    let demotions = ctx.db.keyspace().blocked.demotions();
+    let resp3 = ctx.client.resp3;
+    let reply = unless_demoted(server, client, demotions, resp3, reply);
+    ctx.client.deferred = Some(Deferred(Box::pin(reply)));
     Ok(())
 }
 
@@ -276,14 +290,13 @@ fn wait_append_only(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let server = ctx.server.handle()?;
     let resp3 = ctx.client.resp3;
-    ctx.client.deferred = Some(Deferred(Box::pin(async move {
+    defer(ctx, async move {
         let reached =
             commands::wait_on_disk(&server, &services, offset, (local, wanted), timeout).await;
         let mut out = Vec::new();
         write_pair(&mut Reply::new(&mut out, resp3), reached);
         out
-    })));
-    Ok(())
+    })
 }
 
 fn write_pair(reply: &mut Reply<'_>, (local, replicas): (bool, usize)) {

@@ -211,7 +211,8 @@ impl Session {
         out.extend_from_slice(&reply);
         drop(out);
         self.worker.schedule(&self.connection, reply.len());
-        !self.killed() && self.client.as_ref().is_some_and(|c| !c.close_after_reply)
+        let closing = connection.shared.closing.load(Ordering::Relaxed);
+        !closing && !self.killed() && self.client.as_ref().is_some_and(|c| !c.close_after_reply)
     }
 }
 
