@@ -1,6 +1,6 @@
 //! Data directories that can't be used: foreign, unreadable, full, in use.
 
-use crate::tree::{filled, listing, refused, run, unchanged};
+use crate::tree::{filled, listing, refused, run, run_command, unchanged};
 use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::{Path, PathBuf};
@@ -282,5 +282,57 @@ fn serves_without(port: u16) -> anyhow::Result<()> {
         anyhow::ensure!(text.contains("persister is not available"), "{text}");
     }
     anyhow::ensure!(client.ok("GET a")?.text() == "1");
+    Ok(())
+}
+
+/// A file that keeps whoever opens it waiting.
+pub(crate) fn make_fifo(path: &Path) -> anyhow::Result<()> {
+    let made = Command::new("mkfifo").arg(path).status()?;
+    anyhow::ensure!(made.success(), "mkfifo {}", path.display());
+    Ok(())
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_named_and_not_waited_for() -> anyhow::Result<()> {
+    for name in [
+        "dump.rdb",
+        "redrock.epoch",
+        "replication.state",
+        "redrock-server.lock",
+    ] {
+        let folder = tempfile::tempdir()?;
+        make_fifo(&folder.path().join(name))?;
+        refused(folder.path(), &[], &[name, "is no regular file"])?;
+    }
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("tier"))?;
+    make_fifo(&folder.path().join("tier/REDROCK_TIER"))?;
+    refused(
+        folder.path(),
+        &TIERING,
+        &["has no REDROCK_TIER file of ours"],
+    )
+}
+
+#[test]
+fn an_agent_whose_spool_folder_is_a_file_says_so_in_a_line() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let options = ["--companions", "external"];
+    let _server = Server::start(Kind::RedRock, folder.path(), &options)?;
+    write(folder.path(), "spool", b"somebody's notes")?;
+    let mut command = Command::new(binary("redrock-replica")?);
+    command.arg("--dir").arg(folder.path());
+    command
+        .env("RUST_BACKTRACE", "1")
+        .current_dir(folder.path());
+    let refusal = run_command(command)?;
+    assert_eq!(refusal.code, Some(1), "{refusal:?}");
+    let reason = "redrock-replica: list the spool directory";
+    for part in [reason, "spool: Not a directory"] {
+        assert!(refusal.text.contains(part), "{refusal:?}");
+    }
+    assert!(!refusal.text.contains("backtrace"), "{refusal:?}");
+    let notes = std::fs::read(folder.path().join("spool"))?;
+    assert_eq!(notes, b"somebody's notes");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The append-only folder's manifest and what it names: damaged, missing, foreign.
 
+use crate::directories::make_fifo;
 use crate::tree::{filled, listing, refused, run};
 use anyhow::Context as _;
 use redrock_integration_tests::process::{Kind, Server, copy_folder, free_port, has_redis};
@@ -175,5 +176,21 @@ fn a_directory_with_a_log_of_ours_serves_again_after_a_refusal() -> anyhow::Resu
     assert!(before.len() > 2);
     let server = Server::start(Kind::RedRock, folder.path(), &APPEND_ONLY)?;
     assert_eq!(server.client()?.ok("DBSIZE")?.int(), Some(204));
+    Ok(())
+}
+
+#[test]
+fn a_fifo_among_the_log_s_files_is_named_and_not_waited_for() -> anyhow::Result<()> {
+    let log = Log::new()?;
+    for suffix in [".manifest", ".incr.aof", ".incr.aof.meta"] {
+        let (folder, directory) = log.copy()?;
+        let entries = std::fs::read_dir(&directory)?.filter_map(Result::ok);
+        let mut paths = entries.map(|entry| entry.path());
+        let path = paths.find(|path| path.to_string_lossy().ends_with(suffix));
+        let path = path.with_context(|| format!("no {suffix}"))?;
+        std::fs::remove_file(&path)?;
+        make_fifo(&path)?;
+        refused(folder.path(), &APPEND_ONLY, &[suffix, "is no regular file"])?;
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@
 //! removed only by a start that made it and failed; whoever takes the lock
 //! checks that the file still has its name.
 
+use redrock_log::fs::open_regular;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -180,7 +181,7 @@ impl RoleLock {
 fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
-    match options.open(path) {
+    match open_regular(&mut options, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other.map(|file| (file, false)),
     }
@@ -230,7 +231,7 @@ pub async fn wait_until_free(
 /// True if some process holds the role's lock. Takes nothing. A missing file
 /// means that nobody does.
 pub fn is_held(data_dir: &Path, role: Role) -> io::Result<bool> {
-    let file = match File::open(role.lock_path(data_dir)) {
+    let file = match open_regular(OpenOptions::new().read(true), &role.lock_path(data_dir)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),

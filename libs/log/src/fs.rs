@@ -174,6 +174,20 @@ impl FsFile for RealFile {
     }
 }
 
+/// Opens a file, and nothing that only has a file's name: a FIFO would keep its reader waiting for
+/// ever. Directories are left to fail by what is done with them.
+pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return Ok(file);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "is no regular file but a FIFO, a socket or a device: move it away",
+    ))
+}
+
 impl Fs for RealFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FsFile>> {
         let mut options = OpenOptions::new();
@@ -193,7 +207,7 @@ impl Fs for RealFs {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile(open_regular(&mut options, path)?)))
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         match std::fs::create_dir(path) {

@@ -46,8 +46,9 @@ pub(crate) fn clean(data_dir: &Path, guard: &EpochGuard) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         result => result.context("make the spool directory")?,
     }
-    for entry in std::fs::read_dir(&directory).context("list the spool directory")? {
-        let path = entry.context("list the spool directory")?.path();
+    let list = || format!("list the spool directory {}", directory.display());
+    for entry in std::fs::read_dir(&directory).with_context(list)? {
+        let path = entry.with_context(list)?.path();
         if is_ours(&path) {
             guard
                 .unlink(&path)

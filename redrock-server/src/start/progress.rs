@@ -36,6 +36,26 @@ pub struct Progress {
     pub expired: u64,
 }
 
+impl Progress {
+    /// For the log. Without a known end only what was done.
+    fn line(&self) -> String {
+        let Self {
+            percent,
+            loaded_bytes,
+            total_bytes,
+            eta_seconds,
+            keys,
+            ..
+        } = self;
+        if *total_bytes == 0 {
+            return format!("Loading: {loaded_bytes} bytes and {keys} keys so far");
+        }
+        format!(
+            "Loading: {percent:.1}% ({loaded_bytes} of {total_bytes} bytes), about {eta_seconds} s left"
+        )
+    }
+}
+
 impl LoadingState {
     /// A load of this many bytes begins.
     pub fn begin(&self, total_bytes: u64) {
@@ -91,31 +111,28 @@ impl LoadingState {
             return;
         }
         self.logged_ms.store(now, Ordering::Relaxed);
-        let Progress {
-            percent,
-            loaded_bytes,
-            total_bytes,
-            eta_seconds,
-            ..
-        } = self.progress();
-        tracing::info!(
-            "Loading: {percent:.1}% ({loaded_bytes} of {total_bytes} bytes), about {eta_seconds} s left"
-        );
+        tracing::info!("{}", self.progress().line());
     }
 
     /// How far the present or the last load is.
     pub fn progress(&self) -> Progress {
         let started_ms = self.started_ms.load(Ordering::Relaxed);
         let total_bytes = self.total_bytes.load(Ordering::Relaxed);
-        let loaded_bytes = self.loaded_bytes.load(Ordering::Relaxed).min(total_bytes);
+        let loaded_bytes = match self.loaded_bytes.load(Ordering::Relaxed) {
+            read if total_bytes == 0 => read,
+            read => read.min(total_bytes),
+        };
         let elapsed_s = (crate::clock::unix_ms() - started_ms).max(0) as f64 / 1000.0;
         let rate = loaded_bytes as f64 / elapsed_s.max(0.001);
-        let left = (total_bytes - loaded_bytes) as f64;
+        let left = total_bytes.saturating_sub(loaded_bytes) as f64;
         Progress {
             start_time: started_ms / 1000,
             total_bytes,
             loaded_bytes,
-            percent: loaded_bytes as f64 * 100.0 / (total_bytes as f64).max(1.0),
+            percent: match total_bytes {
+                0 => 0.0,
+                total => loaded_bytes as f64 * 100.0 / total as f64,
+            },
             // Redis's guess before anything is known.
             eta_seconds: if loaded_bytes == 0 {
                 1
@@ -125,5 +142,30 @@ impl LoadingState {
             keys: self.keys.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_with_what_is_known_of_the_end() {
+        let loading = LoadingState::default();
+        loading.begin(0);
+        loading.add_bytes(300);
+        loading.add_key();
+        assert_eq!(
+            loading.progress().line(),
+            "Loading: 300 bytes and 1 keys so far"
+        );
+        loading.set_total(1200);
+        let line = loading.progress().line();
+        assert!(
+            line.starts_with("Loading: 25.0% (300 of 1200 bytes)"),
+            "{line}"
+        );
+        loading.add_bytes(2000);
+        assert_eq!(loading.progress().loaded_bytes, 1200);
     }
 }

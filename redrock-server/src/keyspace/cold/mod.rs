@@ -11,10 +11,12 @@ pub use scan::{ColdSnapshot, ScannedRecord};
 
 use key::{PREFIX_BYTES, TierKey, expire_index_key, position_prefix, split};
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
+use redrock_log::fs::open_regular;
 use rocksdb::{
     BoundColumnFamily, Cache, DBWithThreadMode, IteratorMode, MultiThreaded, ReadOptions,
     WriteBatch, checkpoint::Checkpoint,
 };
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -145,8 +147,15 @@ fn inspect_folder(path: &Path) -> Result<(), ColdError> {
     };
     // A crash can leave the marker cut short.
     let is_ours = || {
-        let text = std::fs::read(path.join(MARKER));
-        text.is_ok_and(|text| MARKER_TEXT.as_bytes().starts_with(&text))
+        let read = || {
+            let marker = path.join(MARKER);
+            let file = open_regular(std::fs::OpenOptions::new().read(true), &marker)?;
+            let mut text = Vec::new();
+            file.take(MARKER_TEXT.len() as u64 + 1)
+                .read_to_end(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        };
+        read().is_ok_and(|text| MARKER_TEXT.as_bytes().starts_with(&text))
     };
     if entries.next().is_some() && !is_ours() {
         return Err(ColdError::Foreign(path.to_owned()));
