@@ -9,3 +9,4 @@ pub mod mixed;
 pub mod process;
 pub mod resp;
 pub mod scale;
+pub mod small_disk;

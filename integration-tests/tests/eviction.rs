@@ -1,7 +1,11 @@
-//! `maxmemory` without tiering: what goes, what is refused, who is told; beside a real Redis.
+//! `maxmemory`: what goes, what is refused, who is told; without tiering, beside a real Redis,
+//! and with a tier that has no room.
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
+use redrock_integration_tests::small_disk::SmallDisk;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -230,5 +234,99 @@ fn evictions_are_told_and_logged_and_a_lower_limit_works_at_once() -> anyhow::Re
     let server = Server::start(Kind::RedRock, folder.path(), &options)?;
     let mut client = server.client()?;
     assert_eq!((client.ok("DBSIZE")?, client.ok("DEBUG DIGEST")?), before);
+    Ok(())
+}
+
+/// What came of writing more than memory and a full tier hold.
+#[derive(Debug)]
+struct Overflow {
+    errors: Vec<String>,
+    evicted: i64,
+    left: i64,
+    used_bytes: i64,
+}
+
+/// Writes 130 MB that do not compress to a server of 128 MB whose tier's disk has 24 MB.
+fn overflow(options: &[&str]) -> anyhow::Result<Option<Overflow>> {
+    const COUNT: usize = 13_000;
+    let Some(disk) = SmallDisk::mount(24 << 20) else {
+        return Ok(None);
+    };
+    let folder = tempfile::tempdir()?;
+    let tier = disk.path().join("tier").display().to_string();
+    let tiered = ["--maxmemory", "128mb", "--enable-rocksdb-feature", "yes"];
+    let place = ["--rockdbdir", &tier, "--companions", "external"];
+    let server = Server::start(
+        Kind::RedRock,
+        folder.path(),
+        &[&tiered[..], &place, options].concat(),
+    )?;
+    let mut client = server.client()?;
+    let mut random = StdRng::seed_from_u64(11);
+    let mut errors = Vec::new();
+    let mut value = vec![0; VALUE_BYTES];
+    for n in 0..COUNT {
+        random.fill_bytes(&mut value);
+        let key = format!("key:{n}");
+        if let Reply::Error(text) = client.run(&[b"SET", key.as_bytes(), &value])? {
+            errors.push(text);
+            // Each is refused after a wait.
+            break;
+        }
+    }
+    let mut names: Vec<String> = vec!["EXISTS".into()];
+    names.extend((0..COUNT).map(|n| format!("key:{n}")));
+    // At one instant: evictions go on.
+    client.ok("MULTI")?;
+    client.run(&names)?;
+    client.ok("DBSIZE")?;
+    client.ok("INFO stats")?;
+    let found = client.ok("EXEC")?.elements();
+    let [left, size, stats] = &found[..] else {
+        anyhow::bail!("{found:?}");
+    };
+    let (left, evicted) = (
+        left.int().unwrap_or(-1),
+        number(&stats.text(), "evicted_keys")?,
+    );
+    assert_eq!(size.int(), Some(left));
+    if errors.is_empty() {
+        anyhow::ensure!(left + evicted == COUNT as i64, "{left} and {evicted}");
+    }
+    Ok(Some(Overflow {
+        errors,
+        evicted,
+        left,
+        used_bytes: field(&mut client, "memory", "used_memory")?,
+    }))
+}
+
+#[test]
+fn what_a_full_tier_does_not_take_is_evicted_only_where_that_is_asked_for() -> anyhow::Result<()> {
+    const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+    let not_only = ["--maxmemory-only-for-rocksdb", "no"];
+    let lru = ["--maxmemory-policy", "allkeys-lru"];
+    let keep = ["--max-hope-hot-keys", "1000000"];
+    let cases: [(&[&str], bool); 4] = [
+        (&[&not_only[..], &lru].concat(), true),
+        (&[&not_only[..], &lru, &keep].concat(), false),
+        (&not_only, false),
+        (&lru, false),
+    ];
+    let found = std::thread::scope(|scope| {
+        let runs = cases.map(|(options, _)| scope.spawn(move || overflow(options)));
+        runs.map(|run| run.join())
+    });
+    for (found, (options, evicts)) in found.into_iter().zip(cases) {
+        let found = found.map_err(|_| anyhow::anyhow!("{options:?} panicked"))?;
+        let Some(found) = found? else { return Ok(()) };
+        assert_eq!(found.errors.is_empty(), evicts, "{options:?}: {found:?}");
+        assert_eq!(found.evicted > 0, evicts, "{options:?}: {found:?}");
+        assert!(found.errors.iter().all(|text| text == OOM), "{found:?}");
+        assert!(
+            found.left > 2_000 && found.used_bytes < 128 << 20,
+            "{found:?}"
+        );
+    }
     Ok(())
 }

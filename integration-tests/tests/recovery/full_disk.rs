@@ -3,45 +3,17 @@
 use super::{AOF, policy};
 use redrock_integration_tests::process::{Kind, Server};
 use redrock_integration_tests::resp::Reply;
-use std::path::PathBuf;
+use redrock_integration_tests::small_disk::SmallDisk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(bytes: u64) -> Option<Self> {
-        let path = tempfile::tempdir().ok()?.keep();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
-            .arg(&path)
-            .status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(path));
-        }
-        eprintln!("skipped: a tmpfs can't be mounted here");
-        None
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
 
 #[test]
 fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_comes_back() {
     let Some(disk) = SmallDisk::mount(16 << 20) else {
         return;
     };
-    let server = Server::start(Kind::RedRock, &disk.0, &policy("everysec")).unwrap();
+    let server = Server::start(Kind::RedRock, disk.path(), &policy("everysec")).unwrap();
     let mut client = server.client().unwrap();
     let value = "x".repeat(20_000);
     let mut acknowledged = 0;
@@ -69,7 +41,7 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_comes_back() {
     server.kill().unwrap();
 
     // Room again by an administrator's hand, here a larger disk.
-    let server = Server::start(Kind::RedRock, &disk.0, &policy("everysec")).unwrap();
+    let server = Server::start(Kind::RedRock, disk.path(), &policy("everysec")).unwrap();
     let mut client = server.client().unwrap();
     assert_eq!(client.ok("LLEN list").unwrap().int(), Some(acknowledged));
     let refusal = loop {
@@ -81,7 +53,7 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_comes_back() {
     assert!(refusal.starts_with("MISCONF"), "{refusal}");
     let grown = std::process::Command::new("mount")
         .args(["-o", "remount,size=64m"])
-        .arg(&disk.0)
+        .arg(disk.path())
         .status()
         .unwrap();
     assert!(grown.success());
@@ -97,7 +69,7 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_comes_back() {
     }
     assert!(recovered.load(Ordering::Relaxed), "{}", server.log_text());
     server.kill().unwrap();
-    let server = Server::start(Kind::RedRock, &disk.0, &AOF).unwrap();
+    let server = Server::start(Kind::RedRock, disk.path(), &AOF).unwrap();
     let mut client = server.client().unwrap();
     assert_eq!(client.ok("LLEN list").unwrap().int(), Some(acknowledged));
     assert_eq!(client.ok("LINDEX list -1").unwrap().text(), "after");

@@ -161,22 +161,53 @@ fn is_volatile(policy: Policy) -> bool {
     )
 }
 
-/// Some entries of a table from a random place on; `volatile`: of those with an expiry.
-fn sample(table: &HotTable, volatile: bool, count: usize) -> Vec<&Entry> {
+/// Which entries may go.
+#[derive(Debug, Clone, Copy)]
+struct Eligible {
+    /// Only those with an expiry.
+    volatile: bool,
+    /// Only values that are not in the tier: nothing else frees memory.
+    untiered: bool,
+}
+
+impl Eligible {
+    fn new(config: &Config) -> Self {
+        Self {
+            volatile: is_volatile(config.memory.policy),
+            untiered: config.memory.tiering,
+        }
+    }
+
+    fn admits(self, entry: &Entry) -> bool {
+        (!self.volatile || entry.has_expire())
+            && (!self.untiered || (entry.is_dirty() && !entry.is_stub()))
+    }
+}
+
+/// Segments that one search looks at when most entries may be stubs.
+const TIERED_SEGMENTS_MAX: usize = 64;
+
+/// Some entries of a table from a random place on.
+fn sample(table: &HotTable, which: Eligible, count: usize) -> Vec<&Entry> {
     let segments = table.segment_count().max(1);
     let start = rand::random_range(0..segments);
     // `maxmemory-samples` may be any number.
     let mut found = Vec::with_capacity(count.min(64));
-    for step in 0..segments {
+    let looks = if which.untiered {
+        TIERED_SEGMENTS_MAX
+    } else {
+        segments
+    };
+    for step in 0..segments.min(looks) {
         let Some(segment) = table.segment((start + step) % segments) else {
             continue;
         };
         // The floor tells without a look at the entries.
-        if segment.is_empty() || (volatile && segment.expire_floor == i64::MAX) {
+        if segment.is_empty() || (which.volatile && segment.expire_floor == i64::MAX) {
             continue;
         }
         let skip = rand::random_range(0..segment.len());
-        let eligible = |entry: &&Entry| !volatile || entry.has_expire();
+        let eligible = |entry: &&Entry| which.admits(entry);
         let (before, behind): (Vec<_>, Vec<_>) = segment
             .iter()
             .enumerate()
@@ -195,19 +226,20 @@ impl Keyspace {
     /// The key that goes next.
     fn eviction_victim(&self, pool: &mut Pool, config: &Config) -> Option<(usize, Vec<u8>)> {
         let policy = config.memory.policy;
-        let volatile = is_volatile(policy);
+        let which = Eligible::new(config);
         let eligible = |index: usize| {
-            self.database(index).filter(|database| match volatile {
-                true => database.expires > 0,
-                false => !database.table.is_empty(),
-            })
+            self.database(index)
+                .filter(|database| match which.volatile {
+                    true => database.expires > 0,
+                    false => !database.table.is_empty(),
+                })
         };
         if matches!(policy, Policy::AllKeysRandom | Policy::VolatileRandom) {
             let start = rand::random_range(0..self.database_count().max(1));
             let mut indexes =
                 (0..self.database_count()).map(|step| (start + step) % self.database_count());
             return indexes.find_map(|index| {
-                let entry = *sample(&eligible(index)?.table, volatile, 1).first()?;
+                let entry = *sample(&eligible(index)?.table, which, 1).first()?;
                 Some((index, entry.key().to_vec()))
             });
         }
@@ -217,7 +249,7 @@ impl Keyspace {
                 let Some(database) = eligible(db) else {
                     continue;
                 };
-                for entry in sample(&database.table, volatile, config.memory.samples.max(1)) {
+                for entry in sample(&database.table, which, config.memory.samples.max(1)) {
                     any = true;
                     let score = match policy {
                         Policy::VolatileTtl => u64::MAX - entry.expire().unwrap_or(0).max(0) as u64,
@@ -233,7 +265,7 @@ impl Keyspace {
             // Those that are gone by now are passed over.
             while let Some(Candidate { db, key, .. }) = pool.0.pop() {
                 let entry = eligible(db).and_then(|d| d.table.find(d.table.hash(&key), &key));
-                if entry.is_some_and(|entry| !volatile || entry.has_expire()) {
+                if entry.is_some_and(|entry| which.admits(entry)) {
                     return Some((db, key));
                 }
             }
@@ -306,14 +338,7 @@ impl Server {
     fn evict(&self, config: &Config) -> Cycle {
         let eviction = &self.eviction;
         let bytes_max = eviction.bytes_max.load(Ordering::Relaxed);
-        let is_master = !self.is_replica();
-        if bytes_max == 0
-            || self.loading.is_active()
-            || self.held.load(Ordering::Acquire)
-            || (!is_master && config.replication.ignore_memory_limit)
-            || self.state.pause.is_set()
-            || self.log.refuses_writes()
-        {
+        if bytes_max == 0 || !self.may_evict(config) {
             return Cycle::Done;
         }
         let used = eviction.measure();
@@ -322,7 +347,7 @@ impl Server {
         } else if config.memory.policy == Policy::NoEviction {
             Cycle::Nothing
         } else {
-            self.evict_bytes(config, used, bytes_max)
+            self.evict_bytes(config, used - bytes_max, u64::MAX, bytes_max)
         };
         eviction.note(cycle);
         if cycle == Cycle::Behind {
@@ -331,8 +356,26 @@ impl Server {
         cycle
     }
 
-    fn evict_bytes(&self, config: &Config, used: u64, bytes_max: u64) -> Cycle {
-        let bytes = used - bytes_max;
+    fn may_evict(&self, config: &Config) -> bool {
+        let decides = !self.is_replica() || !config.replication.ignore_memory_limit;
+        decides
+            && !self.loading.is_active()
+            && !self.held.load(Ordering::Acquire)
+            && !self.state.pause.is_set()
+            && !self.log.refuses_writes()
+    }
+
+    /// Where values are tiered and the tier takes none: evicts values of `bytes` bytes, at most
+    /// `keys_max`, as far as one cycle goes.
+    pub(in crate::keyspace) fn evict_values(&self, config: &Config, bytes: u64, keys_max: u64) {
+        if keys_max > 0 && self.may_evict(config) {
+            self.evict_bytes(config, bytes, keys_max, 0);
+            self.log.flush();
+        }
+    }
+
+    /// Evicts `bytes` while the limit of plain eviction stays `bytes_max`.
+    fn evict_bytes(&self, config: &Config, bytes: u64, keys_max: u64, bytes_max: u64) -> Cycle {
         let limit = cycle_limit(config.memory.tenacity);
         let start = Instant::now();
         let (mut freed, mut keys) = (0, 0);
@@ -353,7 +396,8 @@ impl Server {
             if held_up || (keys % KEYS_PER_LOOK == 0 && keys > 0 && start.elapsed() > limit) {
                 break Cycle::Behind;
             }
-            let Some((db, key)) = keyspace.eviction_victim(&mut pool, config) else {
+            let victim = (keys < keys_max).then(|| keyspace.eviction_victim(&mut pool, config));
+            let Some((db, key)) = victim.flatten() else {
                 break Cycle::Nothing;
             };
             freed += keyspace.evict(self, &mut effect, db, &key);

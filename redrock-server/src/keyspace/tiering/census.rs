@@ -33,6 +33,21 @@ pub fn take(server: &Server) -> Census {
     census
 }
 
+/// Keys with their value in memory; the count stops at `enough`.
+pub fn hot(server: &Server, enough: u64) -> u64 {
+    let mut census = Census::default();
+    let databases = server.keyspace.lock().database_count();
+    for index in 0..databases {
+        let mut segment = 0;
+        while census.hot < enough
+            && let Some(next) = count(server, index, segment, &mut census)
+        {
+            segment = next;
+        }
+    }
+    census.hot.min(enough)
+}
+
 /// Counts some segments from `from` on; where to go on.
 fn count(server: &Server, index: usize, from: usize, census: &mut Census) -> Option<usize> {
     let keyspace = server.keyspace.lock();

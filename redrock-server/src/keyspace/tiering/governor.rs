@@ -4,12 +4,14 @@
 //! and moves the hand of [`super::sweep`] until it is done. Holds the lock for one segment at a
 //! time; frees what leaves without it.
 
+use super::census;
 use super::policy::{self, Plan, Sample};
 use super::sweep::{Hand, Step};
+use crate::config::Policy;
 use crate::server::Server;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The governor's side that commands see.
@@ -128,11 +130,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_NEAR_BOUND: Duration = Duration::from_millis(2);
 /// Segments per measurement at most.
 const STEPS_MAX: usize = 256;
+/// Keys evicted per measurement at most.
+const EVICTIONS_MAX: u64 = 1 << 16;
 
 struct Governor {
     server: Arc<Server>,
     hand: Hand,
     stub_bytes_average: f64,
+    /// Values must leave and the tier has taken nothing since: when that began, and what the tier
+    /// had taken until then.
+    stall: Option<(Instant, u64)>,
 }
 
 /// Starts the governor's thread.
@@ -145,6 +152,7 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
                 server,
                 hand: Hand::default(),
                 stub_bytes_average: 0.0,
+                stall: None,
             };
             while !governor.server.is_stopping() {
                 let pause = governor.round();
@@ -188,8 +196,10 @@ impl Governor {
         }
         if plan.release_bytes > 0 {
             self.release(&plan);
+            self.evict(&sample);
             return PAUSE_NEAR_BOUND;
         }
+        self.stall = None;
         if plan.write_back {
             self.write_back();
         }
@@ -222,6 +232,27 @@ impl Governor {
                 break;
             }
         }
+    }
+
+    /// Evicts by `maxmemory-policy` what a tier that stands still does not take, with
+    /// `maxmemory-only-for-rocksdb no`. Else writers wait, and are refused in the end.
+    fn evict(&mut self, sample: &Sample) {
+        let taken = self.server.keyspace.lock().tier_puts();
+        let since = match self.stall {
+            Some((since, before)) if before == taken => since,
+            _ => Instant::now(),
+        };
+        self.stall = Some((since, taken));
+        let bytes = policy::evict_bytes(sample, since.elapsed());
+        let config = self.server.config();
+        let may_evict = !config.memory.strict && config.memory.policy != Policy::NoEviction;
+        if bytes == 0 || !may_evict {
+            return;
+        }
+        let kept = config.memory.hot_keys_min;
+        let spare =
+            census::hot(&self.server, kept.saturating_add(EVICTIONS_MAX)).saturating_sub(kept);
+        self.server.evict_values(&config, bytes, spare);
     }
 
     fn write_back(&mut self) {

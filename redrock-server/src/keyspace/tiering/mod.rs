@@ -33,6 +33,7 @@ use fifo::{Applied, TierOp, TierQueue};
 use hashbrown::{HashMap, HashSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Keys that were read from the tier, in the order in which they came.
 const PROBATION_MAX: usize = 1 << 16;
@@ -334,6 +335,12 @@ impl Keyspace {
             }
         }
         dropped
+    }
+
+    /// Records that the tier has taken so far.
+    pub(super) fn tier_puts(&self) -> u64 {
+        let puts = |tiering: &Tiering| tiering.cold.stats.puts.load(Ordering::Relaxed);
+        self.tiering.as_deref().map_or(0, puts)
     }
 
     /// Sets what [`Keyspace::applied`] does with values.

@@ -1,5 +1,7 @@
 //! What the governor decides, as plain functions of what it measured (DESIGN 7).
 
+use std::time::Duration;
+
 /// Memory as measured, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -41,6 +43,23 @@ const RELEASE_TARGET_PERCENT: u64 = 87;
 const HOLD_PERCENT: u64 = 97;
 /// Stubs may take this share of the budget.
 const STUB_PERCENT: u64 = 20;
+
+/// A tier that takes nothing for this long makes no room.
+const STALL_MIN: Duration = Duration::from_secs(1);
+/// Evictions go down to this share: a little below where writers wait.
+const EVICT_TARGET_PERCENT: u64 = 95;
+
+/// Bytes of values to evict, where that is allowed, since the tier has taken nothing for
+/// `stalled` (SEMANTICS `maxmemory-only-for-rocksdb no`): values leave by tiering as long as it
+/// works.
+pub fn evict_bytes(sample: &Sample, stalled: Duration) -> u64 {
+    let used = sample.allocated_bytes + sample.charged_bytes;
+    let line = |percent: u64| budget_bytes(sample) / 100 * percent;
+    if stalled < STALL_MIN || used <= line(HOLD_PERCENT) {
+        return 0;
+    }
+    used - line(EVICT_TARGET_PERCENT)
+}
 
 /// What the allocator may hand out so that the resident sets stay within the bound: the bound
 /// less what is resident and not handed out (fragmentation, code, stacks, companions).
@@ -98,6 +117,15 @@ mod tests {
         assert_eq!(budget_bytes(&sample(100, 140)), 160 * MB);
         let plan = plan(&sample(150, 190));
         assert!(plan.release_bytes > 0 && plan.write_back && !plan.hold_writers);
+    }
+
+    #[test]
+    fn evicts_only_near_the_bound_and_when_the_tier_has_stood_still() {
+        let (full, room) = (sample(158, 198), sample(150, 190));
+        assert_eq!(evict_bytes(&full, STALL_MIN / 2), 0);
+        assert_eq!(evict_bytes(&room, STALL_MIN), 0);
+        let bytes = evict_bytes(&full, STALL_MIN);
+        assert!((5 * MB..7 * MB).contains(&bytes), "{bytes}");
     }
 
     #[test]
