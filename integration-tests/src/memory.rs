@@ -56,6 +56,11 @@ pub fn proportional_bytes(pid: u32) -> u64 {
     family(pid).into_iter().map(of).sum()
 }
 
+/// The resident memory of one process, bytes; 0 if it has gone.
+pub fn resident_bytes(pid: u32) -> u64 {
+    field(pid, "status", "VmRSS:")
+}
+
 /// Samples until it is dropped.
 #[derive(Debug)]
 pub struct Sampler {

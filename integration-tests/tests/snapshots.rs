@@ -2,14 +2,19 @@
 //!
 //! Seeds are printed; `RR_SEED` repeats a run, `RR_SCALE` raises rounds and sizes.
 
-use redrock_integration_tests::daemons::{Daemon, ask_companion, companions_up, info, until};
+use redrock_integration_tests::daemons::{
+    Daemon, ask_companion, companion, companions_up, info, signal, until,
+};
 use redrock_integration_tests::load::oracle::Oracle;
 use redrock_integration_tests::load::steps::Plan;
 use redrock_integration_tests::load::{Counts, Ledger, Load, MARKS_DB};
+use redrock_integration_tests::memory::{MIB, resident_bytes};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use redrock_integration_tests::scale::{between, seed};
+use rustix::process::Signal;
 use std::path::Path;
+use std::time::Duration;
 
 const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 
@@ -239,4 +244,119 @@ fn a_persister_killed_at_any_step_leaves_the_old_dump_or_the_new_one() -> anyhow
         );
     }
     Ok(())
+}
+
+const STALL_KEYS: usize = 20_000;
+/// More than the ring of this bound (16 MiB) holds of them.
+const STALL_VALUE_BYTES: usize = 4_000;
+const STALL_OPTIONS: [&str; 4] = ["--maxmemory", "256mb", "--enable-rocksdb-feature", "yes"];
+
+/// Bytes in the server's files for old values, which have no name any more.
+fn spooled_bytes(server: &Server) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", server.pid()))? {
+        // A descriptor may close meanwhile.
+        let path = entry?.path();
+        let target = std::fs::read_link(&path).unwrap_or_default();
+        if target.to_string_lossy().contains("temp-snapshot-") {
+            bytes += std::fs::metadata(&path).map_or(0, |file| file.len());
+        }
+    }
+    Ok(bytes)
+}
+
+/// Queues a change to each key, which leaves its whole old value behind.
+fn queue_changes(client: &mut Client) -> anyhow::Result<()> {
+    client.ok("MULTI")?;
+    for n in 0..STALL_KEYS {
+        client.send(&["SETRANGE", &format!("key:{n}"), "0", "changed"])?;
+        if n % 1000 == 999 {
+            (0..1000).try_for_each(|_| client.receive().map(drop))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stops the persister just behind the cut and runs the transaction. False if the walk had filled
+/// the ring before: then it waits for the persister, which goes on.
+fn exec_behind_cut(server: &Server, client: &mut Client, persist: u32) -> anyhow::Result<bool> {
+    let mut saver = server.client()?;
+    let saved = saves(&mut saver)?;
+    let before = resident_bytes(server.pid());
+    queue_changes(client)?;
+    let reply = saver.run(&["BGSAVE"])?;
+    signal(persist, Signal::STOP)?;
+    anyhow::ensure!(reply == Reply::Status("Background saving started".into()));
+    client.send(&["EXEC"])?;
+    client.set_reply_wait(Duration::from_secs(5))?;
+    let answer = client.receive();
+    client.set_reply_wait(Duration::from_secs(60))?;
+    let Ok(answer) = answer else {
+        signal(persist, Signal::CONT)?;
+        client.receive()?;
+        wait_saved(&mut saver, saved + 1)?;
+        return Ok(false);
+    };
+    assert_eq!(answer.elements().len(), STALL_KEYS);
+    // Readers are served, and nothing of the old values is in memory beyond the ring.
+    let value = saver.ok("GETRANGE key:7 0 7")?.text();
+    assert!(value.starts_with("changed"), "{value}");
+    let (grown, spooled) = (
+        resident_bytes(server.pid()).saturating_sub(before),
+        spooled_bytes(server)?,
+    );
+    println!("grown by {grown} bytes, {spooled} bytes in the file");
+    assert!(spooled > 32 * MIB, "{spooled}");
+    assert!(grown < 48 * MIB, "{grown}");
+    // A write whose key was in the cut may have to wait; it is not lost.
+    let mut writer = server.client()?;
+    writer.send(&["SET", "while-stopped", "1"])?;
+    assert_eq!(
+        info(&mut saver, "persistence", "rdb_bgsave_in_progress")?,
+        "1"
+    );
+    signal(persist, Signal::CONT)?;
+    assert_eq!(writer.receive()?, Reply::Status("OK".into()));
+    wait_saved(&mut saver, saved + 1)?;
+    assert_eq!(
+        info(&mut saver, "persistence", "rdb_last_bgsave_status")?,
+        "ok"
+    );
+    Ok(true)
+}
+
+#[test]
+fn a_persister_that_stops_during_a_large_transaction_still_saves_the_data_before_it()
+-> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let options = [&DEBUG[..], &STALL_OPTIONS].concat();
+    let server = Server::start(Kind::RedRock, folder.path(), &options)?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    let persist = companion(&mut client, "persist")?;
+    for attempt in 0..10 {
+        for n in 0..STALL_KEYS {
+            let value = format!("{attempt}-{n}-").repeat(STALL_VALUE_BYTES / 10);
+            client.send(&["SET", &format!("key:{n}"), &value])?;
+            if n % 1000 == 999 {
+                (0..1000).try_for_each(|_| client.receive().map(drop))?;
+            }
+        }
+        let digest = client.ok("DEBUG DIGEST")?;
+        if exec_behind_cut(&server, &mut client, persist)? {
+            let (redis, _copy) = redis_on(folder.path())?;
+            assert_eq!(redis.client()?.ok("DEBUG DIGEST")?, digest);
+            let mut changed = 0;
+            for n in 0..STALL_KEYS {
+                let value = client.ok(&format!("GETRANGE key:{n} 0 6"))?.text();
+                changed += usize::from(value == "changed");
+            }
+            assert_eq!(changed, STALL_KEYS);
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the walk was faster each time")
 }
