@@ -6,6 +6,7 @@
 
 #![allow(clippy::panic)]
 
+mod debug;
 mod differences;
 mod families;
 mod pair;

@@ -77,6 +77,14 @@ impl List {
         }
     }
 
+    /// Bytes of all nodes' elements as they are packed (DEBUG OBJECT's `ql_uncompressed_size`).
+    pub fn content_bytes(&self) -> usize {
+        match &self.repr {
+            Repr::Pack(pack) => pack.as_bytes().len(),
+            Repr::Quick(quick) => quick.nodes().iter().map(Node::content_bytes).sum(),
+        }
+    }
+
     /// What OBJECT ENCODING answers.
     pub fn encoding(&self) -> &'static str {
         match &self.repr {

@@ -101,6 +101,14 @@ impl Node {
         }
     }
 
+    /// Bytes of the listpack or of the element.
+    pub(super) fn content_bytes(&self) -> usize {
+        match &self.body {
+            Body::Pack(pack) => pack.as_bytes().len(),
+            Body::Plain(bytes) => bytes.len(),
+        }
+    }
+
     /// Whether one more element of `bytes` fits.
     pub(super) fn allows(&self, bytes: usize, fill: Fill) -> bool {
         match &self.body {

@@ -92,11 +92,6 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 fn change_replication_id(ctx: &mut Context<'_>) -> CommandResult {
     tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
     let server = ctx.server.handle()?;
-    if ctx.client.deny_blocking {
-        return Err(CommandError::fixed(
-            "ERR DEBUG CHANGE-REPL-ID is not allowed inside a transaction",
-        ));
-    }
     later(ctx, async move {
         let work = move || change_for_debugging(&server);
         match tokio::task::spawn_blocking(work).await {

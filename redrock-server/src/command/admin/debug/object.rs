@@ -1,7 +1,9 @@
 //! DEBUG OBJECT, LISTPACK, QUICKLIST, SDSLEN: one value from inside.
 
 use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::keyspace::hot::entry::Entry;
 use crate::value::{ValueRef, codec};
+use redrock_rdb::object::{Target, transcode};
 use std::fmt::Write as _;
 
 /// Longest string with the encoding `embstr`.
@@ -11,6 +13,7 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 struct Facts {
     address: usize,
     encoding: &'static str,
+    idle_s: u32,
     serialized_bytes: usize,
     /// Nodes, elements and bytes of a quicklist.
     list: Option<(usize, usize, usize)>,
@@ -18,23 +21,46 @@ struct Facts {
     string_bytes: Option<usize>,
 }
 
+/// Which keys are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Those that other commands see.
+    Visible,
+    /// Those past their time too, as long as they are in memory.
+    Present,
+}
+
+/// An entry with its value, if it is in memory.
+fn find<'c>(ctx: &'c mut Context<'_>, key: &[u8]) -> Option<(&'c Entry, ValueRef<'c>)> {
+    let index = ctx.db.index();
+    let table = &ctx.db.keyspace().database(index)?.table;
+    let entry = table.find(table.hash(key), key)?;
+    Some((entry, entry.value()?))
+}
+
 /// A value in memory, or loaded. `-ERR no such key` if there is none.
-fn facts(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Facts> {
-    if ctx.db.peek(key)?.is_none() {
+fn facts(ctx: &mut Context<'_>, key: &[u8], which: Which) -> CommandResult<Facts> {
+    let rdb = &ctx.config.snapshot;
+    let target = Target {
+        version: u16::try_from(rdb.rdb_version).unwrap_or(10),
+        compress: rdb.compress,
+    };
+    // A look through the database deletes a key past its time, or loads a cold one.
+    let in_memory = which == Which::Present && find(ctx, key).is_some();
+    if !in_memory && ctx.db.peek(key)?.is_none() {
         return Err(CommandError::NoSuchKey);
     }
-    let index = ctx.db.index();
-    let table = ctx
-        .db
-        .keyspace()
-        .database(index)
-        .map(|database| &database.table);
-    let entry = table.and_then(|table| table.find(table.hash(key), key));
-    let Some((entry, value)) = entry.and_then(|entry| Some((entry, entry.value()?))) else {
+    let policy = ctx.db.keyspace().access;
+    let Some((entry, value)) = find(ctx, key) else {
         return Err(CommandError::NoSuchKey);
     };
     let mut record = Vec::new();
     codec::encode(value, &mut record);
+    let mut saved = Vec::new();
+    if let Some((object_type, payload)) = record.split_first() {
+        transcode(*object_type, payload, target, &mut saved)
+            .map_err(|error| CommandError::text(format!("ERR {error}")))?;
+    }
     let (mut list_facts, mut string_bytes) = (None, None);
     let encoding = match value {
         ValueRef::Int(_) => "int",
@@ -46,7 +72,7 @@ fn facts(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Facts> {
         ValueRef::List(list) => {
             list_facts = list
                 .node_count()
-                .map(|nodes| (nodes, list.len(), list.memory_bytes()));
+                .map(|nodes| (nodes, list.len(), list.content_bytes()));
             list.encoding()
         }
         ValueRef::Set(set) => set.encoding(),
@@ -57,8 +83,9 @@ fn facts(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Facts> {
     Ok(Facts {
         address: entry.key().as_ptr() as usize,
         encoding,
-        // The type byte is not counted.
-        serialized_bytes: record.len() - 1,
+        idle_s: policy.idle_seconds(entry.access()),
+        // As it would be saved; the type byte is not counted.
+        serialized_bytes: saved.len(),
         list: list_facts,
         string_bytes,
     })
@@ -66,15 +93,15 @@ fn facts(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Facts> {
 
 pub(super) fn object(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let key = args.at(2);
-    let facts = facts(ctx, key)?;
-    let (idle_s, _) = ctx.db.access(key).unwrap_or_default();
+    let facts = facts(ctx, key, Which::Present)?;
     let clock = ctx.db.keyspace().access.clock_seconds;
     let mut text = format!(
         "Value at:{:#x} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle_s}",
         facts.address,
         facts.encoding,
         facts.serialized_bytes,
-        clock.wrapping_sub(idle_s) & 0xff_ffff,
+        clock.wrapping_sub(facts.idle_s) & 0xff_ffff,
+        idle_s = facts.idle_s,
     );
     if let Some((nodes, elements, bytes)) = facts.list {
         // Writing to a string can't fail.
@@ -92,7 +119,7 @@ pub(super) fn object(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 }
 
 pub(super) fn listpack(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let facts = facts(ctx, args.at(2))?;
+    let facts = facts(ctx, args.at(2), Which::Visible)?;
     if facts.encoding != "listpack" {
         return Err(CommandError::fixed("ERR Not a listpack encoded object."));
     }
@@ -102,7 +129,7 @@ pub(super) fn listpack(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult 
 }
 
 pub(super) fn quicklist(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let Some((nodes, elements, bytes)) = facts(ctx, args.at(2))?.list else {
+    let Some((nodes, elements, bytes)) = facts(ctx, args.at(2), Which::Visible)?.list else {
         return Err(CommandError::fixed("ERR Not a quicklist encoded object."));
     };
     tracing::info!("DEBUG QUICKLIST: {nodes} nodes, {elements} elements, {bytes} bytes");
@@ -112,7 +139,7 @@ pub(super) fn quicklist(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult
 
 pub(super) fn sdslen(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let key = args.at(2);
-    let Some(bytes) = facts(ctx, key)?.string_bytes else {
+    let Some(bytes) = facts(ctx, key, Which::Present)?.string_bytes else {
         return Err(CommandError::fixed("ERR Not an sds encoded string."));
     };
     ctx.reply.simple(&format!(

@@ -23,7 +23,11 @@ pub(super) fn reload(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             }
         }
     }
-    refuse_inside_transaction(ctx)?;
+    // Of a transaction it is done last, which is the same as long as what is saved is what is
+    // loaded.
+    if !(save && how.flush) {
+        refuse_inside_transaction(ctx)?;
+    }
     let services = ctx.server.services()?.clone();
     later(ctx, services.reload(save, how))
 }
@@ -39,7 +43,7 @@ pub(super) fn load_append_only(ctx: &mut Context<'_>) -> CommandResult {
 fn refuse_inside_transaction(ctx: &Context<'_>) -> CommandResult {
     if ctx.client.deny_blocking {
         return Err(CommandError::fixed(
-            "ERR DEBUG RELOAD and LOADAOF are not possible inside a transaction",
+            "ERR DEBUG RELOAD of another data set and LOADAOF are not possible inside a transaction",
         ));
     }
     Ok(())
