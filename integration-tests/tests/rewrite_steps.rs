@@ -30,25 +30,8 @@ const OPTIONS: [&str; 8] = [
     "yes",
 ];
 
-/// Every point that a rewrite passes, in order (`redrock-persist/tests/processes.rs`).
-const POINTS: [&str; 16] = [
-    "rewrite-step-1",
-    "rewrite-step-2",
-    "rewrite-step-3",
-    "snapshot-after-dirty",
-    "snapshot-after-cold",
-    "snapshot-after-sync",
-    "rewrite-step-5",
-    "base-before-rename",
-    "base-after-rename",
-    "base-after-dir-sync",
-    "rewrite-step-6",
-    "rewrite-step-7",
-    "history-before-unlink",
-    "history-after-unlink",
-    "history-after-manifest",
-    "rewrite-step-9",
-];
+/// Every point that a rewrite passes, in order (`redrock-persist/tests/processes.rs` checks them).
+const POINTS: &str = include_str!("../../redrock-persist/tests/rewrite_points.txt");
 
 struct Setting {
     folder: tempfile::TempDir,
@@ -226,8 +209,8 @@ fn run(seed: u64, tiered: bool, points: &[&str]) -> anyhow::Result<()> {
 /// At small scale each point once, here or there; else all of them.
 fn points(from: usize) -> Vec<&'static str> {
     match scale() {
-        1 => POINTS.into_iter().skip(from).step_by(2).collect(),
-        _ => POINTS.into(),
+        1 => POINTS.lines().skip(from).step_by(2).collect(),
+        _ => POINTS.lines().collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use redrock_daemon::logging::Level;
+use redrock_daemon::companion_args::CompanionArgs;
 
 /// Snapshots, append-only files and backups of a RedRock server.
 ///
@@ -22,38 +22,8 @@ pub struct Args {
 /// What the daemon needs to begin.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DaemonArgs {
-    /// Data directory, that of the server.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
-
-    /// Directory of the Unix sockets; `<dir>/run` if not given.
-    #[arg(long, value_name = "DIR")]
-    pub socket_dir: Option<PathBuf>,
-
-    /// Stop when this process, our parent, has gone. Without it the daemon goes on when its
-    /// server restarts.
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
-
-    /// Work for this run of the server only; needs --epoch.
-    #[arg(long, value_name = "ID", requires = "epoch")]
-    pub run_id: Option<String>,
-
-    /// Number of that run.
-    #[arg(long, value_name = "N", requires = "run_id")]
-    pub epoch: Option<u64>,
-
-    /// debug, verbose, notice, warning or nothing. The server's `loglevel` takes over.
-    #[arg(long, value_name = "LEVEL", default_value = "notice")]
-    pub log_level: Level,
-
-    /// Log file; standard output if not given.
-    #[arg(long, value_name = "FILE")]
-    pub log_file: Option<PathBuf>,
-
-    /// One JSON object a log line.
-    #[arg(long)]
-    pub log_json: bool,
+    #[command(flatten)]
+    pub companion: CompanionArgs,
 
     /// For tests: obey the variable REDROCK_FAILPOINTS.
     #[arg(long, hide = true)]

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use redrock_daemon::logging::{self, Format, LogConfig, LogHandle};
+use anyhow::Context;
+use redrock_daemon::companion_args::CompanionArgs;
+use redrock_daemon::logging::{self, LogHandle};
 use redrock_daemon::parent_watch::ServerWatch;
 use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_daemon::tasks::Tasks;
@@ -32,16 +33,7 @@ const BLOCKING_THREADS_MAX: usize = 8;
 
 /// Runs the daemon to its end.
 pub fn daemon(args: DaemonArgs) -> anyhow::Result<()> {
-    let log = logging::init(&LogConfig {
-        level: args.log_level,
-        format: if args.log_json {
-            Format::Json
-        } else {
-            Format::Text
-        },
-        file: args.log_file.clone(),
-        role: 'P',
-    })?;
+    let log = logging::init(&args.companion.log_config('P'))?;
     if args.allow_failpoints
         && let Ok(list) = std::env::var(failpoint::VARIABLE)
     {
@@ -53,19 +45,15 @@ pub fn daemon(args: DaemonArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(serve(args, log));
+    let result = runtime.block_on(serve(args.companion, log));
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(args: DaemonArgs, log: LogHandle) -> anyhow::Result<()> {
-    let data_dir = std::fs::canonicalize(&args.dir)
-        .with_context(|| format!("open the data directory {}", args.dir.display()))?;
-    let socket_dir = args
-        .socket_dir
-        .clone()
-        .unwrap_or_else(|| data_dir.join("run"));
+async fn serve(args: CompanionArgs, log: LogHandle) -> anyhow::Result<()> {
+    let data_dir = args.data_dir()?;
+    let socket_dir = args.socket_dir(&data_dir);
     let _lock = RoleLock::acquire_within(&data_dir, Role::Persist, PATIENCE).await?;
     let tasks = Tasks::new();
     let asked = CancellationToken::new();
@@ -82,7 +70,7 @@ async fn serve(args: DaemonArgs, log: LogHandle) -> anyhow::Result<()> {
     let sessions = Sessions {
         data_dir: data_dir.clone(),
         socket_dir,
-        wanted: wanted_run(&args)?,
+        wanted: args.run().map(RunRef::named).transpose()?,
         tasks: tasks.clone(),
         current,
         health,
@@ -125,17 +113,6 @@ async fn serve(args: DaemonArgs, log: LogHandle) -> anyhow::Result<()> {
     }
     tracing::info!("redrock-persist is down");
     result
-}
-
-fn wanted_run(args: &DaemonArgs) -> anyhow::Result<Option<RunRef>> {
-    match (&args.run_id, args.epoch) {
-        (Some(run_id), Some(epoch)) if epoch > 0 => {
-            let run_id = HexId::parse(run_id).context("--run-id must be 40 hexadecimal digits")?;
-            Ok(Some(RunRef { run_id, epoch }))
-        }
-        (None, None) => Ok(None),
-        _ => bail!("--run-id and --epoch go together, and an epoch is at least 1"),
-    }
 }
 
 /// One session after the other.

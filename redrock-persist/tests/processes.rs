@@ -26,24 +26,7 @@ use tokio_util::sync::CancellationToken;
 const DIR: &str = "appendonlydir";
 
 /// Every point that a rewrite passes, in order.
-const POINTS: [&str; 16] = [
-    "rewrite-step-1",
-    "rewrite-step-2",
-    "rewrite-step-3",
-    "snapshot-after-dirty",
-    "snapshot-after-cold",
-    "snapshot-after-sync",
-    "rewrite-step-5",
-    "base-before-rename",
-    "base-after-rename",
-    "base-after-dir-sync",
-    "rewrite-step-6",
-    "rewrite-step-7",
-    "history-before-unlink",
-    "history-after-unlink",
-    "history-after-manifest",
-    "rewrite-step-9",
-];
+const POINTS: &str = include_str!("rewrite_points.txt");
 
 struct Daemon(Child);
 
@@ -179,7 +162,7 @@ impl Setting {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_step_of_a_rewrite_the_files_hold_everything_and_the_next_one_succeeds() {
-    for point in POINTS {
+    for point in POINTS.lines() {
         let setting = setting();
         let mut daemon = Daemon::start(setting.folder.path(), &format!("{point}:kill"));
         setting.rewrite().await.unwrap_err();
@@ -215,7 +198,7 @@ async fn killed_at_any_step_of_a_rewrite_the_files_hold_everything_and_the_next_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_step_fails_the_rewrite_and_the_daemon_goes_on() {
-    for point in POINTS {
+    for point in POINTS.lines() {
         let setting = setting();
         let mut daemon = Daemon::start(setting.folder.path(), &format!("{point}:error"));
         let first = setting.rewrite().await;

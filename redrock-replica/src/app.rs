@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use redrock_daemon::logging::{self, Format, LogConfig, LogHandle};
+use redrock_daemon::logging::{self, LogHandle};
 use redrock_daemon::metrics::{Registry as Metrics, http};
 use redrock_daemon::parent_watch::ServerWatch;
 use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
@@ -35,15 +35,7 @@ const EPOCH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs until the server has gone or a signal asks to stop.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let log = logging::init(&LogConfig {
-        level: arguments.log_level,
-        format: match arguments.log_json {
-            true => Format::Json,
-            false => Format::Text,
-        },
-        file: arguments.log_file.clone(),
-        role: 'A',
-    })?;
+    let log = logging::init(&arguments.companion.log_config('A'))?;
     let result = run_logged(&arguments, log).await;
     if let Err(error) = &result {
         tracing::warn!(error = %format!("{error:#}"), "the replica agent ends");
@@ -52,17 +44,17 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn run_logged(arguments: &Arguments, log: LogHandle) -> anyhow::Result<()> {
-    let data_dir = std::fs::canonicalize(&arguments.dir)
-        .with_context(|| format!("open the data directory {}", arguments.dir.display()))?;
-    let wanted = arguments.wanted_run()?;
+    let companion = &arguments.companion;
+    let data_dir = companion.data_dir()?;
+    let wanted = companion.run().map(RunRef::named).transpose()?;
     let _lock = RoleLock::acquire_within(&data_dir, Role::Replica, PATIENCE).await?;
     let signal = CancellationToken::new();
     signals::install(signal.clone(), Some(log.clone())).context("install signal handlers")?;
-    let watch = match arguments.server_pid {
+    let watch = match companion.server_pid {
         Some(pid) => ServerWatch::parent(pid).context("watch the server")?,
         None => ServerWatch::lock_file(&data_dir),
     };
-    let is_child = arguments.server_pid.is_some();
+    let is_child = companion.server_pid.is_some();
     let former = None;
     let mut host = Host {
         arguments,
@@ -106,7 +98,7 @@ impl Host<'_> {
     /// The run in the epoch file, once its server is alive.
     async fn next_run(&self, wanted: Option<RunRef>) -> anyhow::Result<Epoch> {
         loop {
-            let is_up = self.arguments.server_pid.is_some()
+            let is_up = self.arguments.companion.server_pid.is_some()
                 || is_held(&self.data_dir, Role::Server).unwrap_or(false);
             let epoch = match is_up {
                 true => read_epoch(&RealFs, &self.data_dir)?,
@@ -137,7 +129,7 @@ impl Host<'_> {
         let guard = EpochGuard::new(Arc::new(RealFs), &self.data_dir, epoch);
         spool::clean(&self.data_dir, &guard)?;
         let tasks = Tasks::new();
-        let socket_dir = self.arguments.socket_dir();
+        let socket_dir = self.arguments.companion.socket_dir(&self.data_dir);
         let (context, feeds) = Context::new(&self.data_dir, &socket_dir, run, guard, tasks.clone());
         let metrics_port = self.arguments.metrics_port;
         start(&context, feeds, &socket_dir, metrics_port, self.log.clone()).await?;

@@ -1,69 +1,24 @@
 //! Arguments of the daemon, and the server's settings that concern it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use clap::Parser;
+use redrock_daemon::companion_args::CompanionArgs;
 use redrock_daemon::disk::automatic_share;
 use redrock_daemon::logging::Level;
-use redrock_proto::model::{HexId, RunRef};
 
 /// Replication agent of a RedRock server: keeps the links to its replicas and
 /// to its master.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "redrock-replica", version)]
 pub struct Arguments {
-    /// Data directory of the server.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
-    /// Directory of the Unix sockets; `<dir>/run` if not given.
-    #[arg(long, value_name = "DIR")]
-    pub socket_dir: Option<PathBuf>,
-    /// Stop when this process, our parent, has gone. Without it the daemon
-    /// goes on when its server restarts.
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
-    /// Work for this run of the server only; needs --epoch.
-    #[arg(long, value_name = "ID", requires = "epoch")]
-    pub run_id: Option<String>,
-    /// Number of that run.
-    #[arg(long, value_name = "N", requires = "run_id")]
-    pub epoch: Option<u64>,
-    /// debug, verbose, notice, warning or nothing. The server's `loglevel`
-    /// takes over.
-    #[arg(long, value_name = "LEVEL", default_value = "notice")]
-    pub log_level: Level,
-    /// Log file; standard output if not given.
-    #[arg(long, value_name = "FILE")]
-    pub log_file: Option<PathBuf>,
-    /// One JSON object a log line.
-    #[arg(long)]
-    pub log_json: bool,
+    #[command(flatten)]
+    pub companion: CompanionArgs,
+
     /// Port of /metrics, /healthz and /readyz on 127.0.0.1; 0: none.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub metrics_port: u16,
-}
-
-impl Arguments {
-    pub fn socket_dir(&self) -> PathBuf {
-        match &self.socket_dir {
-            Some(dir) => dir.clone(),
-            None => self.dir.join("run"),
-        }
-    }
-
-    /// The only run to work for, if one is named.
-    pub fn wanted_run(&self) -> anyhow::Result<Option<RunRef>> {
-        match (&self.run_id, self.epoch) {
-            (Some(run_id), Some(epoch)) if epoch > 0 => Ok(Some(RunRef {
-                run_id: HexId::parse(run_id).context("--run-id must be 40 hexadecimal digits")?,
-                epoch,
-            })),
-            (None, None) => Ok(None),
-            _ => bail!("--run-id and --epoch go together, and an epoch is at least 1"),
-        }
-    }
 }
 
 /// Settings as in redis.conf, as far as they concern the agent.

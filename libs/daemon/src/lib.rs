@@ -10,6 +10,7 @@
 //! - nothing here forks: companions are spawned without copying memory;
 //! - nothing here knows what the daemons do.
 
+pub mod companion_args;
 pub mod disk;
 pub mod error_text;
 pub mod handoff;

@@ -92,6 +92,12 @@ pub struct RunRef {
 }
 
 impl RunRef {
+    /// The run that a command line names.
+    pub fn named((run_id, epoch): (&str, u64)) -> Result<RunRef, RpcError> {
+        let run_id = run_id.to_owned();
+        RunRef::try_from(v1::RunRef { run_id, epoch })
+    }
+
     /// Refuses a request that names another run, or none.
     pub fn check(&self, request: Option<v1::RunRef>) -> Result<(), RpcError> {
         let asked = RunRef::try_from(request.ok_or_else(|| invalid("run", "is missing"))?)?;

@@ -8,212 +8,104 @@ use crate::command::{Args, CommandError, CommandResult, Context, registry};
 const NO_CLUSTER: CommandError =
     CommandError::fixed("ERR This instance has cluster support disabled");
 
+/// Flags of what changes a cluster, looks at it, is answered in every state, loads code.
+const CHANGES: u32 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE;
+const LOOKS: u32 = flag::ADMIN | flag::STALE;
+const ALWAYS: u32 = flag::LOADING | flag::STALE;
+const LOADS_CODE: u32 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED;
+
+/// Records of one group: name, arity, flags, handler, first version, summary.
+macro_rules! records {
+    ($group:ident; $(
+        $name:literal, $arity:literal, $flags:expr, $handler:ident, $since:literal, $text:literal;
+    )*) => {
+        &[$(Spec::new($name, $arity, $flags, $handler).group(Group::$group).doc($since, $text)),*]
+    };
+}
+
 /// CLUSTER and its subcommands.
 pub(super) const CLUSTER: Spec = Spec::new("cluster", -2, 0, no_cluster)
     .group(Group::Cluster)
     .doc("3.0.0", "A container for Redis Cluster commands.")
-    .sub(&[
-        Spec::new(
-            "cluster|addslots",
-            -3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Assigns new hash slots to a node."),
-        Spec::new(
-            "cluster|addslotsrange",
-            -4,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("7.0.0", "Assigns new hash slot ranges to a node."),
-        Spec::new(
-            "cluster|bumpepoch",
-            2,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Advances the cluster config epoch."),
-        Spec::new(
-            "cluster|count-failure-reports",
-            3,
-            flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc(
-            "3.0.0",
-            "Returns the number of active failure reports active for a node.",
-        ),
-        Spec::new("cluster|countkeysinslot", 3, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns the number of keys in a hash slot."),
-        Spec::new(
-            "cluster|delslots",
-            -3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Sets hash slots as unbound for a node."),
-        Spec::new(
-            "cluster|delslotsrange",
-            -4,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("7.0.0", "Sets hash slot ranges as unbound for a node."),
-        Spec::new(
-            "cluster|failover",
-            -2,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc(
-            "3.0.0",
-            "Forces a replica to perform a manual failover of its master.",
-        ),
-        Spec::new(
-            "cluster|flushslots",
-            2,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Deletes all slots information from a node."),
-        Spec::new(
-            "cluster|forget",
-            3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Removes a node from the nodes table."),
-        Spec::new("cluster|getkeysinslot", 4, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns the key names in a hash slot."),
-        Spec::new("cluster|help", 2, flag::LOADING | flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc(
-                "5.0.0",
-                "Returns helpful text about the different subcommands.",
-            ),
-        Spec::new("cluster|info", 2, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns information about the state of a node."),
-        Spec::new("cluster|keyslot", 3, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns the hash slot for a key."),
-        Spec::new("cluster|links", 2, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc(
-                "7.0.0",
-                "Returns a list of all TCP links to and from peer nodes.",
-            ),
-        Spec::new(
-            "cluster|meet",
-            -4,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Forces a node to handshake with another node."),
-        Spec::new("cluster|myid", 2, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns the ID of a node."),
-        Spec::new("cluster|myshardid", 2, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("7.2.0", "Returns the shard ID of a node."),
-        Spec::new("cluster|nodes", 2, flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns the cluster configuration for a node."),
-        Spec::new("cluster|replicas", 3, flag::ADMIN | flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("5.0.0", "Lists the replica nodes of a master node."),
-        Spec::new(
-            "cluster|replicate",
-            3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Configure a node as replica of a master node."),
-        Spec::new(
-            "cluster|reset",
-            -2,
-            flag::ADMIN | flag::STALE | flag::NOSCRIPT,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Resets a node."),
-        Spec::new(
-            "cluster|saveconfig",
-            2,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc(
-            "3.0.0",
-            "Forces a node to save the cluster configuration to disk.",
-        ),
-        Spec::new(
-            "cluster|set-config-epoch",
-            3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Sets the configuration epoch for a new node."),
-        Spec::new(
-            "cluster|setslot",
-            -4,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::STALE,
-            no_cluster,
-        )
-        .group(Group::Cluster)
-        .doc("3.0.0", "Binds a hash slot to a node."),
-        Spec::new("cluster|shards", 2, flag::LOADING | flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("7.0.0", "Returns the mapping of cluster slots to shards."),
-        Spec::new("cluster|slaves", 3, flag::ADMIN | flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Lists the replica nodes of a master node."),
-        Spec::new("cluster|slots", 2, flag::LOADING | flag::STALE, no_cluster)
-            .group(Group::Cluster)
-            .doc("3.0.0", "Returns the mapping of cluster slots to nodes."),
-    ]);
+    .sub(CLUSTER_SUBCOMMANDS);
+
+const CLUSTER_SUBCOMMANDS: &[Spec] = records! { Cluster;
+    "cluster|addslots", -3, CHANGES, no_cluster,
+        "3.0.0", "Assigns new hash slots to a node.";
+    "cluster|addslotsrange", -4, CHANGES, no_cluster,
+        "7.0.0", "Assigns new hash slot ranges to a node.";
+    "cluster|bumpepoch", 2, CHANGES, no_cluster,
+        "3.0.0", "Advances the cluster config epoch.";
+    "cluster|count-failure-reports", 3, LOOKS, no_cluster,
+        "3.0.0", "Returns the number of active failure reports active for a node.";
+    "cluster|countkeysinslot", 3, flag::STALE, no_cluster,
+        "3.0.0", "Returns the number of keys in a hash slot.";
+    "cluster|delslots", -3, CHANGES, no_cluster,
+        "3.0.0", "Sets hash slots as unbound for a node.";
+    "cluster|delslotsrange", -4, CHANGES, no_cluster,
+        "7.0.0", "Sets hash slot ranges as unbound for a node.";
+    "cluster|failover", -2, CHANGES, no_cluster,
+        "3.0.0", "Forces a replica to perform a manual failover of its master.";
+    "cluster|flushslots", 2, CHANGES, no_cluster,
+        "3.0.0", "Deletes all slots information from a node.";
+    "cluster|forget", 3, CHANGES, no_cluster,
+        "3.0.0", "Removes a node from the nodes table.";
+    "cluster|getkeysinslot", 4, flag::STALE, no_cluster,
+        "3.0.0", "Returns the key names in a hash slot.";
+    "cluster|help", 2, ALWAYS, no_cluster,
+        "5.0.0", "Returns helpful text about the different subcommands.";
+    "cluster|info", 2, flag::STALE, no_cluster,
+        "3.0.0", "Returns information about the state of a node.";
+    "cluster|keyslot", 3, flag::STALE, no_cluster,
+        "3.0.0", "Returns the hash slot for a key.";
+    "cluster|links", 2, flag::STALE, no_cluster,
+        "7.0.0", "Returns a list of all TCP links to and from peer nodes.";
+    "cluster|meet", -4, CHANGES, no_cluster,
+        "3.0.0", "Forces a node to handshake with another node.";
+    "cluster|myid", 2, flag::STALE, no_cluster,
+        "3.0.0", "Returns the ID of a node.";
+    "cluster|myshardid", 2, flag::STALE, no_cluster,
+        "7.2.0", "Returns the shard ID of a node.";
+    "cluster|nodes", 2, flag::STALE, no_cluster,
+        "3.0.0", "Returns the cluster configuration for a node.";
+    "cluster|replicas", 3, LOOKS, no_cluster,
+        "5.0.0", "Lists the replica nodes of a master node.";
+    "cluster|replicate", 3, CHANGES, no_cluster,
+        "3.0.0", "Configure a node as replica of a master node.";
+    "cluster|reset", -2, LOOKS | flag::NOSCRIPT, no_cluster,
+        "3.0.0", "Resets a node.";
+    "cluster|saveconfig", 2, CHANGES, no_cluster,
+        "3.0.0", "Forces a node to save the cluster configuration to disk.";
+    "cluster|set-config-epoch", 3, CHANGES, no_cluster,
+        "3.0.0", "Sets the configuration epoch for a new node.";
+    "cluster|setslot", -4, CHANGES, no_cluster,
+        "3.0.0", "Binds a hash slot to a node.";
+    "cluster|shards", 2, ALWAYS, no_cluster,
+        "7.0.0", "Returns the mapping of cluster slots to shards.";
+    "cluster|slaves", 3, LOOKS, no_cluster,
+        "3.0.0", "Lists the replica nodes of a master node.";
+    "cluster|slots", 2, ALWAYS, no_cluster,
+        "3.0.0", "Returns the mapping of cluster slots to nodes.";
+};
+
 /// READONLY.
-pub(super) const READONLY: Spec = Spec::new(
-    "readonly",
-    1,
-    flag::FAST | flag::LOADING | flag::STALE,
-    no_cluster,
-)
-.group(Group::Cluster)
-.acl(category::CONNECTION)
-.doc(
-    "3.0.0",
-    "Enables read-only queries for a connection to a Redis Cluster replica node.",
-);
+pub(super) const READONLY: Spec = Spec::new("readonly", 1, flag::FAST | ALWAYS, no_cluster)
+    .group(Group::Cluster)
+    .acl(category::CONNECTION)
+    .doc(
+        "3.0.0",
+        "Enables read-only queries for a connection to a Redis Cluster replica node.",
+    );
+
 /// READWRITE.
-pub(super) const READWRITE: Spec = Spec::new(
-    "readwrite",
-    1,
-    flag::FAST | flag::LOADING | flag::STALE,
-    no_cluster,
-)
-.group(Group::Cluster)
-.acl(category::CONNECTION)
-.doc(
-    "3.0.0",
-    "Enables read-write queries for a connection to a Reids Cluster replica node.",
-);
+pub(super) const READWRITE: Spec = Spec::new("readwrite", 1, flag::FAST | ALWAYS, no_cluster)
+    .group(Group::Cluster)
+    .acl(category::CONNECTION)
+    .doc(
+        "3.0.0",
+        "Enables read-write queries for a connection to a Reids Cluster replica node.",
+    );
+
 /// ASKING.
 pub(super) const ASKING: Spec = Spec::new("asking", 1, flag::FAST, no_cluster)
     .group(Group::Cluster)
@@ -222,87 +114,42 @@ pub(super) const ASKING: Spec = Spec::new("asking", 1, flag::FAST, no_cluster)
         "3.0.0",
         "Signals that a cluster client is following an -ASK redirect.",
     );
+
 /// MODULE and its subcommands.
 pub(super) const MODULE: Spec = Spec::new("module", -2, 0, module_help)
     .group(Group::Server)
     .doc("4.0.0", "A container for module commands.")
-    .sub(&[
-        Spec::new("module|help", 2, flag::LOADING | flag::STALE, module_help)
-            .group(Group::Server)
-            .doc(
-                "5.0.0",
-                "Returns helpful text about the different subcommands.",
-            ),
-        Spec::new("module|list", 2, flag::ADMIN | flag::NOSCRIPT, module_list)
-            .group(Group::Server)
-            .doc("4.0.0", "Returns all loaded modules."),
-        Spec::new(
-            "module|load",
-            -3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED,
-            no_modules,
-        )
-        .group(Group::Server)
-        .doc("4.0.0", "Loads a module."),
-        Spec::new(
-            "module|loadex",
-            -3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED,
-            no_modules,
-        )
-        .group(Group::Server)
-        .doc("7.0.0", "Loads a module using extended parameters."),
-        Spec::new(
-            "module|unload",
-            3,
-            flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED,
-            no_modules,
-        )
-        .group(Group::Server)
-        .doc("4.0.0", "Unloads a module."),
-    ]);
+    .sub(MODULE_SUBCOMMANDS);
+
+const MODULE_SUBCOMMANDS: &[Spec] = records! { Server;
+    "module|help", 2, ALWAYS, module_help,
+        "5.0.0", "Returns helpful text about the different subcommands.";
+    "module|list", 2, flag::ADMIN | flag::NOSCRIPT, module_list,
+        "4.0.0", "Returns all loaded modules.";
+    "module|load", -3, LOADS_CODE, no_modules,
+        "4.0.0", "Loads a module.";
+    "module|loadex", -3, LOADS_CODE, no_modules,
+        "7.0.0", "Loads a module using extended parameters.";
+    "module|unload", 3, LOADS_CODE, no_modules,
+        "4.0.0", "Unloads a module.";
+};
+
 /// The part of ACL that is there.
 pub(super) const ACL: Spec = Spec::new("acl", -2, 0, acl_help)
     .group(Group::Server)
     .doc("6.0.0", "A container for Access List Control commands.")
-    .sub(&[
-        Spec::new(
-            "acl|cat",
-            -2,
-            flag::NOSCRIPT | flag::LOADING | flag::STALE,
-            cat,
-        )
-        .group(Group::Server)
-        .doc(
-            "6.0.0",
-            "Lists the ACL categories, or the commands inside a category.",
-        ),
-        Spec::new("acl|help", 2, flag::LOADING | flag::STALE, acl_help)
-            .group(Group::Server)
-            .doc(
-                "6.0.0",
-                "Returns helpful text about the different subcommands.",
-            ),
-        Spec::new(
-            "acl|users",
-            2,
-            flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE,
-            users,
-        )
-        .group(Group::Server)
-        .doc("6.0.0", "Lists all ACL users."),
-        Spec::new(
-            "acl|whoami",
-            2,
-            flag::NOSCRIPT | flag::LOADING | flag::STALE,
-            whoami,
-        )
-        .group(Group::Server)
-        .doc(
-            "6.0.0",
-            "Returns the authenticated username of the current connection.",
-        ),
-    ]);
+    .sub(ACL_SUBCOMMANDS);
+
+const ACL_SUBCOMMANDS: &[Spec] = records! { Server;
+    "acl|cat", -2, ALWAYS | flag::NOSCRIPT, cat,
+        "6.0.0", "Lists the ACL categories, or the commands inside a category.";
+    "acl|help", 2, ALWAYS, acl_help,
+        "6.0.0", "Returns helpful text about the different subcommands.";
+    "acl|users", 2, ALWAYS | flag::ADMIN | flag::NOSCRIPT, users,
+        "6.0.0", "Lists all ACL users.";
+    "acl|whoami", 2, ALWAYS | flag::NOSCRIPT, whoami,
+        "6.0.0", "Returns the authenticated username of the current connection.";
+};
 
 fn no_cluster(_ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     Err(NO_CLUSTER)
