@@ -14,7 +14,7 @@ use redrock_integration_tests::resp::{Client, Reply};
 use redrock_integration_tests::scale::{between, seed};
 use rustix::process::Signal;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 
@@ -265,6 +265,20 @@ fn spooled_bytes(server: &Server) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
+/// Writes each key anew.
+fn fill_keys(client: &mut Client, round: usize) -> anyhow::Result<()> {
+    for n in 0..STALL_KEYS {
+        let value = format!("{round}-{n}-").repeat(STALL_VALUE_BYTES / 10);
+        client.send(&["SET", &format!("key:{n}"), &value])?;
+        if n % 1000 == 999 {
+            for _ in 0..1000 {
+                assert_eq!(client.receive()?, Reply::Status("OK".into()));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Queues a change to each key, which leaves its whole old value behind.
 fn queue_changes(client: &mut Client) -> anyhow::Result<()> {
     client.ok("MULTI")?;
@@ -338,13 +352,7 @@ fn a_persister_that_stops_during_a_large_transaction_still_saves_the_data_before
     companions_up(&mut client)?;
     let persist = companion(&mut client, "persist")?;
     for attempt in 0..10 {
-        for n in 0..STALL_KEYS {
-            let value = format!("{attempt}-{n}-").repeat(STALL_VALUE_BYTES / 10);
-            client.send(&["SET", &format!("key:{n}"), &value])?;
-            if n % 1000 == 999 {
-                (0..1000).try_for_each(|_| client.receive().map(drop))?;
-            }
-        }
+        fill_keys(&mut client, attempt)?;
         let digest = client.ok("DEBUG DIGEST")?;
         if exec_behind_cut(&server, &mut client, persist)? {
             let (redis, _copy) = redis_on(folder.path())?;
@@ -359,4 +367,36 @@ fn a_persister_that_stops_during_a_large_transaction_still_saves_the_data_before
         }
     }
     anyhow::bail!("the walk was faster each time")
+}
+
+#[test]
+fn a_persister_that_hangs_is_given_up_and_writes_go_on() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let options = [&DEBUG[..], &STALL_OPTIONS].concat();
+    let server = Server::start(Kind::RedRock, folder.path(), &options)?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    let persist = companion(&mut client, "persist")?;
+    fill_keys(&mut client, 0)?;
+    client.ok("BGSAVE")?;
+    signal(persist, Signal::STOP)?;
+    // More old values than the ring holds: they can't all leave for the persister.
+    let written = fill_keys(&mut client, 1).and_then(|()| fill_keys(&mut client, 2));
+    signal(persist, Signal::CONT)?;
+    written?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The one that was given up ends once the persister has noticed.
+    while ask_companion(&mut client, "SAVE", || false)? != Reply::Status("OK".into()) {
+        anyhow::ensure!(Instant::now() < deadline, "no save came about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (redis, _copy) = redis_on(folder.path())?;
+    assert_eq!(
+        redis.client()?.ok("DEBUG DIGEST")?,
+        client.ok("DEBUG DIGEST")?
+    );
+    Ok(())
 }

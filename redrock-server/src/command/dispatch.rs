@@ -168,19 +168,8 @@ fn execute_one(
         return Outcome::Retry(Wait::Memory);
     }
     let mut keyspace = server.keyspace.lock();
-    // Once more under the lock: who holds clients back relies on nothing running any more.
-    if server.held.load(Ordering::Relaxed) {
-        return Outcome::Retry(Wait::Released);
-    }
-    if flags & flag::WRITE != 0 && server.is_read_only() {
-        // The role has just changed; the gate says so the next time.
-        return Outcome::Retry(Wait::Released);
-    }
-    if flags & flag::WRITE != 0
-        && let Some(snapshot) = &keyspace.snapshot
-        && !snapshot.has_room()
-    {
-        return Outcome::Retry(Wait::Snapshot);
+    if let Some(wait) = waits_under_lock(server, &keyspace, flags) {
+        return Outcome::Retry(wait);
     }
     let missing = residency::missing(&keyspace, client, spec, &args);
     if !missing.is_empty() {
@@ -202,6 +191,27 @@ fn execute_one(
         server.reclaimer.dispose(garbage);
     }
     outcome
+}
+
+/// What a command with these flags waits for, seen with the keyspace held.
+fn waits_under_lock(server: &Server, keyspace: &Keyspace, flags: u32) -> Option<Wait> {
+    // Once more: who holds clients back relies on nothing running any more.
+    if server.held.load(Ordering::Relaxed) {
+        return Some(Wait::Released);
+    }
+    if flags & flag::WRITE == 0 {
+        return None;
+    }
+    if server.is_read_only() {
+        // The role has just changed; the gate says so the next time.
+        return Some(Wait::Released);
+    }
+    let snapshot = keyspace.snapshot.as_ref()?;
+    if snapshot.has_room() {
+        return None;
+    }
+    snapshot.note_waiting_writer();
+    Some(Wait::Snapshot)
 }
 
 /// Answers a request that does not come to run.

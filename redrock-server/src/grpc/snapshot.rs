@@ -30,6 +30,10 @@ use tonic::{Request, Response, Status};
 const LEASE: Duration = Duration::from_secs(60);
 /// How long a take may make no progress.
 const STALL: Duration = Duration::from_secs(60);
+/// The same while a client's write waits for it.
+const STALL_OF_WRITERS: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const STALL_LOOK: Duration = Duration::from_millis(500);
 /// Frames that wait in the transport.
 const FRAMES_IN_FLIGHT: usize = 2;
 

@@ -134,6 +134,11 @@ impl EffectLog {
         self.publish();
     }
 
+    /// Whether the stream is kept, or will be from a cut on that was made.
+    pub fn is_on(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
+    }
+
     /// Whether the stream is a master's that we follow: what local commands change is then
     /// applied and not appended. Called with the shards held.
     pub fn set_following(&self, following: bool) {

@@ -6,7 +6,7 @@
 //! **each time the log is turned on a master's stream gets an id without a past**, and each time
 //! it ends the stream gets another one ([`lose_count`]).
 
-use super::identity::lose_count;
+use super::identity::{lose_count, lose_count_of_a_log_that_ended};
 use crate::config::Config;
 use crate::log::state::LogKind;
 use crate::server::Server;
@@ -46,10 +46,7 @@ impl Watch {
             self.alone_since.get_or_insert_with(Instant::now);
         }
         if log.kind != LogKind::Replication {
-            if log.kind == LogKind::None && server.history.is_for_replicas() {
-                // It could not be written and gave itself up.
-                lose_count(server);
-            }
+            lose_count_of_a_log_that_ended(server);
             return;
         }
         let config = server.config();

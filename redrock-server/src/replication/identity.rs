@@ -9,6 +9,7 @@ use super::history::Former;
 use crate::keyspace::Keyspace;
 use crate::server::Server;
 use crate::start::directory::random_id;
+use parking_lot::MutexGuard;
 use redrock_log::StateFileError;
 use redrock_log::sidecar::HexId;
 
@@ -61,7 +62,19 @@ pub fn change_for_debugging(server: &Server) -> Result<(), StateFileError> {
 /// A master's changes are no longer counted: whoever knows the present id must not go on from
 /// where it stands. As Redis, when it gives its backlog up.
 pub fn lose_count(server: &Server) {
+    forget(server, server.keyspace.lock());
+}
+
+/// As [`lose_count`], if the log for replicas has given itself up: nobody was there to say so.
+pub fn lose_count_of_a_log_that_ended(server: &Server) {
     let keyspace = server.keyspace.lock();
+    // With the keyspace held: a log that is just being begun is on, though not written yet.
+    if server.history.is_for_replicas() && !server.log.is_on() {
+        forget(server, keyspace);
+    }
+}
+
+fn forget(server: &Server, keyspace: MutexGuard<'_, Keyspace>) {
     if server.is_replica() {
         // Its offset is its master's, which is followed with or without a log.
         server.history.end_log();

@@ -86,6 +86,8 @@ pub struct Services {
     rewriting: AtomicBool,
     /// The log is being switched on: it does not hold the data yet.
     enabling: AtomicBool,
+    /// Held by whoever switches the log on, or off behind the persister's answer.
+    switching: tokio::sync::Mutex<()>,
     persist: PersistClient<Channel>,
     replica: ReplicaClient<Channel>,
 }
@@ -122,6 +124,7 @@ impl Services {
             saving: AtomicBool::new(false),
             rewriting: AtomicBool::new(false),
             enabling: AtomicBool::new(false),
+            switching: tokio::sync::Mutex::default(),
             persist: persist_client(socket_dir, timeouts),
             replica: replica_client(socket_dir, timeouts),
         }

@@ -192,6 +192,12 @@ impl Services {
 
     /// `appendonly yes` at run time: returns when base and manifest are in place.
     pub async fn enable_append_only(self: &Arc<Self>) -> Result<(), String> {
+        let _switching = self.switching.lock().await;
+        let before = self.server().map(|server| server.log.state().kind);
+        if before == Some(LogKind::AppendOnly) {
+            // Whoever held the lock has done it.
+            return Ok(());
+        }
         let _running = Running::begin(self, |services| &services.enabling);
         let request = v1::EnableAppendOnlyRequest {
             run: self.run.to_wire(),
@@ -205,7 +211,6 @@ impl Services {
             let (stream, first) = begun(stream).await?;
             finish(stream, first, |_| {}).await
         };
-        let before = self.server().map(|server| server.log.state().kind);
         let result = enabled
             .await
             .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()));
@@ -238,6 +243,8 @@ impl Services {
             Err(error) if error.code == ErrorCode::Unavailable => {}
             Err(error) => return Err(companion_error(NAME, &error).split_off("ERR ".len())),
         }
+        // What was being switched on has been stopped with it, and is put away first.
+        let _switching = self.switching.lock().await;
         let Some(server) = self.server() else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! The frames of a snapshot: what lies in the ring, as the persister gets it.
 
-use super::{LEASE, STALL};
+use super::{LEASE, STALL, STALL_LOOK, STALL_OF_WRITERS};
 use crate::keyspace::snapshot::large::LargeValue;
 use crate::keyspace::snapshot::ring::{Item, Ring};
 use crate::keyspace::snapshot::spool::{Content, Spooled};
@@ -94,9 +94,24 @@ impl Sender {
         })
     }
 
+    /// False when the persister is gone, or takes nothing any more: the snapshot is then given up
+    /// (I2), sooner when clients wait for it.
     async fn send(&self, frame: Frame) -> bool {
         let send = self.frames.send(Ok(frame.into()));
-        matches!(tokio::time::timeout(STALL, send).await, Ok(Ok(())))
+        tokio::pin!(send);
+        loop {
+            match tokio::time::timeout(STALL_LOOK, &mut send).await {
+                Ok(sent) => {
+                    self.ring.note_progress();
+                    return sent.is_ok();
+                }
+                Err(_) if self.ring.is_stalled(STALL, STALL_OF_WRITERS) => {
+                    tracing::warn!("the persister takes nothing of the snapshot: it is given up");
+                    return false;
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     async fn fail(&self, error: RpcError) {

@@ -58,6 +58,11 @@ impl ActiveSnapshot {
         self.ring.has_room() || self.ring.is_closed()
     }
 
+    /// A client's write waits for room.
+    pub fn note_waiting_writer(&self) {
+        self.ring.note_waiting_writer();
+    }
+
     /// A dirty entry of the cut is about to change: its value of the cut leaves first.
     pub(super) fn pre_image(&mut self, generation: u32, entry: &Entry, access: &AccessPolicy) {
         let bytes = self.emit(generation, entry, access);

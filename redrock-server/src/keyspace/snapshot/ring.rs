@@ -54,6 +54,8 @@ pub struct Ring {
     spool_folder: Option<PathBuf>,
     /// Something waits in the file.
     spooling: AtomicBool,
+    /// A client's write has waited since something was taken.
+    writer_waits: AtomicBool,
     closed: AtomicBool,
     filled: Notify,
     emptied: Condvar,
@@ -74,6 +76,7 @@ impl Ring {
             frame_bytes,
             spool_folder: None,
             spooling: AtomicBool::new(false),
+            writer_waits: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             filled: Notify::new(),
             emptied: Condvar::new(),
@@ -171,6 +174,24 @@ impl Ring {
             && !self.spooling.load(Ordering::Acquire)
     }
 
+    /// The consumer has taken something, or a piece of it.
+    pub fn note_progress(&self) {
+        *self.taken_at.lock() = Instant::now();
+        self.writer_waits.store(false, Ordering::Relaxed);
+    }
+
+    /// A client's write found no room and will ask again.
+    pub fn note_waiting_writer(&self) {
+        self.writer_waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the consumer has taken nothing for `stall`, or for `writer_stall` while a client
+    /// wants to write.
+    pub fn is_stalled(&self, stall: Duration, writer_stall: Duration) -> bool {
+        let idle = self.idle();
+        idle > stall || (idle > writer_stall && self.writer_waits.load(Ordering::Relaxed))
+    }
+
     /// Waits for space, as the walker does; false when the ring was closed or nothing was taken
     /// for `stall`.
     pub fn wait_for_room(&self, stall: Duration) -> bool {
@@ -239,7 +260,7 @@ impl Ring {
             }
         };
         drop(state);
-        *self.taken_at.lock() = Instant::now();
+        self.note_progress();
         self.emptied.notify_all();
         Some(item)
     }
