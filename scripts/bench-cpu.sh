@@ -2,6 +2,7 @@
 # CPU time per request of redrock-server (with its companions) and of Redis, one after the other
 # on the same machine: redis-benchmark SET and GET, 50 clients, 64-byte values, pipeline 1 and 16.
 # Ratios matter, not the absolute figures. Usage: scripts/bench-cpu.sh [option of both servers...]
+# OURS_OPTIONS: options of redrock-server alone, as one string.
 set -euo pipefail
 : "${CARGO_TARGET_DIR:=${REDROCK_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/target}}"
 server=$CARGO_TARGET_DIR/release/redrock-server
@@ -10,7 +11,8 @@ port_redis=${PORT_REDIS:-7102}
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$work"' EXIT
 mkdir "$work/ours" "$work/redis"
-"$server" --port "$port_ours" --dir "$work/ours" --save '' "$@" >"$work/ours.log" 2>&1 &
+# shellcheck disable=SC2086
+"$server" --port "$port_ours" --dir "$work/ours" --save '' "$@" ${OURS_OPTIONS:-} >"$work/ours.log" 2>&1 &
 # shellcheck disable=SC2034
 ours=$!
 redis-server --port "$port_redis" --dir "$work/redis" --save '' "$@" >"$work/redis.log" 2>&1 &
