@@ -5,8 +5,14 @@ use libfuzzer_sys::fuzz_target;
 use redrock_rdb::file::{Item, RdbReader, ReaderOptions};
 use redrock_rdb::object::{Target, decode, transcode};
 
-fuzz_target!(|input: (bool, &[u8])| {
-    let (normalize, bytes) = input;
+// The bytes as they are, so that the fixtures serve as seeds.
+fuzz_target!(|bytes: &[u8]| {
+    for normalize in [false, true] {
+        read(bytes, normalize);
+    }
+});
+
+fn read(bytes: &[u8], normalize: bool) {
     let options = ReaderOptions {
         normalize,
         verify_checksum: false,
@@ -24,4 +30,4 @@ fuzz_target!(|input: (bool, &[u8])| {
         };
         let _ = transcode(entry.object_type, &entry.payload, target, &mut Vec::new());
     }
-});
+}
