@@ -13,6 +13,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::net::client::{BlockRequest, Client, ClientShared, OwnedCommand};
 use crate::server::Server;
+use crate::value::ObjectType;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -82,6 +83,19 @@ impl BlockedTable {
                 visit(&waiting.command);
             }
         }
+    }
+
+    /// Who runs again since a key holds a value of this type, or nothing, or (`None`) what only
+    /// the disk knows; first come first.
+    fn concerned(&self, db: usize, key: Vec<u8>, found: Option<&Option<ObjectType>>) -> Vec<u64> {
+        let is_concerned = |id: &u64| {
+            self.clients.get(id).is_some_and(|waiting| {
+                let request = &waiting.request;
+                request.or_gone || found.is_none_or(|found| *found == Some(request.wants))
+            })
+        };
+        let queue = self.queues.get(&(db, key)).into_iter().flatten();
+        queue.copied().filter(is_concerned).collect()
     }
 
     /// Changes when this server becomes a replica, or another master's.
@@ -171,6 +185,18 @@ impl Server {
     }
 }
 
+impl Keyspace {
+    /// Serves clients after keys were changed by no client's command: expiry, eviction.
+    pub fn serve_blocked(&mut self, server: &Server, effect: &mut Effect) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let now_ms = crate::clock::unix_ms();
+        serve(server, &server.config(), effect, self, now_ms);
+        server.log.append_effect(effect);
+    }
+}
+
 /// Serves the clients that wait for the keys in `keyspace.ready`.
 pub(super) fn serve(
     server: &Server,
@@ -183,11 +209,12 @@ pub(super) fn serve(
     // (BLMOVE), which become ready for the next round.
     while !keyspace.ready.is_empty() {
         for (db, key) in std::mem::take(&mut keyspace.ready) {
-            let waiting: Vec<u64> = match keyspace.blocked.queues.get(&(db, key)) {
-                Some(queue) => queue.iter().copied().collect(),
-                None => continue,
-            };
-            for id in waiting {
+            if !keyspace.blocked.waits_for(db, &key) {
+                continue;
+            }
+            let found = Db::new(keyspace, server, effect, db, now_ms).presence(&key);
+            let found = found.map(|found| found.map(|found| found.object_type));
+            for id in keyspace.blocked.concerned(db, key, found.as_ref().ok()) {
                 serve_one(server, config, effect, keyspace, id, now_ms);
             }
         }
@@ -225,9 +252,9 @@ fn serve_one(
         dispatch::call(&mut ctx, spec, &args)
     });
     match result {
-        Err(CommandError::Cold(..)) => {
-            // It needs a value from disk (BLMOVE onto a cold key): its connection loads that and
-            // runs the command again.
+        Err(CommandError::Cold(..) | CommandError::Busy) => {
+            // It needs a value from disk (BLMOVE onto a cold key), or to change one that is being
+            // saved: its connection waits for that and runs the command again.
             out.clear();
             client.rerun = Some(command.clone());
         }

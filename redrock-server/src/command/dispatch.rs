@@ -287,16 +287,16 @@ fn run_locked(
     {
         return Outcome::Deferred(deferred);
     }
-    let Some(request) = slot.as_deref_mut().and_then(|client| client.block.take()) else {
+    let Some(mut request) = slot.as_deref_mut().and_then(|client| client.block.take()) else {
         return Outcome::Done;
     };
     let deadline_ms = request.deadline_ms;
     if let Some(client) = slot.take() {
         client.shared.blocked.store(true, Ordering::Relaxed);
         client.publish();
-        keyspace
-            .blocked
-            .park(client, OwnedCommand::new(args.all()), request);
+        let again = request.again.take();
+        let command = again.unwrap_or_else(|| OwnedCommand::new(args.all()));
+        keyspace.blocked.park(client, command, request);
     }
     Outcome::Parked { deadline_ms }
 }

@@ -25,6 +25,7 @@ pub mod reply;
 pub mod residency;
 pub mod rock;
 pub mod set;
+pub mod stream;
 pub mod string;
 pub mod table;
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     super::hash::COMMANDS,
     super::set::COMMANDS,
     super::zset::COMMANDS,
+    super::stream::COMMANDS,
     super::keys::COMMANDS,
     super::transaction::COMMANDS,
     super::pubsub::COMMANDS,

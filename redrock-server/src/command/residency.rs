@@ -323,6 +323,9 @@ mod tests {
             keys: vec![b"from".to_vec()],
             deadline_ms: None,
             on_timeout: |reply| reply.null(),
+            wants: crate::value::ObjectType::List,
+            or_gone: false,
+            again: None,
         };
         let command = [&b"BLMOVE"[..], b"from", b"to", b"LEFT", b"RIGHT", b"0"];
         let command = crate::net::client::OwnedCommand::new(&command);

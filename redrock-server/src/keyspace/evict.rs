@@ -403,6 +403,7 @@ impl Server {
             freed += keyspace.evict(self, &mut effect, db, &key);
             keys += 1;
         };
+        keyspace.serve_blocked(self, &mut effect);
         let garbage = keyspace.garbage.take();
         drop(keyspace);
         self.reclaimer.dispose(garbage);

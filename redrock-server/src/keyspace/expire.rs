@@ -168,6 +168,7 @@ impl Keyspace {
             Db::new(self, server, effect, cursor.db, now_ms).expire_if_due(&key);
             server.log.append_effect(effect);
         }
+        self.serve_blocked(server, effect);
         if !more {
             if let Some(segment) = self.databases[cursor.db].table.segment_mut(cursor.segment) {
                 segment.refresh_expire_floor();

@@ -162,6 +162,10 @@ impl Keyspace {
         let watched = std::mem::take(&mut self.watched);
         watched.changed_database(index, |key, expired| !expired && self.may_exist(index, key));
         self.watched = watched;
+        let awaited = self.blocked.keys().filter(|(db, _)| *db == index);
+        let gone = awaited.filter(|(_, key)| self.may_exist(index, key));
+        let gone: Vec<_> = gone.map(|(db, key)| (db, key.to_vec())).collect();
+        self.ready.extend(gone);
         let fresh = Database::new(self.next_generation, self.positioner);
         self.next_generation += 1;
         let old = std::mem::replace(&mut self.databases[index], fresh);
@@ -205,7 +209,7 @@ impl Keyspace {
             .map(|(db, key)| (db, key.to_vec()))
             .collect();
         for (db, key) in waited {
-            if self.may_exist(db, &key) {
+            if self.may_exist(a, &key) || self.may_exist(b, &key) {
                 self.ready.push((db, key));
             }
         }

@@ -11,6 +11,7 @@ use std::sync::atomic::{
 
 use crate::command::reply::Reply;
 use crate::command::table::Spec;
+use crate::value::ObjectType;
 
 /// The part of a client that other threads may reach: pushes, kills, unblocking.
 #[derive(Debug, Default)]
@@ -192,6 +193,12 @@ pub struct BlockRequest {
     pub deadline_ms: Option<i64>,
     /// Writes the reply of a timeout.
     pub on_timeout: fn(&mut Reply<'_>),
+    /// The type of value that serves it.
+    pub wants: ObjectType,
+    /// It also ends when what is there goes or becomes something else (XREADGROUP).
+    pub or_gone: bool,
+    /// What runs again instead of the client's own words.
+    pub again: Option<OwnedCommand>,
 }
 
 /// `CLIENT REPLY`
@@ -262,6 +269,8 @@ pub struct Client {
     pub no_touch: bool,
     /// `CLIENT NO-EVICT`
     pub no_evict: bool,
+    /// Its commands were accepted before, by our master or by us: they are in the log's words.
+    pub obeyed: bool,
     /// Blocking commands must not block: inside EXEC and scripts.
     pub deny_blocking: bool,
     /// Set by a blocking command that found nothing.
@@ -303,6 +312,7 @@ impl Client {
             reply_mode: ReplyMode::On,
             no_touch: false,
             no_evict: false,
+            obeyed: false,
             deny_blocking: false,
             block: None,
             rerun: None,

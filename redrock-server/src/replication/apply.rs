@@ -4,6 +4,7 @@
 //! very bytes are appended to our log under one lock hold, so that our stream is our master's,
 //! byte for byte, and chains inherit its offsets. A transaction is one lock hold.
 
+use crate::command::effect::Effect;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::net::client::OwnedCommand;
 use crate::net::parser::{Parser, RequestLimits, Step};
@@ -139,6 +140,8 @@ impl<'s> Applier<'s> {
             .iter()
             .try_for_each(|c| self.replayer.run(&mut keyspace, &c.argv()));
         keyspace.expire_mode = mode;
+        // Clients of a replica wait for streams too (XREAD).
+        keyspace.serve_blocked(self.server, &mut Effect::default());
         ran?;
         self.append(raw);
         Ok(())

@@ -49,6 +49,7 @@ impl<'s> Replayer<'s> {
         ));
         client.authenticated = true;
         client.deny_blocking = true;
+        client.obeyed = true;
         client.no_touch = false;
         Self {
             server,
@@ -130,6 +131,8 @@ impl<'s> Replayer<'s> {
 
     /// Releases the lock, then frees what was removed under it.
     fn release(&self, mut keyspace: MutexGuard<'_, Keyspace>) {
+        // Nobody waits yet.
+        keyspace.ready.clear();
         let garbage = keyspace.garbage.take();
         drop(keyspace);
         self.server.reclaimer.dispose(garbage);
@@ -141,7 +144,8 @@ impl<'s> Replayer<'s> {
         wait_for_room(self.server, bytes as u64).map(|_| ())
     }
 
-    /// Runs one command under locks that the caller holds.
+    /// Runs one command under locks that the caller holds, who also serves or forgets
+    /// `keyspace.ready`.
     pub fn run(&mut self, keyspace: &mut Keyspace, argv: &[&[u8]]) -> anyhow::Result<()> {
         let args = Args::new(argv);
         let name = String::from_utf8_lossy(args.at(0)).into_owned();
@@ -169,7 +173,6 @@ impl<'s> Replayer<'s> {
         }
         self.effect.clear();
         self.out.clear();
-        keyspace.ready.clear();
         Ok(())
     }
 

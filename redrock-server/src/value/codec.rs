@@ -68,10 +68,7 @@ pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
         ValueRef::ZSet(zset) => zset.encode(out),
         ValueRef::Set(set) => set.encode(out),
         ValueRef::Hash(hash) => hash.encode(out),
-        ValueRef::Stream(stream) => {
-            out.extend_from_slice(&stream.payload);
-            stream.type_byte
-        }
+        ValueRef::Stream(stream) => stream.encode(out),
     };
     out[type_at] = type_byte;
 }
@@ -130,14 +127,7 @@ pub fn decode_payload(
     let object = match object::decode(type_byte, payload)? {
         object::Object::String(bytes) => return Ok(Decoded::string(bytes)),
         object::Object::List(nodes) => Object::List(List::from_rdb(nodes, limits)),
-        object::Object::Stream(stream) => {
-            let mut payload = Vec::new();
-            stream.encode(&mut payload);
-            Object::Stream(Stream {
-                type_byte: types::STREAM_LISTPACKS_3,
-                payload,
-            })
-        }
+        object::Object::Stream(stream) => Object::Stream(Stream::from_rdb(stream)),
         other => super::convert::collection(other, limits)?,
     };
     Ok(Decoded::Heap(Arc::new(object)))

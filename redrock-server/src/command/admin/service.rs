@@ -125,6 +125,9 @@ fn shutdown(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             keys: Vec::new(),
             deadline_ms: None,
             on_timeout: |reply| reply.error(FAILED.as_bytes()),
+            wants: crate::value::ObjectType::String,
+            or_gone: false,
+            again: None,
         });
     }
     shutdown.request(request);

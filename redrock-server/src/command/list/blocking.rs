@@ -27,6 +27,9 @@ fn wait(
         deadline_ms,
         // The null array for every list command, also those that answer a bulk string.
         on_timeout: |reply| reply.null_array(),
+        wants: crate::value::ObjectType::List,
+        or_gone: false,
+        again: None,
     });
 }
 

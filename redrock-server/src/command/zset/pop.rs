@@ -113,6 +113,9 @@ fn wait(ctx: &mut Context<'_>, keys: &[&[u8]], deadline_ms: Option<i64>) {
         keys: keys.iter().map(|key| key.to_vec()).collect(),
         deadline_ms,
         on_timeout: |reply| reply.null_array(),
+        wants: ObjectType::ZSet,
+        or_gone: false,
+        again: None,
     });
 }
 

@@ -81,6 +81,7 @@ impl Db<'_> {
         };
         if let Some(old) = replaced {
             self.keyspace.garbage.add(old);
+            self.signal_if_awaited(key);
         }
         self.expire_changed(hash, now_expire.0, now_expire.1);
         Ok(())
@@ -289,6 +290,8 @@ impl Db<'_> {
         let entry = database.table.remove(hash, key)?;
         database.keys -= 1;
         database.expires -= u64::from(entry.has_expire());
+        // Some wait for the end of what is there (XREADGROUP).
+        self.signal_if_awaited(key);
         Some(entry)
     }
 

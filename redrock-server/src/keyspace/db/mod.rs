@@ -11,7 +11,9 @@ use super::position::KeyHash;
 use super::{Database, Keyspace};
 use crate::command::effect::Effect;
 use crate::notify::Notifier;
-use crate::value::{Object, ObjectType, ValueRef, hash::Hash, list::List, set::Set, zset::ZSet};
+use crate::value::{
+    Object, ObjectType, ValueRef, hash::Hash, list::List, set::Set, stream::Stream, zset::ZSet,
+};
 
 /// A collection type that commands ask for by type.
 pub trait Collection: Sized {
@@ -53,6 +55,7 @@ collection!(Hash);
 collection!(List);
 collection!(Set);
 collection!(ZSet);
+collection!(Stream);
 
 /// A string value: an integer kept as such, or bytes.
 #[derive(Debug, Clone, Copy)]

@@ -25,6 +25,13 @@ impl Db<'_> {
         self.notifier.notify(class, event, key, self.index);
     }
 
+    /// As [`Db::signal_ready`], for what happens often: nothing if nobody waits for the key.
+    pub fn signal_if_awaited(&mut self, key: &[u8]) {
+        if self.keyspace.blocked.waits_for(self.index, key) {
+            self.signal_ready(key);
+        }
+    }
+
     /// Tells blocked clients that a key may have what they wait for; they are served when the
     /// command (or the whole EXEC) is done.
     pub fn signal_ready(&mut self, key: &[u8]) {

@@ -6,6 +6,7 @@
 
 use crate::value::ValueRef;
 use crate::value::number::format_g17;
+use crate::value::stream::{ID_MAX, ID_MIN};
 use redrock_rdb::listpack::LpValue;
 use sha1::{Digest as _, Sha1};
 
@@ -77,8 +78,15 @@ impl Digest {
                     self.xor(&element.0);
                 }
             }
-            // Streams are kept encoded for now; equal encodings give equal digests.
-            ValueRef::Stream(stream) => self.mix(&stream.payload),
+            ValueRef::Stream(stream) => {
+                for entry in stream.range(ID_MIN, ID_MAX) {
+                    self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                    for (field, value) in entry.pairs() {
+                        self.mix_item(field);
+                        self.mix_item(value);
+                    }
+                }
+            }
         }
         if has_expire {
             self.xor(b"!!expire!!");
