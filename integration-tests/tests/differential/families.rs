@@ -36,6 +36,11 @@ pub(crate) const FAMILIES: &[Family] = &[
     plain("sets", templates::SETS),
     plain("sorted sets", templates::SORTED_SETS),
     Family {
+        name: "streams",
+        templates: templates::STREAMS,
+        drive: crate::streams::drive,
+    },
+    Family {
         name: "keys",
         templates: templates::KEYS,
         drive: drive_shared,
@@ -196,9 +201,10 @@ fn drive_waiting(
         let waiting = generator.undamaged(family.templates);
         pair.send(1, &waiting)?;
         await_blocked(pair, [true, true])?;
-        let serving = match waiting[0].starts_with(b"BZ") {
-            true => templates::SERVING_SORTED_SETS,
-            false => templates::SERVING_LISTS,
+        let serving = match &waiting[0][..2] {
+            b"BZ" => templates::SERVING_SORTED_SETS,
+            b"XR" => templates::SERVING_STREAMS,
+            _ => templates::SERVING_LISTS,
         };
         let mut served = false;
         for _ in 0..generator.below(5) {

@@ -10,6 +10,7 @@ mod debug;
 mod differences;
 mod families;
 mod pair;
+mod streams;
 mod templates;
 mod wire;
 mod words;

@@ -167,6 +167,53 @@ pub(crate) const SORTED_SETS: &[&str] = &[
     "DEL $own",
 ];
 
+/// Streams, without commands that wait.
+pub(crate) const STREAMS: &[&str] = &[
+    "XADD $own $newid $fv",
+    "XADD $own $newid $fv",
+    "XADD $own $newid $fv",
+    "XADD $own $newid $fv",
+    "XADD $k ?NOMKSTREAM $newid $fv",
+    "XADD $own $trim ?LIMIT~$count $newid $fv",
+    "XTRIM $own $trim ?LIMIT~$count",
+    "XTRIM $k MAXLEN $count",
+    "XLEN $k",
+    "XRANGE|XREVRANGE $k $id $id ?COUNT~$count",
+    "XRANGE $own - + ?COUNT~3",
+    "XREVRANGE $own + - ?COUNT~3",
+    "XDEL $own $ids",
+    "XDEL $k $ids",
+    "XSETID $own $id ?ENTRIESADDED~$int ?MAXDELETEDID~$id",
+    "XREAD ?COUNT~$count STREAMS $k $id",
+    "XREAD COUNT 2 STREAMS $own $own $id 0",
+    "XREAD STREAMS $own $dollar ?x",
+    "XREADGROUP GROUP $group $consumer ?COUNT~$count ?NOACK STREAMS $own >",
+    "XREADGROUP GROUP $group $consumer COUNT 2 STREAMS $own >",
+    "XREADGROUP GROUP $group $consumer ?COUNT~2 STREAMS $own $id",
+    "XREADGROUP GROUP $group $consumer STREAMS $own $own > 0",
+    "XGROUP CREATE $own $group $id ?MKSTREAM ?ENTRIESREAD~$int",
+    "XGROUP CREATE $own $group 0|$dollar MKSTREAM",
+    "XGROUP SETID $own $group $id|$dollar|0 ?ENTRIESREAD~$int",
+    "XGROUP DESTROY $own $group",
+    "XGROUP CREATECONSUMER|DELCONSUMER $own $group $consumer",
+    "XACK $own $group $ids",
+    "XPENDING $own $group",
+    "XPENDING $own $group ?IDLE~0|IDLE~100000000 - + 10 ?$consumer",
+    "XPENDING $k $group ?IDLE~x $id $id $count ?$consumer",
+    "XCLAIM $own $group $consumer 0|100000000|x $ids ?IDLE~200000000|TIME~1 ?RETRYCOUNT~$int ?FORCE ?JUSTID ?LASTID~$id",
+    "XCLAIM $own $group $consumer 0 $ids ?FORCE ?JUSTID ?x",
+    "XAUTOCLAIM $own $group $consumer 0|100000000 $id ?COUNT~$count ?JUSTID",
+    "XINFO STREAM $k ?FULL ?COUNT~$count",
+    "XINFO STREAM $own FULL ?COUNT~$count",
+    "XINFO GROUPS $own",
+    "XINFO CONSUMERS $own $group",
+    "XINFO|XGROUP HELP|x",
+    "COPY $own $own REPLACE",
+    "RENAME $own $own",
+    "TYPE $own",
+    "DEL $own",
+];
+
 /// Keys and expiry, on keys of all types.
 pub(crate) const KEYS: &[&str] = &[
     "SET $own $v",
@@ -291,6 +338,8 @@ pub(crate) const WAITING: &[&str] = &[
     "BZMPOP 0 1 $own MIN|MAX ?COUNT~2",
     "BLMOVE $own done LEFT|RIGHT LEFT|RIGHT 0",
     "BRPOPLPUSH $own done 0",
+    "XREAD BLOCK 0 STREAMS $own $dollar",
+    "XREAD COUNT 1 BLOCK 0 STREAMS $own $own 0 5-1",
 ];
 
 /// Commands that would wait if they weren't wrong.
@@ -308,6 +357,9 @@ pub(crate) const WAITING_WRONG: &[&str] = &[
     "BLMOVE a-set done LEFT LEFT 0",
     "BRPOPLPUSH $own done x|-1",
     "BLPOP $own",
+    "XREAD BLOCK -1|x STREAMS $own 0",
+    "XREAD BLOCK 0 STREAMS a-list 0",
+    "XREADGROUP GROUP g c BLOCK 0 STREAMS $own >",
 ];
 
 /// What serves clients that wait for lists.
@@ -326,4 +378,13 @@ pub(crate) const SERVING_SORTED_SETS: &[&str] = &[
     "DEL $own",
     "ZUNIONSTORE $own 1 a-zset",
     "COPY a-zset $own",
+];
+
+/// What serves clients that wait for streams.
+pub(crate) const SERVING_STREAMS: &[&str] = &[
+    "XADD $own 5-* f $v",
+    "XADD $own 5-* f $v",
+    "XGROUP CREATE $own g 0 MKSTREAM",
+    "XTRIM $own MAXLEN 0",
+    "DEL $own",
 ];

@@ -185,7 +185,7 @@ impl Generator {
             ),
             // Far enough away and never the same twice, so that GT and LT decide alike.
             "in" => out.push((self.below(1_000_000_000) + 100_000).to_string().into()),
-            other => panic!("no kind of value is called {other}"),
+            other => crate::streams::value(self, other, out),
         }
     }
 
@@ -211,7 +211,7 @@ impl Generator {
         }
     }
 
-    fn text(&mut self) -> Vec<u8> {
+    pub(crate) fn text(&mut self) -> Vec<u8> {
         match self.below(10) {
             0..4 => self.below(1000).to_string().into(),
             4 => self.integer(),
