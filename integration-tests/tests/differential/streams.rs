@@ -12,6 +12,8 @@ use crate::words::Generator;
 
 /// Steps between comparisons of the whole data sets.
 const DATA_INTERVAL: u32 = 150;
+/// Steps between fillings: random commands delete more than they make.
+const FILL_INTERVAL: u32 = 40;
 /// Steps between dumps carried over.
 const DUMP_INTERVAL: u32 = 25;
 
@@ -89,6 +91,9 @@ pub(crate) fn drive(
 ) -> anyhow::Result<()> {
     pair.line(CHECKS, "CONFIG SET stream-node-max-entries 4")?;
     for step in 1..=steps * 2 {
+        if step % FILL_INTERVAL == 1 {
+            fill(pair, generator)?;
+        }
         pair.spill("ROCKALL")?;
         let words = generator.command(STREAMS);
         // Ids by the clock differ.
@@ -111,6 +116,24 @@ pub(crate) fn drive(
         }
     }
     pair.line(CHECKS, "CONFIG SET stream-node-max-entries 100")?;
+    Ok(())
+}
+
+/// Gives each key two groups, of which one has delivered something, and entries ahead.
+fn fill(pair: &mut Pair, generator: &mut Generator) -> anyhow::Result<()> {
+    for key in 0..5 {
+        pair.line(0, &format!("XGROUP CREATE k{key} g 0 MKSTREAM"))?;
+        pair.line(0, &format!("XGROUP CREATE k{key} h $"))?;
+        for _ in 0..generator.below(12) {
+            let add = generator.expand(&format!("XADD k{key} $newid $fv"));
+            pair.run(0, &add)?;
+        }
+        let read = generator.expand(&format!(
+            "XREADGROUP GROUP g $consumer COUNT 1|3|9 STREAMS k{key} >"
+        ));
+        pair.run(0, &read)?;
+        make_alike(pair, &read)?;
+    }
     Ok(())
 }
 
