@@ -6,6 +6,7 @@
 
 #![allow(clippy::panic)]
 
+mod command_table;
 mod debug;
 mod differences;
 mod families;

@@ -103,36 +103,31 @@ fn info(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]; the filters look at
-/// subcommands too.
+/// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]: subcommands too, by
+/// their full names.
 fn list(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let names: Vec<&str> = match args.len() {
-        2 => registry::all().map(|spec| spec.name).collect(),
-        5 if args.is(2, "filterby") => {
-            let filter = args.at(4);
-            let wanted: Box<dyn Fn(&Spec) -> bool> = match () {
-                () if args.is(3, "module") => Box::new(|_| false),
-                () if args.is(3, "aclcat") => {
-                    let filter = filter.to_ascii_lowercase();
-                    Box::new(move |spec| {
-                        categories(spec)
-                            .iter()
-                            .any(|name| name.as_bytes() == filter)
-                    })
-                }
-                () if args.is(3, "pattern") => {
-                    Box::new(move |spec| glob::matches(filter, spec.name.as_bytes(), true))
-                }
-                () => return Err(CommandError::Syntax),
-            };
-            registry::numbered()
-                .iter()
-                .filter(|spec| wanted(spec))
-                .map(|spec| spec.name)
-                .collect()
+    let filter = args.at(4);
+    let wanted: Box<dyn Fn(&Spec) -> bool> = match args.len() {
+        2 => Box::new(|_| true),
+        5 if args.is(2, "filterby") && args.is(3, "module") => Box::new(|_| false),
+        5 if args.is(2, "filterby") && args.is(3, "aclcat") => {
+            let filter = filter.to_ascii_lowercase();
+            Box::new(move |spec| {
+                categories(spec)
+                    .iter()
+                    .any(|name| name.as_bytes() == filter)
+            })
+        }
+        5 if args.is(2, "filterby") && args.is(3, "pattern") => {
+            Box::new(move |spec| glob::matches(filter, spec.name.as_bytes(), true))
         }
         _ => return Err(CommandError::Syntax),
     };
+    let names: Vec<&str> = registry::numbered()
+        .iter()
+        .filter(|spec| wanted(spec))
+        .map(|spec| spec.name)
+        .collect();
     ctx.reply.array(names.len());
     for name in names {
         ctx.reply.bulk(name.as_bytes());
