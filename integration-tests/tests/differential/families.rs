@@ -35,6 +35,8 @@ pub(crate) const FAMILIES: &[Family] = &[
     plain("lists", templates::LISTS),
     plain("sets", templates::SETS),
     plain("sorted sets", templates::SORTED_SETS),
+    plain("hyperloglogs", templates::HYPERLOGLOGS),
+    plain("places", templates::PLACES),
     Family {
         name: "streams",
         templates: templates::STREAMS,

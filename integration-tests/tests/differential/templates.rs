@@ -214,6 +214,66 @@ pub(crate) const STREAMS: &[&str] = &[
     "DEL $own",
 ];
 
+/// HyperLogLogs. `damaged` is one whose bytes are changed: nothing is added to it, for Redis keeps
+/// what it added before it met the damage.
+pub(crate) const HYPERLOGLOGS: &[&str] = &[
+    "PFADD $own $M",
+    "PFADD $own $M",
+    "PFADD $own $MM",
+    "PFADD $own $I",
+    "PFADD $own ?$int",
+    "PFADD $k $M",
+    "PFADD $own $many",
+    "PFCOUNT $own",
+    "PFCOUNT $K",
+    "PFCOUNT $ownkeys",
+    "PFMERGE $own $ownkeys",
+    "PFMERGE $own ?$K",
+    "PFMERGE $k $K",
+    "PFDEBUG ENCODING|DECODE|GETREG|x $k",
+    "PFDEBUG DECODE|ENCODING $own",
+    "PFDEBUG TODENSE $own",
+    "GET $own",
+    "COPY $own damaged REPLACE",
+    "SETRANGE damaged 0|3|4|5|8|15|16|17|30 0|1|!|?",
+    "SETRANGE damaged 16|20 $v",
+    "APPEND damaged 0|1",
+    "PFCOUNT damaged ?$own",
+    "PFMERGE $own damaged",
+    "PFDEBUG ENCODING|DECODE|TODENSE|GETREG damaged",
+    "CONFIG SET hll-sparse-max-bytes 0|100|1000|3000",
+    "DEL $own",
+    "DEL $own",
+];
+
+/// Places in sorted sets.
+pub(crate) const PLACES: &[&str] = &[
+    "GEOADD $own $places",
+    "GEOADD $own ?NX|XX ?CH $places",
+    "GEOADD $own $PLACES",
+    "GEOADD $k ?NX ?XX ?CH $places",
+    "GEOADD $k $float $float $p",
+    "ZADD $own $sm",
+    "ZREM $own $p $p",
+    "GEOPOS|GEOHASH $k $p $p ?$m",
+    "GEOPOS|GEOHASH $k $M",
+    "GEOPOS|GEOHASH $k",
+    "GEODIST $k $p $p ?$unit ?x",
+    "GEODIST $own $p $p $unit",
+    "GEOSEARCH $own $from $around ?ASC|DESC ?COUNT~$count ?WITHCOORD ?WITHDIST ?WITHHASH",
+    "GEOSEARCH $own $from $around ?ASC|DESC ?COUNT~$count~ANY ?WITHCOORD ?WITHDIST ?WITHHASH",
+    "GEOSEARCH $k ?$from ?$around ?$from ?$around ?ANY ?STOREDIST",
+    "GEOSEARCHSTORE $own $own $from $around ?ASC|DESC ?COUNT~$count ?ANY ?STOREDIST",
+    "GEOSEARCHSTORE $k $k ?$from ?$around ?WITHDIST ?STOREDIST ?STORE~k1",
+    "GEORADIUS $own $place $radius $unit ?WITHDIST ?WITHCOORD ?ASC|DESC ?COUNT~$count ?ANY",
+    "GEORADIUS $k $place $radius $unit ?WITHDIST ?COUNT~$count ?STORE~$own ?STOREDIST~$own",
+    "GEORADIUS_RO $k $place $radius $unit ?WITHHASH ?DESC ?STORE~$own",
+    "GEORADIUSBYMEMBER $own $p $radius $unit ?WITHDIST ?WITHHASH ?ASC|DESC ?COUNT~$count ?ANY",
+    "GEORADIUSBYMEMBER $k $p $radius $unit ?COUNT~$count ?STORE~$own ?STOREDIST~$own",
+    "GEORADIUSBYMEMBER_RO $k $p $radius $unit ?WITHCOORD ?STOREDIST~$own",
+    "DEL $own",
+];
+
 /// Keys and expiry, on keys of all types.
 pub(crate) const KEYS: &[&str] = &[
     "SET $own $v",

@@ -185,6 +185,68 @@ impl Generator {
             ),
             // Far enough away and never the same twice, so that GT and LT decide alike.
             "in" => out.push((self.below(1_000_000_000) + 100_000).to_string().into()),
+            other => self.special(other, out),
+        }
+    }
+
+    /// What only HyperLogLogs and commands about places take.
+    fn special(&mut self, name: &str, out: &mut Words) {
+        match name {
+            // Enough different elements for a dense one.
+            "many" => self.repeat(500, 1500, "wide", out),
+            "wide" => out.push(self.random.random_range(0..1_000_000).to_string().into()),
+            // Coordinates, some shared by several members, few where no place is.
+            "place" => {
+                let [east, north] = match self.below(40) {
+                    0 => ["180.1", "0"],
+                    1 => ["0", "-86"],
+                    2 => ["-180", "85.05112878"],
+                    3 => ["180", "-85.05112878"],
+                    4..8 => ["13.361389", "38.115556"],
+                    8..12 => ["15.087269", "37.502669"],
+                    12..14 => ["179.99", "-0.001"],
+                    14..16 => ["-179.99", "0.001"],
+                    16 => ["25", "81.5"],
+                    _ => ["", ""],
+                };
+                if east.is_empty() {
+                    let near = self.chance(60);
+                    let (east, north) = if near { (10.0, 5.0) } else { (180.0, 85.0) };
+                    for most in [east, north] {
+                        let value: f64 = self.random.random_range(-most..most);
+                        out.push(format!("{value:.4}").into());
+                    }
+                } else {
+                    out.extend([east.into(), north.into()]);
+                }
+            }
+            "p" => out.push(format!("p{}", self.below(50)).into()),
+            "places" => self.pairs(1, 6, ["place", "p"], out),
+            "PLACES" => self.pairs(60, 200, ["place", "m"], out),
+            "unit" => out.push(
+                self.pick(&["m", "km", "ft", "mi", "KM", "km", "km", "x"])
+                    .into(),
+            ),
+            "radius" => {
+                let radii = [
+                    "0", "1", "50.5", "200", "1000", "5000", "30000", "1e6", "-1", "x",
+                ];
+                out.push(self.pick(&radii).into());
+            }
+            "from" if self.chance(50) => {
+                out.push("FROMMEMBER".into());
+                self.value("p", out);
+            }
+            "from" => {
+                out.push("FROMLONLAT".into());
+                self.value("place", out);
+            }
+            "around" => {
+                let sizes = self.below(2) + 1;
+                out.push(["BYRADIUS", "BYBOX"][sizes as usize - 1].into());
+                self.repeat(sizes, sizes + 1, "radius", out);
+                self.value("unit", out);
+            }
             other => crate::streams::value(self, other, out),
         }
     }

@@ -15,6 +15,8 @@ pub const FAMILIES: &[&[Spec]] = &[
     super::set::COMMANDS,
     super::zset::COMMANDS,
     super::stream::COMMANDS,
+    super::hyperloglog::COMMANDS,
+    super::geo::COMMANDS,
     super::keys::COMMANDS,
     super::transaction::COMMANDS,
     super::pubsub::COMMANDS,

@@ -290,6 +290,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether the commands come from a log or from our master, not from a connection: those have
+    /// ids from 1 on.
+    pub fn is_replay(&self) -> bool {
+        self.shared.id == 0
+    }
+
     /// A fresh session.
     pub fn new(shared: Arc<ClientShared>, addr: String, laddr: String, now_ms: i64) -> Self {
         Self {

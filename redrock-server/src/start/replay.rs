@@ -157,8 +157,9 @@ impl<'s> Replayer<'s> {
             Ok(_) => bail!("wrong number of arguments for the command '{name}'"),
             Err(_) => bail!("Unknown command '{name}'"),
         };
-        if !spec.has(flag::WRITE) {
-            // PING and REPLCONF GETACK keep a stream going, PUBLISH has no one to reach.
+        if !spec.has(flag::WRITE) && spec.name != "pfcount" {
+            // PING and REPLCONF GETACK keep a stream going, PUBLISH has no one to reach. But
+            // PFCOUNT has written the cardinality that it computed.
             return Ok(());
         }
         let reads_failed = |keyspace: &Keyspace| {

@@ -7,8 +7,10 @@
 
 pub mod codec;
 pub mod convert;
+pub mod geo;
 pub mod glob;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 pub mod number;
 pub mod random;

@@ -163,7 +163,7 @@ fn add(ctx: &mut Context<'_>, args: &Args<'_>, increment: bool) -> CommandResult
 }
 
 /// `ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]`
-pub(super) fn zadd(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+pub(in crate::command) fn zadd(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     add(ctx, args, false)
 }
 

@@ -12,6 +12,7 @@ mod specs;
 #[cfg(test)]
 mod tests;
 
+pub(super) use add::zadd;
 pub use specs::COMMANDS;
 
 use super::{CommandError, CommandResult, Context, Reply};
@@ -73,7 +74,12 @@ fn removed(ctx: &mut Context<'_>, key: &[u8], event: &'static str, count: usize)
 
 /// Stores a result in place of whatever `key` held, or deletes the key if there is none, and
 /// answers the number of elements.
-fn store(ctx: &mut Context<'_>, key: &[u8], result: ZSet, event: &'static str) -> CommandResult {
+pub(super) fn store(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    result: ZSet,
+    event: &'static str,
+) -> CommandResult {
     let count = result.len();
     if count > 0 {
         ctx.db

@@ -41,6 +41,15 @@ impl ScoreBound {
 }
 
 impl ScoreRange {
+    /// From `min` on, up to below `end`.
+    pub fn half_open(min: f64, end: f64) -> Self {
+        let bound = |value, exclusive| ScoreBound { value, exclusive };
+        Self {
+            min: bound(min, false),
+            max: bound(end, true),
+        }
+    }
+
     /// Parses both ends; `None` is Redis's `min or max is not a float`.
     pub fn parse(min: &[u8], max: &[u8]) -> Option<Self> {
         Some(Self {
