@@ -1,7 +1,7 @@
 //! Starts, runs and drains the server.
 
 use crate::command::rename::{self, Renames};
-use crate::config::{Config, Loaded, LogLevel, Settings};
+use crate::config::{Config, Loaded, LogLevel, Settings, users};
 use crate::keyspace::Keyspace;
 use crate::keyspace::position::Positioner;
 use crate::keyspace::tiering;
@@ -58,6 +58,7 @@ fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let server = build(config);
+    users::load(&server.acl, &server.config()).map_err(anyhow::Error::msg)?;
     add_hooks(&server, &log);
     let stop = server.fate.token();
     let result = runtime.block_on(serve(&server, log, stop));

@@ -4,6 +4,7 @@
 /// The Redis version whose behaviour and commands the server offers.
 pub const REDIS_VERSION: &str = "7.2.6";
 
+pub mod acl;
 pub mod app;
 pub mod clock;
 pub mod command;

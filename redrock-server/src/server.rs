@@ -1,5 +1,6 @@
 //! What all parts of the running server share.
 
+use crate::acl::Acl;
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
@@ -38,6 +39,8 @@ pub struct Server {
     pub run_id: String,
     /// When the server started, unix ms.
     pub started_ms: i64,
+    /// Users and what they may do.
+    pub acl: Acl,
     /// Statistics.
     pub stats: Stats,
     /// What the other services say of themselves.
@@ -111,6 +114,7 @@ impl Server {
         Self {
             run_id,
             started_ms: crate::clock::unix_ms(),
+            acl: Acl::new(config.security.password.as_deref()),
             stats: Stats::new(workers),
             state: ServiceState::default(),
             slow_log: SlowLog::default(),
@@ -164,6 +168,10 @@ impl Server {
             .store(config.observation.events, Ordering::Relaxed);
         self.client_memory.configure(&config);
         self.eviction.configure(&config);
+        let password = &config.security.password;
+        if *password != self.config.read().security.password {
+            self.acl.set_default_password(password.as_deref());
+        }
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
         self.config_changes.send_replace(());
@@ -216,11 +224,6 @@ impl Server {
     /// A new client id.
     pub fn next_client_id(&self) -> u64 {
         self.client_ids.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Whether clients must authenticate before they do anything.
-    pub fn password_needed(&self) -> bool {
-        self.config.read().security.password.is_some()
     }
 
     /// Registers a new client.
@@ -293,6 +296,24 @@ impl Server {
             self.return_client(client, Vec::new());
         }
         self.poke(shared);
+    }
+
+    /// The users as CONFIG REWRITE writes them: not at all where they have a file of their own.
+    pub fn user_lines(&self, config: &Config) -> Vec<Vec<u8>> {
+        if config.security.acl_file.is_some() {
+            return Vec::new();
+        }
+        let accounts = self.acl.all();
+        accounts.iter().map(|account| account.line()).collect()
+    }
+
+    /// The clients that are logged in as one of these users.
+    pub fn clients_of(&self, users: &[Vec<u8>]) -> Vec<Arc<ClientShared>> {
+        let clients = self.clients.read();
+        let theirs = clients
+            .values()
+            .filter(|client| users.contains(&client.identity.lock().user));
+        theirs.cloned().collect()
     }
 
     /// Ends a blocked client's wait with the reply of a timeout, or with an error. False if the

@@ -10,6 +10,7 @@ mod sampler;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use sampler::{Metric, Sampler};
 
+use crate::acl::log::Reason;
 use crate::command::error::CommandError;
 use crate::command::registry;
 use crate::command::table::Spec;
@@ -78,8 +79,8 @@ pub struct Stats {
     pub expire_time_caps: AtomicU64,
     /// `expire_cycle_cpu_milliseconds`, in microseconds here
     pub expire_usec: AtomicU64,
-    /// `acl_access_denied_auth`
-    pub denied_auth: AtomicU64,
+    /// `acl_access_denied_auth`, `..._cmd`, `..._key`, `..._channel`
+    denied: [AtomicU64; 4],
     /// `used_memory_peak`, bytes
     pub memory_peak: AtomicUsize,
     /// `used_memory_startup`, bytes
@@ -104,7 +105,7 @@ impl Stats {
             errors: AtomicU64::new(0),
             expire_time_caps: AtomicU64::new(0),
             expire_usec: AtomicU64::new(0),
-            denied_auth: AtomicU64::new(0),
+            denied: Default::default(),
             memory_peak: AtomicUsize::new(0),
             memory_startup: AtomicUsize::new(0),
             sampler: Mutex::default(),
@@ -117,6 +118,17 @@ impl Stats {
         match SHARD.get() {
             own if own > 0 && own < self.shards.len() => (self.shards.get(own), true),
             _ => (self.shards.first(), false),
+        }
+    }
+
+    /// How often something was denied for this reason.
+    pub fn denied(&self, reason: Reason) -> &AtomicU64 {
+        let [auth, command, key, channel] = &self.denied;
+        match reason {
+            Reason::Auth => auth,
+            Reason::Command => command,
+            Reason::Key => key,
+            Reason::Channel => channel,
         }
     }
 
@@ -299,16 +311,10 @@ impl Stats {
             expire_usec,
             ..
         } = self;
-        [
-            connections,
-            rejected,
-            errors,
-            expire_time_caps,
-            expire_usec,
-            &self.denied_auth,
-        ]
-        .into_iter()
-        .for_each(zero);
+        [connections, rejected, errors, expire_time_caps, expire_usec]
+            .into_iter()
+            .chain(&self.denied)
+            .for_each(zero);
         self.memory_peak
             .store(crate::memory::stats::allocated(), Ordering::Relaxed);
         *self.sampler.lock() = Sampler::default();

@@ -8,6 +8,7 @@
 use super::args::Args;
 use super::effect::Effect;
 use super::{CommandError, Context, Reply, dispatch, registry};
+use crate::acl;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
@@ -240,6 +241,8 @@ fn serve_one(
     let args = Args::new(&argv);
     let mut out = Vec::new();
     let result = registry::resolve(&args).and_then(|spec| {
+        // The rules may have changed while it waited.
+        acl::check::enforce(server, config, &client, spec, &args)?;
         let db = Db::new(keyspace, server, effect, client.db, now_ms);
         let reply = Reply::new(&mut out, client.resp3);
         let mut ctx = Context {

@@ -2,9 +2,9 @@
 
 use super::table::{Group, Spec, flag};
 use super::{Args, CommandError, CommandResult, Context};
-use crate::config::Config;
+use crate::acl::{check, log};
 use crate::keyspace::watch::DirtyFlag;
-use crate::net::client::{Client, ReplyMode};
+use crate::net::client::ReplyMode;
 use redrock_rdb::number::parse_i64;
 
 const OPEN: u32 = flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
@@ -141,7 +141,7 @@ pub fn check_client_name(name: &[u8]) -> CommandResult {
 fn hello(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let hello = Hello::parse(args)?;
     if let Some((user, password)) = hello.auth {
-        authenticate(ctx.config, ctx.client, user, password)?;
+        authenticate(ctx, args.at(0), user, password)?;
     }
     if !ctx.client.authenticated {
         return Err(CommandError::fixed(
@@ -184,7 +184,7 @@ fn hello(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 fn auth(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let (user, password) = match args.len() {
-        2 if ctx.config.security.password.is_none() => {
+        2 if ctx.server.acl.default_is_open() => {
             return Err(CommandError::fixed(
                 "ERR AUTH <password> called without any password configured for the default \
                  user. Are you sure your configuration is correct?",
@@ -194,39 +194,32 @@ fn auth(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         3 => (args.at(1), args.at(2)),
         _ => return Err(CommandError::Syntax),
     };
-    authenticate(ctx.config, ctx.client, user, password)?;
+    authenticate(ctx, args.at(0), user, password)?;
     ctx.reply.ok();
     Ok(())
 }
 
-/// Logs a client in as `user`. Without a password the default user takes any.
+/// Logs a client in as `user`; a failure is logged with the command's name.
 fn authenticate(
-    config: &Config,
-    client: &mut Client,
+    ctx: &mut Context<'_>,
+    command: &[u8],
     user: &[u8],
     password: &[u8],
 ) -> CommandResult {
-    let right = match &config.security.password {
-        None => true,
-        Some(expected) => same_in_constant_time(expected, password),
-    };
-    if user != b"default" || !right {
+    let Some(account) = ctx.server.acl.authenticate(user, password) else {
+        let in_transaction = ctx.client.transaction.is_some() || ctx.client.deny_blocking;
+        let place = if in_transaction {
+            log::Context::Multi
+        } else {
+            log::Context::TopLevel
+        };
+        let denied = (log::Reason::Auth, place);
+        check::note(ctx.server, ctx.config, ctx.client, denied, command, user);
         return Err(WRONG_PASSWORD);
-    }
-    client.authenticated = true;
-    client.user = "default".into();
+    };
+    ctx.client.authenticated = true;
+    ctx.client.account = account;
     Ok(())
-}
-
-/// Compares passwords in a time that tells nothing about where they differ.
-fn same_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
-    use sha1::Digest as _;
-    let (expected, given) = (sha1::Sha1::digest(expected), sha1::Sha1::digest(given));
-    let difference = expected
-        .iter()
-        .zip(given.iter())
-        .fold(0, |acc, (a, b)| acc | (a ^ b));
-    std::hint::black_box(difference) == 0
 }
 
 /// As a fresh connection: no transaction, subscriptions, name; database 0, RESP2, logged in only
@@ -242,8 +235,8 @@ fn reset(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     ctx.server.drop_subscriptions(client);
     client.resp3 = false;
     client.name.clear();
-    client.user = "default".into();
-    client.authenticated = ctx.config.security.password.is_none();
+    client.account = ctx.server.acl.default_account();
+    client.authenticated = !ctx.server.acl.password_needed();
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
     client.no_evict = false;
@@ -298,12 +291,5 @@ mod tests {
         ] {
             assert_eq!(hello(words), Err(error.to_owned()));
         }
-    }
-
-    #[test]
-    fn passwords_match_only_when_equal() {
-        assert!(same_in_constant_time(b"secret", b"secret"));
-        assert!(!same_in_constant_time(b"secret", b"Secret"));
-        assert!(!same_in_constant_time(b"secret", b""));
     }
 }

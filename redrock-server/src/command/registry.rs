@@ -80,6 +80,15 @@ pub fn numbered() -> &'static [&'static Spec] {
 
 /// The record of a command or, written `container|name`, of a subcommand, in any case.
 pub fn find_full(name: &[u8]) -> Option<&'static Spec> {
+    full(name, find)
+}
+
+/// As [`find_full`], by the commands' own names.
+pub fn find_original_full(name: &[u8]) -> Option<&'static Spec> {
+    full(name, find_original)
+}
+
+fn full(name: &[u8], find: fn(&[u8]) -> Option<&'static Spec>) -> Option<&'static Spec> {
     let Some(bar) = memchr::memchr(b'|', name) else {
         return find(name);
     };

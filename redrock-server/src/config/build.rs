@@ -217,6 +217,7 @@ fn security(read: &Reader<'_>) -> Security {
     let s = read.0;
     Security {
         password: bytes(value!(s, "requirepass")),
+        acl_file: read.path_in_dir(value!(s, "aclfile")),
         acl_log_entries_max: number(value!(s, "acllog-max-len")),
         all_channels_by_default: chosen(value!(s, "acl-pubsub-default")) == 1,
         debug_command: allowed(value!(s, "enable-debug-command")),

@@ -17,7 +17,7 @@ pub mod settings;
 pub mod source;
 pub mod table;
 pub mod typed;
-mod users;
+pub mod users;
 mod words;
 
 pub use hooks::{ChangedOption, Hooks, changed};

@@ -32,8 +32,9 @@ struct Rewriter {
     signed: bool,
 }
 
-/// The new content for a file that held `old`.
-pub fn rewritten(old: &[u8], settings: &Settings) -> Vec<u8> {
+/// The new content for a file that held `old`. `users`: a `user` line for each, none where there
+/// is an ACL file.
+pub fn rewritten(old: &[u8], settings: &Settings, users: &[Vec<u8>]) -> Vec<u8> {
     let mut rewriter = Rewriter::read(old);
     let defaults = Settings::new(Path::new("/"));
     for (index, option) in OPTIONS.iter().enumerate() {
@@ -46,7 +47,9 @@ pub fn rewritten(old: &[u8], settings: &Settings) -> Vec<u8> {
             rewriter.processed.insert(key);
         }
     }
-    // They say nothing that `requirepass` does not, or the start would have been refused.
+    for line in users {
+        rewriter.write("user", line.clone(), true);
+    }
     rewriter.processed.insert("user".into());
     rewriter.finish()
 }
@@ -145,7 +148,7 @@ fn option_of(line: &[u8]) -> Option<String> {
 }
 
 /// Rewrites `path` in place. One call at a time: they share the file aside.
-pub fn rewrite_file(path: &Path, settings: &Settings) -> io::Result<()> {
+pub fn rewrite_file(path: &Path, settings: &Settings, users: &[Vec<u8>]) -> io::Result<()> {
     static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let old = match std::fs::read(path) {
@@ -153,11 +156,11 @@ pub fn rewrite_file(path: &Path, settings: &Settings) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    replace_file(path, &rewritten(&old, settings))
+    replace_file(path, &rewritten(&old, settings, users))
 }
 
-/// Durably replaces a file's content.
-fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Durably replaces a file's content. One call at a time for each file.
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut name = path
         .file_name()

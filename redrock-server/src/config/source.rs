@@ -9,7 +9,6 @@ use super::arguments::CommandLine;
 use super::option::{OptionSpec, flag};
 use super::settings::{Directive, Settings, find};
 use super::table::{OPTIONS, index_of};
-use super::users::DefaultUser;
 use super::words::{os_error_text, quoted, trimmed};
 use super::{Config, include, sanitize, users};
 use crate::command::rename::Renames;
@@ -116,7 +115,7 @@ pub fn load(
     }
     loader.read_environment(environment)?;
     loader.read_text(&command_line.lines, &Origin::CommandLine, 0)?;
-    loader.check_default_user()?;
+    loader.check_users()?;
     let mut notices = loader.notices();
     let config = Config::new(loader.settings, file);
     notices.extend(sanitize::check(&config).map_err(LoadError::new)?);
@@ -126,8 +125,9 @@ pub fn load(
 struct Loader {
     settings: Settings,
     renames: Renames,
-    /// What a `user` line says of the default user, and where it stands.
-    default_user: Option<(DefaultUser, Option<Place>)>,
+    /// Users that are defined, and where the first of them is.
+    users: BTreeSet<Vec<u8>>,
+    first_user: Option<Place>,
     save_seen: bool,
     /// Options that some source set.
     given: BTreeSet<usize>,
@@ -143,7 +143,8 @@ impl Loader {
         Self {
             settings: Settings::new(dir),
             renames: Renames::default(),
-            default_user: None,
+            users: BTreeSet::new(),
+            first_user: None,
             save_seen: false,
             given: BTreeSet::new(),
             deprecated: BTreeSet::new(),
@@ -191,8 +192,8 @@ impl Loader {
                 [name, arguments @ ..] => {
                     self.line(&name.to_ascii_lowercase(), arguments)
                         .map_err(place)?;
-                    if let Some((_, place @ None)) = &mut self.default_user {
-                        *place = here;
+                    if self.first_user.is_none() && !self.users.is_empty() {
+                        self.first_user = here;
                     }
                 }
             }
@@ -215,8 +216,9 @@ impl Loader {
                 Ok(())
             }
             (b"rename-command", [from, to]) => self.rename(from, to),
-            (b"user", [_, ..]) => {
-                self.default_user = Some((users::parse(arguments)?, None));
+            (b"user", [user, rules @ ..]) => {
+                users::check(user, rules, !self.users.insert(user.to_vec()))?;
+                self.directive("user".into(), arguments);
                 Ok(())
             }
             (b"loadmodule", [_, ..]) => Err("Modules can't be loaded here".into()),
@@ -247,22 +249,21 @@ impl Loader {
         let append = is_save && self.save_seen;
         self.save_seen |= is_save;
         self.given.insert(index);
-        if index == const { index_of("aclfile") } && words.iter().any(|word| !word.is_empty()) {
-            return Err(users::REFUSAL.into());
-        }
         self.settings
             .set(index, words, append)
             .map_err(|why| why.into_owned())
     }
 
-    /// At the end, as `requirepass` may stand anywhere.
-    fn check_default_user(&mut self) -> Result<(), LoadError> {
-        let Some((user, place)) = self.default_user.take() else {
-            return Ok(());
-        };
-        let password = self.settings.show(const { index_of("requirepass") });
-        user.check(&password)
-            .map_err(|reason| LoadError { place, reason })
+    /// At the end, as `aclfile` may stand anywhere.
+    fn check_users(&mut self) -> Result<(), LoadError> {
+        let file = self.settings.show(const { index_of("aclfile") });
+        match self.first_user.take() {
+            Some(place) if !file.is_empty() => Err(LoadError {
+                place: Some(place),
+                reason: users::BOTH.into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> LineResult {

@@ -160,13 +160,15 @@ pub struct Tls {
 pub struct Security {
     /// `requirepass`; `None` is no password
     pub password: Option<Vec<u8>>,
+    /// `aclfile`
+    pub acl_file: Option<PathBuf>,
     /// `acllog-max-len`
     pub acl_log_entries_max: usize,
     /// `acl-pubsub-default allchannels`
     pub all_channels_by_default: bool,
     /// `enable-debug-command`
     pub debug_command: Allowed,
-    /// `rename-command` lines
+    /// `rename-command` and `user` lines
     pub directives: Vec<Directive>,
 }
 

@@ -1,137 +1,92 @@
-//! `user` lines of the configuration.
-//!
-//! There are no users of one's own here: a line whose restrictions nobody would enforce refuses
-//! the start. What CONFIG REWRITE of Redis always writes about the default user says no more than
-//! `requirepass`: it is accepted as long as both say the same.
+//! `user` lines of the configuration, and the users at start.
 
-use sha2::{Digest as _, Sha256};
+use super::Config;
+use crate::acl::rules::{RuleError, merged};
+use crate::acl::selector::has_space;
+use crate::acl::table::{DEFAULT, Users};
+use crate::acl::user::User;
+use crate::acl::{Acl, file};
 
-/// Why a user is refused, and what to do.
-pub(super) const REFUSAL: &str = "Access control lists (ACL) are not implemented, and without \
-    them every client would have all rights. Remove this line; 'requirepass' protects the server \
-    with one password for all";
+/// Why `user` lines and an ACL file exclude each other.
+pub(super) const BOTH: &str = "Configuring Redis with users defined in redis.conf and at the same \
+    setting an ACL file path is invalid. This setup is very likely to lead to configuration errors \
+    and security holes, please define either an ACL file or declare users directly in your \
+    redis.conf, but not both.";
 
-/// What a line says of the default user, who may do everything.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum DefaultUser {
-    /// `nopass`
-    Open,
-    /// The SHA-256 of the only password.
-    Password([u8; 32]),
-}
-
-/// Reads the words behind `user`.
-pub(super) fn parse(words: &[&[u8]]) -> Result<DefaultUser, String> {
-    let Some((b"default", rules)) = words.split_first().map(|(name, rules)| (*name, rules)) else {
-        return Err(REFUSAL.into());
+/// Checks one line's user and rules, when it is read.
+pub(super) fn check(name: &[u8], rules: &[&[u8]], is_known: bool) -> Result<(), String> {
+    let error = |word: &[u8], why: &str| {
+        let word = String::from_utf8_lossy(word);
+        format!("Error in user declaration '{word}': {why}")
     };
-    let mut user = None;
-    let (mut on, mut keys, mut channels, mut commands) = (false, false, false, false);
-    for rule in rules {
-        let rule = match rule {
-            [b'>', password @ ..] => Some(DefaultUser::Password(Sha256::digest(password).into())),
-            [b'#', hash @ ..] => Some(DefaultUser::Password(hash_of_hex(hash).ok_or(REFUSAL)?)),
-            _ => {
-                match rule.to_ascii_lowercase().as_slice() {
-                    b"on" => on = true,
-                    b"~*" | b"allkeys" => keys = true,
-                    b"&*" | b"allchannels" => channels = true,
-                    b"+@all" | b"allcommands" => commands = true,
-                    b"sanitize-payload" | b"skip-sanitize-payload" => {}
-                    b"nopass" if user.is_none() => user = Some(DefaultUser::Open),
-                    _ => return Err(REFUSAL.into()),
-                }
-                continue;
-            }
+    if is_known {
+        let why = "Duplicate user found. A user can only be defined once in config files";
+        return Err(error(name, why));
+    }
+    if has_space(name) {
+        return Err("Spaces not allowed in ACL usernames".into());
+    }
+    let rules = merged(rules).map_err(|open| error(&open, "Unmatched parenthesis"))?;
+    let mut user = User::new(false);
+    for rule in &rules {
+        user.apply(rule, false).map_err(|why| {
+            // A password must not come to the log because its hash is wrong.
+            let shown = if why == RuleError::BadHash {
+                &b"#..."[..]
+            } else {
+                rule
+            };
+            error(shown, &why.to_string())
+        })?;
+    }
+    Ok(())
+}
+
+/// Brings the users of the configuration in force: those of `user` lines, or those of the ACL
+/// file.
+pub fn load(acl: &Acl, config: &Config) -> Result<(), String> {
+    let security = &config.security;
+    let all_channels = security.all_channels_by_default;
+    if let Some(path) = &security.acl_file {
+        let name = path.display().to_string();
+        let users = file::load(path, &name, all_channels)
+            .map_err(|errors| format!("Aborting startup because of ACL errors: {errors}"))?;
+        acl.replace_all(users);
+        return Ok(());
+    }
+    for (name, user) in lines(config)? {
+        if !user.is_enabled() {
+            tracing::info!(
+                "The user '{}' is disabled (there is no 'on' modifier in the user description). \
+                 Make sure this is not a configuration error.",
+                String::from_utf8_lossy(&name)
+            );
+        }
+        acl.put(&name, user);
+    }
+    Ok(())
+}
+
+fn lines(config: &Config) -> Result<Users, String> {
+    let all_channels = config.security.all_channels_by_default;
+    let mut users = Users::new();
+    for directive in &config.security.directives {
+        let ("user", [name, rules @ ..]) = (directive.name.as_str(), directive.words.as_slice())
+        else {
+            continue;
         };
-        if user.is_some() {
-            return Err(REFUSAL.into());
+        let mut user = User::new(all_channels);
+        let words: Vec<&[u8]> = rules.iter().map(Vec::as_slice).collect();
+        let shown = String::from_utf8_lossy(name);
+        let rules = merged(&words).map_err(|_| format!("Unmatched parenthesis: user '{shown}'"))?;
+        for rule in rules {
+            // Channel patterns may contradict `acl-pubsub-default`, which may stand anywhere.
+            user.apply(&rule, all_channels).map_err(|why| {
+                format!("Error loading ACL rules for the user named '{shown}': {why}")
+            })?;
         }
-        user = rule;
+        debug_assert!(name == DEFAULT || !users.contains_key(name));
+        users.insert(name.clone(), user);
     }
-    user.filter(|_| on && keys && channels && commands)
-        .ok_or_else(|| REFUSAL.into())
-}
-
-impl DefaultUser {
-    /// Whether `requirepass` (empty: no password) says the same.
-    pub(super) fn check(&self, password: &[u8]) -> Result<(), String> {
-        let same = match self {
-            Self::Open => password.is_empty(),
-            Self::Password(hash) => {
-                !password.is_empty() && Sha256::digest(password).as_slice() == hash
-            }
-        };
-        if same {
-            return Ok(());
-        }
-        Err(
-            "The default user's password is what 'requirepass' says, which is not this one. \
-             Remove this line and set 'requirepass'"
-                .into(),
-        )
-    }
-}
-
-fn hash_of_hex(hex: &[u8]) -> Option<[u8; 32]> {
-    let text = std::str::from_utf8(hex).ok()?;
-    let digits = hex.len() == 64 && hex.iter().all(u8::is_ascii_hexdigit);
-    let mut hash = [0; 32];
-    for (at, byte) in hash.iter_mut().enumerate().filter(|_| digits) {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    digits.then_some(hash)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(line: &str, password: &str) -> Result<(), String> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        parse(&words)?.check(password.as_bytes())
-    }
-
-    #[test]
-    fn what_redis_writes_about_the_default_user_is_accepted() {
-        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        for (line, password) in [
-            (&format!("default on #{hash} ~* &* +@all"), "abc"),
-            (
-                &format!("default on sanitize-payload #{hash} ~* &* +@all"),
-                "abc",
-            ),
-            (
-                &"default on >abc allkeys allchannels allcommands".into(),
-                "abc",
-            ),
-            (&"default on nopass ~* &* +@all".into(), ""),
-        ] {
-            assert_eq!(check(line, password), Ok(()), "{line}");
-        }
-    }
-
-    #[test]
-    fn what_would_not_be_enforced_is_refused() {
-        for (line, password) in [
-            ("alice on nopass ~* &* +@all", ""),
-            ("Default on nopass ~* &* +@all", ""),
-            ("default", ""),
-            ("default off nopass ~* &* +@all", ""),
-            ("default nopass ~* &* +@all", ""),
-            ("default on ~* &* +@all", ""),
-            ("default on nopass ~a* &* +@all", ""),
-            ("default on nopass ~* &* +@all -get", ""),
-            ("default on nopass ~* +@all", ""),
-            ("default on nopass ~* &*", ""),
-            ("default on nopass ~* &* +@all", "abc"),
-            ("default on >abc ~* &* +@all", ""),
-            ("default on >abd ~* &* +@all", "abc"),
-            ("default on >abc >abd ~* &* +@all", "abc"),
-            ("default on #abc ~* &* +@all", "abc"),
-            ("default on nopass ~* &* +@all (~x +get)", ""),
-        ] {
-            assert!(check(line, password).is_err(), "{line}");
-        }
-    }
+    Ok(users)
 }

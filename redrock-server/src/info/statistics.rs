@@ -1,6 +1,7 @@
 //! The sections Stats, Commandstats, Errorstats, Latencystats, Keyspace and Debug.
 
 use super::{Facts, Section};
+use crate::acl::log::Reason;
 use crate::command::registry;
 use crate::keyspace::Database;
 use crate::pubsub::Kind;
@@ -115,15 +116,14 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         ],
         0,
     );
-    out.field("acl_access_denied_auth", load(&stats.denied_auth));
-    out.all(
-        &[
-            "acl_access_denied_cmd",
-            "acl_access_denied_key",
-            "acl_access_denied_channel",
-        ],
-        0,
-    );
+    for (name, reason) in [
+        ("acl_access_denied_auth", Reason::Auth),
+        ("acl_access_denied_cmd", Reason::Command),
+        ("acl_access_denied_key", Reason::Key),
+        ("acl_access_denied_channel", Reason::Channel),
+    ] {
+        out.field(name, load(stats.denied(reason)));
+    }
 }
 
 impl Facts<'_> {

@@ -168,7 +168,7 @@ impl Acceptor {
         let Some(ticket) = Ticket::take(&self.tickets, config.network.clients_max) else {
             return self.reject(socket, TOO_MANY);
         };
-        let protected = config.network.protected_mode && !self.server.password_needed();
+        let protected = config.network.protected_mode && self.server.acl.default_is_open();
         if protected && !socket.is_local() {
             return self.reject(socket, PROTECTED);
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
 
+use crate::acl::Account;
 use crate::command::reply::Reply;
 use crate::command::table::Spec;
 use crate::value::ObjectType;
@@ -114,7 +115,7 @@ pub struct Identity {
     /// `lib-name` and `lib-ver` of CLIENT SETINFO.
     pub lib: (Vec<u8>, Vec<u8>),
     /// The authenticated user.
-    pub user: String,
+    pub user: Vec<u8>,
 }
 
 /// A queued or suspended command's own copy of its arguments.
@@ -247,8 +248,8 @@ pub struct Client {
     pub laddr: String,
     /// When the client connected, unix ms.
     pub created_ms: i64,
-    /// Name of the authenticated user.
-    pub user: String,
+    /// The authenticated user.
+    pub account: Arc<Account>,
     /// Whether the client has authenticated where that is needed.
     pub authenticated: bool,
     /// Queued commands between MULTI and EXEC.
@@ -296,7 +297,7 @@ impl Client {
         self.shared.id == 0
     }
 
-    /// A fresh session.
+    /// A fresh session that nothing restricts.
     pub fn new(shared: Arc<ClientShared>, addr: String, laddr: String, now_ms: i64) -> Self {
         Self {
             shared,
@@ -307,7 +308,7 @@ impl Client {
             addr,
             laddr,
             created_ms: now_ms,
-            user: "default".into(),
+            account: Account::internal(),
             authenticated: false,
             transaction: None,
             watched: Vec::new(),
@@ -385,7 +386,7 @@ impl Client {
         *self.shared.identity.lock() = Identity {
             name: self.name.clone(),
             lib: self.lib.clone(),
-            user: self.user.clone(),
+            user: self.account.name().to_vec(),
         };
     }
 

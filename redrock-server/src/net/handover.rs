@@ -111,7 +111,7 @@ impl Session {
             tls_proxied: false,
             address: self.connection.shared.addr.clone(),
             local_address: self.connection.shared.laddr.clone(),
-            user: client.user.clone(),
+            user: String::from_utf8_lossy(client.account.name()).into_owned(),
             listening_port: peer.listening_port,
             announced_ip: peer.announced_ip,
             version: peer.version,

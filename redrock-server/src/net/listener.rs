@@ -127,9 +127,10 @@ fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()>
         ..ClientShared::default()
     });
     let mut client = Box::new(Client::new(shared, addr, laddr, now_ms));
+    client.account = worker.server.acl.default_account();
+    client.authenticated = !worker.server.acl.password_needed();
     client.publish();
     client.publish_identity();
-    client.authenticated = !worker.server.password_needed();
     worker.server.admit_client(&client);
     let session = Session::new(worker.clone(), client, reader, writer);
     tokio::task::spawn_local(async move {

@@ -132,6 +132,25 @@ impl PubSub {
         self.tables.read().of(kind).len()
     }
 
+    /// The clients for which `is_wanted` holds with one of their subscriptions, each once.
+    pub fn listeners(
+        &self,
+        is_wanted: impl Fn(Kind, &[u8], &ClientShared) -> bool,
+    ) -> Vec<Arc<ClientShared>> {
+        let tables = self.tables.read();
+        let mut found: HashMap<u64, Arc<ClientShared>> = HashMap::new();
+        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
+            for (name, clients) in tables.of(kind) {
+                for client in clients {
+                    if is_wanted(kind, name, client) {
+                        found.insert(client.id, client.clone());
+                    }
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
     /// Number of subscribers of one name.
     pub fn subscribers(&self, kind: Kind, name: &[u8]) -> usize {
         self.tables.read().of(kind).get(name).map_or(0, Vec::len)

@@ -43,7 +43,7 @@ fn client_of(server: &Server, host: &str, port: u16) -> ClientShared {
     };
     client.last_seen_ms.store(now_ms, Ordering::Relaxed);
     *client.identity.lock() = Identity {
-        user: "(superuser)".to_owned(),
+        user: b"(superuser)".to_vec(),
         ..Identity::default()
     };
     client

@@ -1,9 +1,8 @@
-//! What Redis answers without cluster mode, modules and users of one's own: CLUSTER, READONLY,
-//! READWRITE, ASKING, MODULE, and the parts of ACL that need no user management.
+//! What Redis answers without cluster mode and modules: CLUSTER, READONLY, READWRITE, ASKING,
+//! MODULE.
 
-use super::commands::{ACL_CATEGORIES, categories};
 use crate::command::table::{Group, Spec, acl as category, flag};
-use crate::command::{Args, CommandError, CommandResult, Context, registry};
+use crate::command::{Args, CommandError, CommandResult, Context};
 
 const NO_CLUSTER: CommandError =
     CommandError::fixed("ERR This instance has cluster support disabled");
@@ -134,23 +133,6 @@ const MODULE_SUBCOMMANDS: &[Spec] = records! { Server;
         "4.0.0", "Unloads a module.";
 };
 
-/// The part of ACL that is there.
-pub(super) const ACL: Spec = Spec::new("acl", -2, 0, acl_help)
-    .group(Group::Server)
-    .doc("6.0.0", "A container for Access List Control commands.")
-    .sub(ACL_SUBCOMMANDS);
-
-const ACL_SUBCOMMANDS: &[Spec] = records! { Server;
-    "acl|cat", -2, ALWAYS | flag::NOSCRIPT, cat,
-        "6.0.0", "Lists the ACL categories, or the commands inside a category.";
-    "acl|help", 2, ALWAYS, acl_help,
-        "6.0.0", "Returns helpful text about the different subcommands.";
-    "acl|users", 2, ALWAYS | flag::ADMIN | flag::NOSCRIPT, users,
-        "6.0.0", "Lists all ACL users.";
-    "acl|whoami", 2, ALWAYS | flag::NOSCRIPT, whoami,
-        "6.0.0", "Returns the authenticated username of the current connection.";
-};
-
 fn no_cluster(_ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     Err(NO_CLUSTER)
 }
@@ -170,63 +152,5 @@ fn module_help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
         ctx,
         "MODULE",
         &["LIST", "    Return a list of loaded modules."],
-    )
-}
-
-fn whoami(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    ctx.reply.bulk(ctx.client.user.as_bytes());
-    Ok(())
-}
-
-fn users(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    ctx.reply.array(1);
-    ctx.reply.bulk(b"default");
-    Ok(())
-}
-
-fn cat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let names: Vec<&str> = match args.len() {
-        2 => ACL_CATEGORIES.to_vec(),
-        3 => {
-            let wanted = args.at(2).to_ascii_lowercase();
-            if !ACL_CATEGORIES.iter().any(|name| name.as_bytes() == wanted) {
-                let text = [b"ERR Unknown category '", args.at(2), b"'"].concat();
-                return Err(CommandError::Bytes(text));
-            }
-            let within = |spec: &&&'static Spec| {
-                // A container is given by its subcommands.
-                spec.subcommands.is_empty()
-                    && categories(spec)
-                        .iter()
-                        .any(|name| name.as_bytes() == wanted)
-            };
-            registry::numbered()
-                .iter()
-                .filter(within)
-                .map(|spec| spec.name)
-                .collect()
-        }
-        _ => return Err(super::unknown_form("ACL", args)),
-    };
-    ctx.reply.array(names.len());
-    for name in names {
-        ctx.reply.bulk(name.as_bytes());
-    }
-    Ok(())
-}
-
-fn acl_help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    super::help(
-        ctx,
-        "ACL",
-        &[
-            "CAT [<category>]",
-            "    List all commands that belong to <category>, or all command categories",
-            "    when no category is specified.",
-            "USERS",
-            "    List all the registered usernames.",
-            "WHOAMI",
-            "    Return the current connection username.",
-        ],
     )
 }

@@ -176,8 +176,7 @@ fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     let server = ctx.server.handle()?;
     let resp3 = ctx.client.resp3;
     ctx.client.deferred = Some(Deferred(Box::pin(async move {
-        let settings = server.config().settings.clone();
-        let work = tokio::task::spawn_blocking(move || rewrite_now(&path, &settings)).await;
+        let work = tokio::task::spawn_blocking(move || rewrite_now(&path, &server)).await;
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, resp3);
         match work {
@@ -190,8 +189,9 @@ fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn rewrite_now(path: &Path, settings: &Settings) -> CommandResult {
-    match rewrite::rewrite_file(path, settings) {
+fn rewrite_now(path: &Path, server: &Server) -> CommandResult {
+    let config = server.config();
+    match rewrite::rewrite_file(path, &config.settings, &server.user_lines(&config)) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             Ok(())

@@ -1,6 +1,7 @@
 //! Commands of the admin family: the server, its clients and its statistics.
 
 mod absent;
+mod acl;
 mod client;
 mod commands;
 pub mod config;
@@ -16,9 +17,12 @@ mod slowlog;
 use super::table::Spec;
 use super::{Args, CommandError, CommandResult, Context};
 
+pub(crate) use client::line as client_line;
+pub(crate) use commands::{ACL_CATEGORIES, categories, keys_with_access};
+
 /// This family's records.
 pub const COMMANDS: &[Spec] = &[
-    absent::ACL,
+    acl::ACL,
     absent::ASKING,
     absent::CLUSTER,
     absent::MODULE,

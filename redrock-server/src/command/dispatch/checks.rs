@@ -1,6 +1,7 @@
 //! What a command meets before it runs, and a reply that is too long after it: checks, CLIENT
 //! PAUSE, MULTI.
 
+use crate::acl;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::command::registry;
@@ -99,7 +100,7 @@ pub(super) fn check(
     if !spec.arity_ok(args.len()) {
         return Err(CommandError::Arity(spec.name.to_owned()));
     }
-    if !client.authenticated && !spec.has(flag::NO_AUTH) {
+    if !client.authenticated && !spec.has(flag::NO_AUTH) && server.acl.password_needed() {
         return Err(CommandError::fixed("NOAUTH Authentication required."));
     }
     if spec.has(flag::PROTECTED) && !is_allowed(config, client, spec) {
@@ -115,6 +116,9 @@ pub(super) fn check(
         return Err(CommandError::fixed(
             "ERR Command not allowed inside a transaction",
         ));
+    }
+    if client.account.is_restricted() {
+        acl::check::enforce(server, config, client, spec, args)?;
     }
     if !client.resp3
         && client.subscription_count() + client.shard_channels.len() > 0

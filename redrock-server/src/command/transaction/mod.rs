@@ -9,8 +9,9 @@
 mod tests;
 
 use super::dispatch::Deferred;
-use super::table::{Group, Handler, KeySpec, Spec, acl, flag};
+use super::table::{Group, Handler, KeySpec, Spec, acl as category, flag};
 use super::{Args, CommandError, CommandResult, Context, dispatch};
+use crate::acl::{self, check::Denial};
 use crate::keyspace::Keyspace;
 use crate::net::client::{Client, Transaction};
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ const LIGHT: u32 = OPEN | flag::FAST | flag::ALLOW_BUSY;
 const fn spec(name: &'static str, arity: i32, flags: u32, handler: Handler) -> Spec {
     Spec::new(name, arity, flags, handler)
         .group(Group::Transactions)
-        .acl(acl::TRANSACTION)
+        .acl(category::TRANSACTION)
 }
 
 /// This family's records.
@@ -152,6 +153,24 @@ fn exec(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
 /// A reply that is made after EXEC, and where in the output it belongs.
 type LateReply = (usize, Deferred);
 
+/// The rules may have changed since the command was queued, even by this transaction.
+fn still_allowed(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>) -> CommandResult {
+    let context = acl::log::Context::Multi;
+    let denial = acl::check::denial(ctx.server, ctx.config, ctx.client, spec, args, context);
+    let why = match denial {
+        None => return Ok(()),
+        Some(Denial::Command) => "no permission to execute the command or subcommand",
+        Some(Denial::Key(_)) => "no permission to touch the specified keys",
+        Some(Denial::Channel(_)) => {
+            "no permission to access one of the channels used as argument to the command"
+        }
+    };
+    Err(CommandError::text(format!(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC \
+         call. This command is no longer allowed for the following reason: {why}"
+    )))
+}
+
 /// One command of a transaction; its error is its reply. What works outside the locks (Sentinel
 /// promotes with REPLICAOF and CONFIG REWRITE in a transaction) comes right after the rest, in
 /// the order of the queue.
@@ -162,7 +181,7 @@ fn run_queued(
     late: &mut Vec<LateReply>,
 ) {
     let start = ctx.reply.len();
-    let result = dispatch::call(ctx, spec, args);
+    let result = still_allowed(ctx, spec, args).and_then(|()| dispatch::call(ctx, spec, args));
     if let Some(deferred) = ctx.client.deferred.take() {
         ctx.reply.truncate(start);
         late.push((start, deferred));

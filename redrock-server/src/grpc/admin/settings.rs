@@ -4,6 +4,7 @@ use super::{Messages, Reply};
 use crate::command::admin::config;
 use crate::config::{Config, SetContext, changed, rewrite};
 use crate::grpc::Shared;
+use crate::server::Server;
 use redrock_daemon::logging::{Level, LogHandle};
 use redrock_proto::RpcError;
 use redrock_proto::v1::{self, DaemonKind, Setting};
@@ -62,7 +63,7 @@ pub(super) async fn set(shared: &Shared, wire: v1::ConfigSetRequest) -> Reply<v1
         config::change(&server, &pairs, context)
             .map_err(|error| RpcError::invalid(String::from_utf8_lossy(&error.resp())))?;
         if wire.rewrite {
-            rewrite_file(&server.config())?;
+            rewrite_file(&server)?;
         }
         Ok::<(), RpcError>(())
     });
@@ -72,14 +73,15 @@ pub(super) async fn set(shared: &Shared, wire: v1::ConfigSetRequest) -> Reply<v1
     }
 }
 
-fn rewrite_file(config: &Config) -> Result<(), RpcError> {
+fn rewrite_file(server: &Server) -> Result<(), RpcError> {
+    let config = server.config();
     let Some(path) = &config.file else {
         return Err(
             RpcError::unsupported("the server runs without a configuration file")
                 .with_hint("the settings are in force but will be gone after a restart"),
         );
     };
-    rewrite::rewrite_file(path, &config.settings)
+    rewrite::rewrite_file(path, &config.settings, &server.user_lines(&config))
         .map_err(|error| RpcError::internal(format!("rewrite {}: {error}", path.display())))
 }
 

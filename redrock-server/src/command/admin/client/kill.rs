@@ -1,6 +1,7 @@
 //! CLIENT KILL and UNBLOCK: what one client does to others.
 
 use super::list::ClientKind;
+use crate::acl::Acl;
 use crate::command::args::is_word;
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::net::client::ClientShared;
@@ -19,7 +20,7 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn parse(args: &Args<'a>) -> Result<Self, CommandError> {
+    fn parse(args: &Args<'a>, acl: &Acl) -> Result<Self, CommandError> {
         let mut filter = Self::default();
         if args.len() == 3 {
             filter.addr = Some(args.at(2));
@@ -40,7 +41,7 @@ impl<'a> Filter<'a> {
                 () if is_word(name, "addr") => filter.addr = Some(value),
                 () if is_word(name, "laddr") => filter.laddr = Some(value),
                 () if is_word(name, "user") => {
-                    if value != b"default" {
+                    if acl.find(value).is_none() {
                         let text = [b"ERR No such user '", value, b"'"].concat();
                         return Err(CommandError::Bytes(text));
                     }
@@ -66,12 +67,12 @@ impl<'a> Filter<'a> {
                 .is_none_or(|laddr| client.laddr.as_bytes() == laddr)
             && self
                 .user
-                .is_none_or(|user| client.identity.lock().user.as_bytes() == user)
+                .is_none_or(|user| client.identity.lock().user == user)
     }
 }
 
 pub(super) fn kill(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let filter = Filter::parse(args)?;
+    let filter = Filter::parse(args, &ctx.server.acl)?;
     let mut clients = ctx.server.shown_clients();
     clients.retain(|client| filter.matches(client));
     let mut killed = 0;

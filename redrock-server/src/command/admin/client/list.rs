@@ -71,7 +71,7 @@ fn flags(client: &ClientShared) -> String {
 }
 
 /// One client's line, without the line end.
-fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
+pub(crate) fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
     let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
     let identity = client.identity.lock().clone();
     let seconds = |then_ms: i64| now_ms.saturating_sub(then_ms).max(0) / 1000;
@@ -88,7 +88,7 @@ fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
     let middle = format!(
         " age={} idle={} flags={} db={} sub={channels} psub={patterns} ssub={shard_channels} \
          multi={} qbuf={} qbuf-free=0 argv-mem={} multi-mem={} rbs=0 rbp=0 obl=0 oll={} omem={waiting} \
-         tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name=",
+         tot-mem={} events={} cmd={command} user=",
         seconds(client.created_ms),
         seconds(client.last_seen_ms.load(Ordering::Relaxed)),
         flags(client),
@@ -100,14 +100,16 @@ fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
         u8::from(waiting > 0),
         client.memory_bytes(),
         if waiting > 0 { "rw" } else { "r" },
-        identity.user,
-        client.resp.load(Ordering::Relaxed),
     );
+    let resp = client.resp.load(Ordering::Relaxed);
+    let end = format!(" redir=-1 resp={resp} lib-name=");
     let (lib_name, lib_version) = &identity.lib;
     [
         head.as_bytes(),
         &identity.name,
         middle.as_bytes(),
+        &identity.user,
+        end.as_bytes(),
         lib_name,
         b" lib-ver=",
         lib_version,

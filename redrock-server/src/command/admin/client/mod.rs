@@ -9,6 +9,7 @@ mod tracking;
 use crate::command::table::{Group, Spec, acl, flag};
 use crate::command::{Args, CommandResult, Context};
 use kill::{kill, unblock};
+pub(crate) use list::line;
 use list::{id, info, list};
 use pause::{pause, unpause};
 use session::{getname, no_evict, no_touch, reply, setinfo, setname};

@@ -28,7 +28,7 @@ const FLAGS: [(u32, &str); 19] = [
 ];
 
 /// All ACL categories, in Redis's order.
-pub(in crate::command::admin) const ACL_CATEGORIES: [&str; 21] = [
+pub(crate) const ACL_CATEGORIES: [&str; 21] = [
     "keyspace",
     "read",
     "write",
@@ -53,7 +53,7 @@ pub(in crate::command::admin) const ACL_CATEGORIES: [&str; 21] = [
 ];
 
 /// A command's ACL categories, in Redis's order.
-pub(in crate::command::admin) fn categories(spec: &Spec) -> Vec<&'static str> {
+pub(crate) fn categories(spec: &Spec) -> Vec<&'static str> {
     let facts = facts::of(spec.name);
     let is = |name: &str| facts.categories.contains(&name);
     let scripting = is("scripting") || spec.acl & acl::SCRIPTING != 0;

@@ -1,12 +1,16 @@
-//! COMMAND GETKEYS and GETKEYSANDFLAGS.
+//! COMMAND GETKEYS and GETKEYSANDFLAGS; what a command does with which keys.
 
 use super::facts::{self, BeginSearch, FindKeys, KeyFacts};
+use crate::acl::check::KeyUse;
 use crate::command::table::{KeySpec, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, registry};
 use redrock_rdb::number::parse_i64;
+use std::borrow::Cow;
 
 /// A key's argument index and its flags.
-type Found = (usize, Vec<&'static str>);
+type Found = (usize, Flags);
+
+type Flags = Cow<'static, [&'static str]>;
 
 pub(super) fn getkeys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let found = find(args)?;
@@ -24,11 +28,24 @@ pub(super) fn getkeysandflags(ctx: &mut Context<'_>, args: &Args<'_>) -> Command
         ctx.reply.array(2);
         ctx.reply.bulk(args.at(at + 2));
         ctx.reply.set(flags.len());
-        for name in flags {
+        for name in flags.iter() {
             ctx.reply.simple(name);
         }
     }
     Ok(())
+}
+
+/// The keys of a command, and whether their values are read and written, as access control sees
+/// it. None if the arguments contradict the command's specification: it answers an error then.
+pub(crate) fn keys_with_access(spec: &'static Spec, args: &Args<'_>) -> Vec<KeyUse> {
+    let facts = facts::of(spec.name);
+    let found = keys_of(spec, &facts.keys, args).unwrap_or_default();
+    let uses = |(at, flags): Found| {
+        let writes = ["insert", "delete", "update"];
+        let written = flags.iter().any(|flag| writes.contains(flag));
+        (at, flags.contains(&"access"), written)
+    };
+    found.into_iter().map(uses).collect()
 }
 
 /// The keys of the command that follows the subcommand.
@@ -56,7 +73,7 @@ fn find(args: &Args<'_>) -> CommandResult<Vec<Found>> {
 }
 
 /// `None`: the arguments contradict the specification.
-fn keys_of(spec: &Spec, keys: &[KeyFacts], command: &Args<'_>) -> Option<Vec<Found>> {
+fn keys_of(spec: &Spec, keys: &'static [KeyFacts], command: &Args<'_>) -> Option<Vec<Found>> {
     let uncertain = |key: &KeyFacts| {
         matches!(key.begin, BeginSearch::Unknown)
             || matches!(key.find, FindKeys::Unknown)
@@ -88,13 +105,16 @@ fn keys_of(spec: &Spec, keys: &[KeyFacts], command: &Args<'_>) -> Option<Vec<Fou
 }
 
 /// The flags of a key whose use depends on the arguments.
-fn flags_of(spec: &Spec, key: &KeyFacts, command: &Args<'_>) -> Vec<&'static str> {
+fn flags_of(spec: &Spec, key: &'static KeyFacts, command: &Args<'_>) -> Flags {
     let word = |name: &str| (1..command.len()).any(|i| command.is(i, name));
     match spec.name {
-        "set" if !(3..command.len()).any(|i| command.is(i, "get")) => vec!["OW", "update"],
-        "set" => vec!["RW", "access", "update"],
-        "bitfield" if !word("set") && !word("incrby") => vec!["RO", "access"],
-        "bitfield" => vec!["RW", "access", "update"],
+        "set" if !(3..command.len()).any(|i| command.is(i, "get")) => {
+            Cow::Borrowed(&["OW", "update"])
+        }
+        "set" => Cow::Borrowed(&["RW", "access", "update"]),
+        "bitfield" if !word("set") && !word("incrby") => Cow::Borrowed(&["RO", "access"]),
+        "bitfield" => Cow::Borrowed(&["RW", "access", "update"]),
+        _ if !key.has("incomplete") => Cow::Borrowed(&key.flags),
         _ => key
             .flags
             .iter()
@@ -105,7 +125,7 @@ fn flags_of(spec: &Spec, key: &KeyFacts, command: &Args<'_>) -> Vec<&'static str
 }
 
 /// The keys of one specification; `None` as above.
-fn by_facts(key: &KeyFacts, command: &Args<'_>) -> Option<Vec<Found>> {
+fn by_facts(key: &'static KeyFacts, command: &Args<'_>) -> Option<Vec<Found>> {
     if key.has("not_key") {
         return Some(Vec::new());
     }
@@ -158,6 +178,6 @@ fn by_facts(key: &KeyFacts, command: &Args<'_>) -> Option<Vec<Found>> {
     let range = first..=last;
     let found = range
         .step_by(step.max(1))
-        .map(|at| (at as usize, key.flags.clone()));
+        .map(|at| (at as usize, Cow::Borrowed(&key.flags[..])));
     Some(found.collect())
 }

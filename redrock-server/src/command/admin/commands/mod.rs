@@ -11,7 +11,8 @@ use crate::value::glob;
 use docs::docs;
 use keys::{getkeys, getkeysandflags};
 
-pub(super) use info::{ACL_CATEGORIES, categories};
+pub(crate) use info::{ACL_CATEGORIES, categories};
+pub(crate) use keys::keys_with_access;
 
 /// COMMAND and its subcommands.
 pub(super) const COMMAND: Spec = Spec::new("command", -1, flag::LOADING | flag::STALE, command)

@@ -11,7 +11,8 @@ mod rows;
 
 pub(super) use options::keys;
 
-use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::acl;
+use crate::command::{Args, CommandError, CommandResult, Context, registry};
 use crate::keyspace::db::{Db, Expiry};
 use crate::notify::Class;
 use crate::value::list::{End, List};
@@ -27,12 +28,20 @@ const PROPAGATED_ARGS_MAX: usize = 256;
 
 /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE dst]`
 pub(super) fn sort(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    run(ctx, args, Options::parse(args, false)?)
+    let options = Options::parse(args, false, || reads_all_keys(ctx, args))?;
+    run(ctx, args, options)
 }
 
 /// `SORT_RO`: SORT without STORE.
 pub(super) fn sort_ro(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    run(ctx, args, Options::parse(args, true)?)
+    let options = Options::parse(args, true, || reads_all_keys(ctx, args))?;
+    run(ctx, args, options)
+}
+
+/// Whether the client may read the keys that patterns name.
+fn reads_all_keys(ctx: &Context<'_>, args: &Args<'_>) -> bool {
+    registry::resolve(args)
+        .is_ok_and(|spec| acl::check::may_read_all_keys(&ctx.client.account, spec, args))
 }
 
 fn run(ctx: &mut Context<'_>, args: &Args<'_>, mut options: Options<'_>) -> CommandResult {

@@ -3,6 +3,11 @@
 use super::pattern::Pattern;
 use crate::command::{Args, CommandError, CommandResult};
 
+const BY_DENIED: CommandError =
+    CommandError::fixed("ERR BY option of SORT denied due to insufficient ACL permissions.");
+const GET_DENIED: CommandError =
+    CommandError::fixed("ERR GET option of SORT denied due to insufficient ACL permissions.");
+
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Options<'a> {
@@ -23,8 +28,14 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Parses arguments 2 and on; SORT_RO knows no STORE.
-    pub(super) fn parse(args: &Args<'a>, read_only: bool) -> CommandResult<Self> {
+    /// Parses arguments 2 and on; SORT_RO knows no STORE. `all_keys`: the client may read keys
+    /// that only patterns name.
+    pub(super) fn parse(
+        args: &Args<'a>,
+        read_only: bool,
+        all_keys: impl FnOnce() -> bool,
+    ) -> CommandResult<Self> {
+        let all_keys = std::cell::LazyCell::new(all_keys);
         let mut options = Self {
             descending: false,
             alpha: false,
@@ -51,10 +62,17 @@ impl<'a> Options<'a> {
                 at += 1;
             } else if args.is(at, "by") && left >= 1 {
                 // One constant pattern is enough, even if another BY follows.
-                options.unsorted |= !args.at(at + 1).contains(&b'*');
+                let is_constant = !args.at(at + 1).contains(&b'*');
+                options.unsorted |= is_constant;
+                if !is_constant && !*all_keys {
+                    return Err(BY_DENIED);
+                }
                 options.by = Some(Pattern::parse(args.at(at + 1)));
                 at += 1;
             } else if args.is(at, "get") && left >= 1 {
+                if !*all_keys {
+                    return Err(GET_DENIED);
+                }
                 options.get.push(Pattern::parse(args.at(at + 1)));
                 at += 1;
             } else {
@@ -100,7 +118,7 @@ mod tests {
 
     fn with_options<R>(words: &str, check: impl FnOnce(CommandResult<Options<'_>>) -> R) -> R {
         let argv: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
-        check(Options::parse(&Args::new(&argv), false))
+        check(Options::parse(&Args::new(&argv), false, || true))
     }
 
     fn found_keys(words: &str) -> Vec<usize> {
