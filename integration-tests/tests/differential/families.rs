@@ -6,8 +6,6 @@ use crate::wire::{Reply, Words};
 use crate::words::{Generator, SETUP};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use redrock_integration_tests::process::Server;
-use redrock_integration_tests::resp;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -80,15 +78,6 @@ const fn plain(name: &'static str, templates: &'static [&'static str]) -> Family
         templates,
         drive: drive_plain,
     }
-}
-
-/// Whether the server knows the command that moves everything to disk.
-pub(crate) fn can_spill(server: &Server) -> anyhow::Result<bool> {
-    let known = server.client()?.run(&["COMMAND", "INFO", SPILL])?;
-    Ok(!matches!(
-        known.elements().as_slice(),
-        [] | [resp::Reply::Nil]
-    ))
 }
 
 /// Runs one family on connections in one protocol.
