@@ -9,6 +9,7 @@ use super::text;
 const CRATES: &[(&str, &[&str])] = &[
     ("libs/rdb", &[]),
     ("libs/log", &[]),
+    ("libs/lua-libs", &[]),
     ("libs/daemon", &["redrock-log", "redrock-proto"]),
     ("proto", &[]),
     (
@@ -41,7 +42,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("redrockctl", &["redrock-daemon", "redrock-proto"]),
     (
         "integration-tests",
-        &["redrock-rdb", "redrock-log", "redrock-proto"],
+        &[
+            "redrock-rdb",
+            "redrock-log",
+            "redrock-lua-libs",
+            "redrock-proto",
+        ],
     ),
     ("fuzz", &["redrock-rdb", "redrock-log"]),
 ];
@@ -53,6 +59,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         &["tokio", "tonic", "rocksdb", "rustix", "tracing"],
     ),
     ("libs/log", &["tokio", "tonic", "rocksdb"]),
+    ("libs/lua-libs", &["tokio", "tonic", "rocksdb", "rustix"]),
     ("proto", &["rocksdb", "redis-protocol"]),
     ("redrock-replica", &["rocksdb"]),
     ("redrockctl", &["rocksdb", "redis-protocol"]),
