@@ -28,5 +28,6 @@ pub mod slowlog;
 pub mod start;
 pub mod state;
 pub mod stats;
+pub mod tracking;
 pub mod value;
 pub mod waits;

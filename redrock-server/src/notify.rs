@@ -84,6 +84,4 @@ impl Class {
 pub trait Notifier {
     /// A keyspace event. The implementation checks the configured mask.
     fn notify(&self, class: Class, event: &'static str, key: &[u8], db: usize);
-    /// A key's value may have changed: client-side caches drop it.
-    fn invalidate(&self, key: &[u8]);
 }

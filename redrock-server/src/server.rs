@@ -69,6 +69,8 @@ pub struct Server {
     pub memory: MemoryGate,
     /// Subscribers of channels and patterns.
     pub pubsub: crate::pubsub::PubSub,
+    /// Tracked clients are to be told of changes; see [`Server::send_broadcasts`].
+    pub has_broadcasts: AtomicBool,
     /// Classes of keyspace events that are published (`notify-keyspace-events`).
     events: AtomicU32,
     /// Frees what commands removed.
@@ -129,6 +131,7 @@ impl Server {
             functions: Mutex::default(),
             memory: MemoryGate::default(),
             pubsub: Default::default(),
+            has_broadcasts: AtomicBool::new(false),
             events: AtomicU32::new(config.observation.events),
             reclaimer: Default::default(),
             expiry: Default::default(),
@@ -240,6 +243,9 @@ impl Server {
         if shared.monitor.load(Ordering::Relaxed) {
             self.monitors.remove(shared.id);
         }
+        if shared.tracking.load(Ordering::Relaxed) != 0 {
+            self.keyspace.lock().tracking.disable(shared);
+        }
         if let Some(mut client) = client {
             self.pubsub.forget(&mut client);
             let mut keyspace = self.keyspace.lock();
@@ -336,6 +342,8 @@ impl Server {
     pub fn tick(&self) {
         self.stats.tick(crate::clock::unix_us());
         self.sweep_clients();
+        let keys_max = self.config().memory.tracking_keys_max;
+        self.keyspace.lock().limit_tracking(self, keys_max);
         self.report_log();
     }
 
@@ -371,5 +379,4 @@ impl Notifier for Server {
             crate::pubsub::publish_event(self, mask, event.as_bytes(), key, db);
         }
     }
-    fn invalidate(&self, _key: &[u8]) {}
 }

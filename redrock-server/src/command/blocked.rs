@@ -14,6 +14,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::net::client::{BlockRequest, Client, ClientShared, OwnedCommand};
 use crate::server::Server;
+use crate::tracking::mode;
 use crate::value::ObjectType;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -31,9 +32,23 @@ struct Waiting {
     db: usize,
 }
 
+/// A client that was served in the present lock hold. It goes back to its connection when what
+/// it was served is in the log (I5).
+#[derive(Debug)]
+pub struct Served {
+    /// The client.
+    pub client: Box<Client>,
+    /// What it waited for.
+    pub reply: Vec<u8>,
+    /// So many of the invalidations that collected come before.
+    pub after: usize,
+}
+
 /// See the module. Bounded by `maxclients`.
 #[derive(Debug, Default)]
 pub struct BlockedTable {
+    /// Those to give back at the end of the lock hold.
+    pub served: Vec<Served>,
     queues: HashMap<(usize, Vec<u8>), VecDeque<u64>>,
     clients: HashMap<u64, Waiting>,
     /// Counts changes to another master, for those who wait elsewhere (WAIT).
@@ -187,7 +202,8 @@ impl Server {
 }
 
 impl Keyspace {
-    /// Serves clients after keys were changed by no client's command: expiry, eviction.
+    /// Serves clients after keys were changed by no client's command: expiry, eviction. The
+    /// caller lets them go ([`Keyspace::tell_clients`]).
     pub fn serve_blocked(&mut self, server: &Server, effect: &mut Effect) {
         if self.ready.is_empty() {
             return;
@@ -240,6 +256,7 @@ fn serve_one(
     let argv = command.argv();
     let args = Args::new(&argv);
     let mut out = Vec::new();
+    let first_push = keyspace.tracking.begin_served(client.id());
     let result = registry::resolve(&args).and_then(|spec| {
         // The rules may have changed while it waited.
         acl::check::enforce(server, config, &client, spec, &args)?;
@@ -276,5 +293,13 @@ fn serve_one(
         return;
     }
     keyspace.blocked.remove(id);
-    server.return_client(client, out);
+    let modes = &client.shared.tracking;
+    modes.fetch_and(!mode::CACHING, Ordering::Relaxed);
+    let after = keyspace.tracking.end_served(client.id(), first_push);
+    let reply = out;
+    keyspace.blocked.served.push(Served {
+        client,
+        reply,
+        after,
+    });
 }

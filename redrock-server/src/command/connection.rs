@@ -232,6 +232,7 @@ fn reset(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
         keyspace.watched.unwatch(db, &key, client.shared.id);
     }
     client.watch_dirty = DirtyFlag::default();
+    keyspace.tracking.disable(&client.shared);
     ctx.server.drop_subscriptions(client);
     client.resp3 = false;
     client.name.clear();

@@ -6,7 +6,7 @@
 
 mod checks;
 
-use super::args::Args;
+use super::args::{Args, is_word};
 use super::cross_protocol;
 use super::effect::Effect;
 use super::error::CommandError;
@@ -19,7 +19,8 @@ use crate::keyspace::db::Db;
 use crate::monitor;
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
 use crate::server::Server;
-use checks::{check, is_paused, memory_charge, queue, refuse_reply};
+use crate::tracking::mode;
+use checks::{check, is_paused, memory_charge, queue, refuse_reply, tell_of_tracking};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,12 +95,15 @@ pub fn execute(
     argv: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Outcome {
+    // What others sent before comes before the reply.
+    slot.iter().for_each(|client| client.take_pushes(out));
     let start = out.len();
     let outcome = execute_one(server, scratch, slot, argv, out);
     let Some(client) = slot.as_deref_mut() else {
         return outcome;
     };
     if matches!(outcome, Outcome::Done) {
+        end_caching(client, argv);
         match client.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off => out.truncate(start),
@@ -110,8 +114,20 @@ pub fn execute(
             }
         }
     }
+    client.take_pushes(out);
     client.publish();
     outcome
+}
+
+/// `CLIENT CACHING` holds for one command, or for a whole transaction.
+fn end_caching(client: &Client, argv: &[&[u8]]) {
+    let modes = &client.shared.tracking;
+    if modes.load(Ordering::Relaxed) & mode::CACHING == 0 || client.transaction.is_some() {
+        return;
+    }
+    if !argv.first().is_some_and(|name| is_word(name, "client")) {
+        modes.fetch_and(!mode::CACHING, Ordering::Relaxed);
+    }
 }
 
 fn execute_one(
@@ -158,6 +174,7 @@ fn execute_one(
         return Outcome::Retry(Wait::Unpaused);
     }
     if queue(&config, client, spec, argv) {
+        tell_of_tracking(server, &config, client, out);
         Reply::new(out, client.resp3).simple("QUEUED");
         return Outcome::Done;
     }
@@ -260,11 +277,19 @@ fn run_locked(
     let now_us = crate::clock::unix_us();
     let now_ms = now_us / 1000;
     client.shared.last_seen_ms.store(now_ms, Ordering::Relaxed);
+    keyspace.tracking.set_caller(client.id());
+    keyspace.limit_tracking(server, config.memory.tracking_keys_max);
+    if client.reply_mode == ReplyMode::On {
+        // What is told before the command runs goes before its reply.
+        client.take_pushes(out);
+    }
     let ran = run_command(
         server, config, scratch, client, spec, args, out, keyspace, now_us,
     );
     if let Some(wait) = ran {
-        scratch.effect.clear();
+        // Nothing but deletions by expiry can have happened.
+        server.log.append_effect(&mut scratch.effect);
+        end_hold(server, keyspace);
         return Outcome::Retry(wait);
     }
     if !keyspace.ready.is_empty() {
@@ -278,6 +303,7 @@ fn run_locked(
     }
     let appends = scratch.effect.count() > 0;
     server.log.append_effect(&mut scratch.effect);
+    end_hold(server, keyspace);
     if appends && let Some(client) = slot.as_deref_mut() {
         client.changed_offset = server.log.appended_offset();
     }
@@ -299,6 +325,12 @@ fn run_locked(
         keyspace.blocked.park(client, command, request);
     }
     Outcome::Parked { deadline_ms }
+}
+
+/// The effects are in the log: who holds stale keys may know.
+fn end_hold(server: &Server, keyspace: &mut Keyspace) {
+    keyspace.tell_clients(server);
+    keyspace.tracking.set_caller(0);
 }
 
 /// Runs a client's command and writes its reply; what it must wait for instead, if it must.
@@ -370,11 +402,23 @@ fn call_at(
     ctx.db.effect.finish_command(db, args.all(), dirty_before);
     // A command that blocks, or that must be run again, is counted when it has run for good.
     let again = matches!(result, Err(CommandError::Cold(..) | CommandError::Busy));
+    if spec.has(flag::READONLY) && !again && ctx.db.keyspace().tracking.remembers() {
+        remember_keys(ctx, spec, args);
+    }
     if ctx.client.block.is_none() && !again {
         let duration_us = crate::clock::unix_us().saturating_sub(start_us).max(0) as u64;
         account(ctx, spec, args, duration_us, result.is_err());
     }
     result
+}
+
+/// The caller may keep what it has read. A script's commands count, not the script.
+fn remember_keys(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
+    if matches!(spec.name, "eval_ro" | "evalsha_ro" | "fcall_ro") || spec.has(flag::PUBSUB) {
+        return;
+    }
+    let tracking = &mut ctx.db.keyspace().tracking;
+    spec.keys.visit(args, |at| tracking.remember(args.at(at)));
 }
 
 /// What EXEC answers when it is refused before it runs: the transaction is over. As in Redis also

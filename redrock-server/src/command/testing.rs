@@ -61,8 +61,6 @@ impl Notifier for Events {
             self.found.borrow_mut().push(shown);
         }
     }
-
-    fn invalidate(&self, _key: &[u8]) {}
 }
 
 /// One client on an empty server whose clock stands still.

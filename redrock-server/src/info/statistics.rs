@@ -80,14 +80,10 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         &["total_active_defrag_time", "current_active_defrag_time"],
         0,
     );
-    out.all(
-        &[
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-        ],
-        0,
-    );
+    let tracking = facts.keyspace.tracking.totals();
+    out.field("tracking_total_keys", tracking.keys);
+    out.field("tracking_total_items", tracking.items);
+    out.field("tracking_total_prefixes", tracking.prefixes);
     out.field("unexpected_error_replies", 0);
     out.field("total_error_replies", load(&stats.errors));
     out.field("dump_payload_sanitizations", 0);

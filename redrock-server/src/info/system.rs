@@ -68,7 +68,8 @@ pub(super) fn clients(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("client_recent_max_input_buffer", input);
     out.field("client_recent_max_output_buffer", output);
     out.field("blocked_clients", blocked.len() + postponed);
-    out.field("tracking_clients", 0);
+    let tracking = facts.keyspace.tracking.totals();
+    out.field("tracking_clients", tracking.clients);
     out.field("clients_in_timeout_table", blocked.timeout_count());
     out.field("total_blocking_keys", blocked.key_count());
     out.field("total_blocking_keys_on_nokey", 0);

@@ -282,7 +282,7 @@ impl Keyspace {
         };
         let bytes = entry.memory_bytes() as u64;
         handle.effect.before(db, &[b"DEL", key]);
-        handle.signal(key);
+        handle.signal_gone(key);
         self.garbage.add(entry);
         self.stats.evicted += 1;
         server.notify(Class::EVICTED, "evicted", key, db);
@@ -404,6 +404,7 @@ impl Server {
             keys += 1;
         };
         keyspace.serve_blocked(self, &mut effect);
+        keyspace.tell_clients(self);
         let garbage = keyspace.garbage.take();
         drop(keyspace);
         self.reclaimer.dispose(garbage);

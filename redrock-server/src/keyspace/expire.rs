@@ -169,6 +169,7 @@ impl Keyspace {
             server.log.append_effect(effect);
         }
         self.serve_blocked(server, effect);
+        self.tell_clients(server);
         if !more {
             if let Some(segment) = self.databases[cursor.db].table.segment_mut(cursor.segment) {
                 segment.refresh_expire_floor();
@@ -248,6 +249,7 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
                 drop(config);
                 let start = Instant::now();
                 cycle(&server, &mut cursor, limit);
+                server.send_broadcasts();
                 server.log.flush();
                 std::thread::sleep(
                     period

@@ -71,6 +71,8 @@ pub struct Keyspace {
     pub access: access::AccessPolicy,
     /// Keys that clients WATCH.
     pub watched: watch::WatchTable,
+    /// Keys that clients may hold in caches of their own.
+    pub tracking: crate::tracking::TrackingTable,
     /// Counters that INFO shows.
     pub stats: KeyspaceStats,
     /// What was removed and is to be freed once the lock is released.
@@ -134,6 +136,7 @@ impl Keyspace {
             snapshot: None,
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
+            tracking: crate::tracking::TrackingTable::default(),
             stats: KeyspaceStats::default(),
             garbage: reclaim::Garbage::default(),
             blocked: crate::command::blocked::BlockedTable::default(),

@@ -51,6 +51,10 @@ pub struct ClientShared {
     pub flags: AtomicU32,
     /// It waits in the table of blocked clients.
     pub blocked: AtomicBool,
+    /// How it is tracked: bits of [`crate::tracking::mode`].
+    pub tracking: AtomicU32,
+    /// Whom its invalidations go to; 0: to itself.
+    pub redirect: AtomicU64,
     /// It said MONITOR.
     pub monitor: AtomicBool,
     /// Selected database.
@@ -342,6 +346,14 @@ impl Client {
     /// The client's id.
     pub fn id(&self) -> u64 {
         self.shared.id
+    }
+
+    /// Moves what others have sent to the client behind its replies so far. One load while there
+    /// is nothing.
+    pub fn take_pushes(&self, out: &mut Vec<u8>) {
+        if self.shared.poked.load(Ordering::Relaxed) {
+            out.append(&mut self.shared.outbox.lock());
+        }
     }
 
     /// Copies what CLIENT LIST shows to where other threads see it. Cheap: plain stores.

@@ -90,6 +90,7 @@ impl Worker {
 
     /// Writes the log, then sends what waits. See the module.
     pub fn flush(&self) {
+        self.server.send_broadcasts();
         if self.pending.borrow().is_empty() && !self.server.log.has_unwritten() {
             return;
         }

@@ -142,9 +142,11 @@ impl<'s> Applier<'s> {
         keyspace.expire_mode = mode;
         // Clients of a replica wait for streams too (XREAD).
         keyspace.serve_blocked(self.server, &mut Effect::default());
-        ran?;
-        self.append(raw);
-        Ok(())
+        let applied = ran.map(|()| self.append(raw));
+        keyspace.tell_clients(self.server);
+        drop(keyspace);
+        self.server.send_broadcasts();
+        applied
     }
 
     /// The keyspace, once clients are not held back: a save or a reload lets nothing in, as in a

@@ -112,7 +112,7 @@ pub fn load_snapshot(
             anyhow::bail!("the server does not follow this master any more");
         }
         server.state.feed.fetch_add(1, Ordering::AcqRel);
-        touch_everything(&keyspace);
+        touch_everything(server, &mut keyspace);
         keyspace.expire_mode = ExpireMode::Hide;
         server
             .history
@@ -133,11 +133,13 @@ pub fn load_snapshot(
     Ok(facts.keys)
 }
 
-/// All watched keys may have changed.
-pub fn touch_everything(keyspace: &Keyspace) {
+/// All watched and all tracked keys may have changed.
+pub fn touch_everything(server: &Server, keyspace: &mut Keyspace) {
     for db in 0..keyspace.database_count() {
         keyspace.watched.changed_database(db, |_, _| true);
     }
+    keyspace.tracking.flushed();
+    keyspace.tell_clients(server);
 }
 
 /// Becomes a replica of a master: keys expire only when it says so. Where our stream stands:

@@ -48,7 +48,7 @@ pub fn dump(server: &Server, path: &Path, how: RdbReload) -> anyhow::Result<()> 
     let old = if how.flush {
         let mut keyspace = server.keyspace.lock();
         if loaded.is_ok() {
-            touch_everything(&keyspace);
+            touch_everything(server, &mut keyspace);
             keyspace.swap_staged()
         } else {
             keyspace.drop_staged()
@@ -82,6 +82,8 @@ pub fn log(server: &Arc<Server>, path: &Path) -> anyhow::Result<()> {
         for db in 0..keyspace.database_count() {
             keyspace.flush(db, true);
         }
+        keyspace.tracking.flushed();
+        keyspace.tell_clients(server);
         // Until the end of the log only what it says deletes anything.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
         (mode, keyspace.garbage.take())

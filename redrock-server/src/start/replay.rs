@@ -133,8 +133,10 @@ impl<'s> Replayer<'s> {
     fn release(&self, mut keyspace: MutexGuard<'_, Keyspace>) {
         // Nobody waits yet.
         keyspace.ready.clear();
+        keyspace.tell_clients(self.server);
         let garbage = keyspace.garbage.take();
         drop(keyspace);
+        self.server.send_broadcasts();
         self.server.reclaimer.dispose(garbage);
     }
 

@@ -27,6 +27,7 @@ fn flush(ctx: &mut Context<'_>, args: &Args<'_>, indexes: std::ops::Range<usize>
         let keys = ctx.db.keyspace().flush(index, background);
         ctx.db.effect.dirty += keys;
     }
+    ctx.db.keyspace().tracking.flushed();
     ctx.propagate(args.all());
     ctx.reply.ok();
     Ok(())

@@ -66,7 +66,7 @@ impl Db<'_> {
         }
         self.keyspace.stats.expired += 1;
         self.effect.before(self.index, &[b"DEL", key]);
-        self.signal(key);
+        self.signal_gone(key);
         self.notifier
             .notify(Class::EXPIRED, "expired", key, self.index);
     }

@@ -11,13 +11,25 @@ impl Db<'_> {
         self.notifier.notify(class, event, key, self.index);
     }
 
-    /// Wakes WATCHers and invalidates client-side caches of a key.
+    /// Wakes WATCHers and invalidates client-side caches of a key that the running command has
+    /// changed.
     pub fn signal(&mut self, key: &[u8]) {
+        self.signal_as(key, true);
+    }
+
+    /// As [`Db::signal`], for what no command did: expiry and eviction.
+    pub fn signal_gone(&mut self, key: &[u8]) {
+        self.signal_as(key, false);
+    }
+
+    fn signal_as(&mut self, key: &[u8], by_caller: bool) {
         if !self.keyspace.watched.is_empty() {
             let exists = self.database().table.find(self.hash(key), key).is_some();
             self.keyspace.watched.changed(self.index, key, exists);
         }
-        self.notifier.invalidate(key);
+        if !self.keyspace.tracking.is_idle() {
+            self.keyspace.tracking.changed(key, by_caller);
+        }
     }
 
     /// Publishes a keyspace event.

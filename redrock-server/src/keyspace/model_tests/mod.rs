@@ -17,7 +17,6 @@ struct Silent;
 
 impl Notifier for Silent {
     fn notify(&self, _class: Class, _event: &'static str, _key: &[u8], _db: usize) {}
-    fn invalidate(&self, _key: &[u8]) {}
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

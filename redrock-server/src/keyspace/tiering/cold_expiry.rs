@@ -96,6 +96,7 @@ fn finish(server: &Server, time: i64, key: &TierKey, is_due: bool, now_ms: i64) 
     let mut db = Db::new(&mut keyspace, server, &mut effect, index, now_ms);
     db.expire_if_due(key.key());
     server.log.append_effect(&mut effect);
+    keyspace.tell_clients(server);
 }
 
 impl Keyspace {

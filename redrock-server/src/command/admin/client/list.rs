@@ -3,6 +3,7 @@
 use crate::command::registry;
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::net::client::{ClientShared, state_flag};
+use crate::tracking::mode;
 use std::sync::atomic::Ordering;
 
 /// `normal`, `master`, `replica`, `pubsub`: what CLIENT LIST and KILL tell apart.
@@ -48,6 +49,8 @@ fn subscriptions(client: &ClientShared) -> [u32; 3] {
 fn flags(client: &ClientShared) -> String {
     let flags = client.flags.load(Ordering::Relaxed);
     let is = |flag: u32| flags & flag != 0;
+    let modes = client.tracking.load(Ordering::Relaxed);
+    let tracks = |bit: u32| modes & bit != 0;
     let letters = [
         (client.monitor.load(Ordering::Relaxed), 'O'),
         (is(state_flag::REPLICA), 'S'),
@@ -55,6 +58,9 @@ fn flags(client: &ClientShared) -> String {
         (ClientKind::of(client) == ClientKind::Pubsub, 'P'),
         (client.queued.load(Ordering::Relaxed) > 0, 'x'),
         (client.blocked.load(Ordering::Relaxed), 'b'),
+        (tracks(mode::ON), 't'),
+        (tracks(mode::BROKEN), 'R'),
+        (tracks(mode::BROADCAST), 'B'),
         (is(state_flag::DIRTY), 'd'),
         (is(state_flag::CLOSING), 'c'),
         (client.kill.load(Ordering::Relaxed), 'A'),
@@ -68,6 +74,14 @@ fn flags(client: &ClientShared) -> String {
         .map(|(_, letter)| *letter)
         .collect();
     if shown.is_empty() { "N".into() } else { shown }
+}
+
+/// Whom a tracked client redirects its invalidations to; 0: nobody, −1: it is not tracked.
+pub(super) fn redirect(client: &ClientShared) -> i64 {
+    match client.tracking.load(Ordering::Relaxed) & mode::ON {
+        0 => -1,
+        _ => client.redirect.load(Ordering::Relaxed) as i64,
+    }
 }
 
 /// One client's line, without the line end.
@@ -102,7 +116,7 @@ pub(crate) fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
         if waiting > 0 { "rw" } else { "r" },
     );
     let resp = client.resp.load(Ordering::Relaxed);
-    let end = format!(" redir=-1 resp={resp} lib-name=");
+    let end = format!(" redir={} resp={resp} lib-name=", redirect(client));
     let (lib_name, lib_version) = &identity.lib;
     [
         head.as_bytes(),
