@@ -15,7 +15,7 @@
 
 mod scripts;
 #[path = "../differential/wire.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "shared with the differential test")]
 mod wire;
 
 use anyhow::{Context as _, bail, ensure};
