@@ -20,7 +20,7 @@ use crate::monitor;
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
 use crate::server::Server;
 use crate::tracking::mode;
-use checks::{check, is_paused, memory_charge, queue, refuse_reply, tell_of_tracking};
+use checks::{check, is_paused, memory_charge, queue, refuse_reply, reply_queued};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -174,8 +174,7 @@ fn execute_one(
         return Outcome::Retry(Wait::Unpaused);
     }
     if queue(&config, client, spec, argv) {
-        tell_of_tracking(server, &config, client, out);
-        Reply::new(out, client.resp3).simple("QUEUED");
+        reply_queued(server, &config, client, out);
         return Outcome::Done;
     }
     let queued = client.transaction.as_ref().filter(|_| is_exec);

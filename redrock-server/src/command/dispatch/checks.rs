@@ -26,20 +26,16 @@ pub(super) fn refuse_reply(server: &Server, client: &Client, limit: ReplyLimit, 
     Reply::new(out, client.resp3).error(&error.resp());
 }
 
-/// A queued command too gives the table of tracked keys occasion to shrink. Of a client that is
-/// not tracked that does not take the lock.
-pub(super) fn tell_of_tracking(
-    server: &Server,
-    config: &Config,
-    client: &Client,
-    out: &mut Vec<u8>,
-) {
+/// The reply to a queued command. That too gives the table of tracked keys occasion to shrink; of a
+/// client that is not tracked it does not take the lock.
+pub(super) fn reply_queued(server: &Server, config: &Config, client: &Client, out: &mut Vec<u8>) {
     if client.shared.tracking.load(Ordering::Relaxed) != 0 {
         let mut keyspace = server.keyspace.lock();
         keyspace.limit_tracking(server, config.memory.tracking_keys_max);
         drop(keyspace);
         client.take_pushes(out);
     }
+    Reply::new(out, client.resp3).simple("QUEUED");
 }
 
 /// Queues a command of a transaction; false if it is not one.
