@@ -14,7 +14,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 DATA_HOME := $(if $(XDG_DATA_HOME),$(XDG_DATA_HOME),$(HOME)/.local/share)
 DATA_DIR := $(if $(REDROCK_DATA_DIR),$(REDROCK_DATA_DIR),$(DATA_HOME)/redrock)
 
-.PHONY: help run build image test soak mutations fuzz fmt lint clean-data
+.PHONY: help run build image test soak mutations fuzz fmt docs lint clean-data
 
 help:
 	@printf '%s\n' \
@@ -27,6 +27,7 @@ help:
 	  'make fuzz        fuzz the decoders, a minute each (TARGET=, SECONDS=)' \
 	  'make lint        formatting, scripts and clippy only' \
 	  'make fmt         format the code' \
+	  'make docs        write docs/commands.md anew from the server' \
 	  'make clean-data  remove the data of `make run`: $(DATA_DIR)'
 
 run:
@@ -64,6 +65,10 @@ fuzz:
 
 fmt:
 	$(CARGO) fmt --all
+
+# Also after a change of integration-tests/fixtures/command-notes.tsv.
+docs: build
+	RR_TIDY_UPDATE=1 $(CARGO) test --release --workspace --test command_docs
 
 clean-data:
 	scripts/clean-data.sh '$(DATA_DIR)'
