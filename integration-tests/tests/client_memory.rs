@@ -1,12 +1,11 @@
 //! What clients may take of memory: limits of one, the budget of all, requests and replies that
 //! no budget would hold.
 
+use redrock_integration_tests::daemons::until;
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-const WAIT: Duration = Duration::from_secs(30);
 const MB: usize = 1 << 20;
 /// With this bound all clients together may use an eighth: 20 MB.
 const TIERED: [&str; 4] = ["--maxmemory", "160mb", "--enable-rocksdb-feature", "yes"];
@@ -17,15 +16,6 @@ fn kinds() -> Vec<Kind> {
         true => vec![Kind::RedRock, Kind::Redis],
         false => vec![Kind::RedRock],
     }
-}
-
-fn until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
-    while !done()? {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 fn start(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Result<(Server, Client)> {

@@ -3,37 +3,19 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use redrock_integration_tests::daemons::{info, until};
 use redrock_integration_tests::dataset::random_writes;
 use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis};
 use redrock_integration_tests::resp::Client;
 use redrock_integration_tests::scale::scale;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const WAIT: Duration = Duration::from_secs(60);
 const LOGGED: [&str; 4] = ["--appendonly", "yes", "--enable-debug-command", "yes"];
 
 fn times() -> usize {
     usize::try_from(scale()).unwrap_or(1)
-}
-
-fn until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
-    while !done()? {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
-/// A field of INFO; empty if it is not there.
-fn info(client: &mut Client, field: &str) -> anyhow::Result<String> {
-    let text = client.ok("INFO everything")?.text();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    Ok(value.unwrap_or_default().to_owned())
 }
 
 fn digest(client: &mut Client) -> anyhow::Result<String> {
@@ -63,8 +45,9 @@ fn start_replica(folder: &Path, port: u16, master: u16) -> anyhow::Result<Server
 /// Until the replica has all that the master has, and both hold the same.
 fn same(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
     until("a replica that caught up", || {
-        Ok(info(replica, "master_link_status")? == "up"
-            && info(replica, "slave_repl_offset")? == info(master, "master_repl_offset")?)
+        Ok(info(replica, "everything", "master_link_status")? == "up"
+            && info(replica, "everything", "slave_repl_offset")?
+                == info(master, "everything", "master_repl_offset")?)
     })?;
     assert_eq!(digest(replica)?, digest(master)?);
     Ok(())
@@ -72,12 +55,15 @@ fn same(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
 
 fn log_is_on(client: &mut Client) -> anyhow::Result<()> {
     until("the log after the full sync", || {
-        Ok(info(client, "aof_enabled")? == "1")
+        Ok(info(client, "everything", "aof_enabled")? == "1")
     })
 }
 
 fn syncs(client: &mut Client) -> anyhow::Result<(String, String)> {
-    Ok((info(client, "sync_full")?, info(client, "sync_partial_ok")?))
+    Ok((
+        info(client, "everything", "sync_full")?,
+        info(client, "everything", "sync_partial_ok")?,
+    ))
 }
 
 /// Our own counters come from the agent, once a second.
@@ -130,21 +116,21 @@ fn a_replica_goes_on_from_its_log_after_kill_9_and_keeps_what_it_acknowledged_as
     same(&mut master, &mut client)?;
     assert_eq!(syncs(&mut master)?, count(1, 2));
 
-    let former = info(&mut client, "master_replid")?;
-    assert_eq!(former, info(&mut master, "master_replid")?);
+    let former = info(&mut client, "everything", "master_replid")?;
+    assert_eq!(former, info(&mut master, "everything", "master_replid")?);
     client.ok("REPLICAOF NO ONE")?;
-    let promoted = info(&mut client, "master_replid")?;
+    let promoted = info(&mut client, "everything", "master_replid")?;
     assert_ne!(promoted, former);
-    assert_eq!(info(&mut client, "master_replid2")?, former);
+    assert_eq!(info(&mut client, "everything", "master_replid2")?, former);
     random_writes(&mut client, 4, 1000)?;
     let expected = digest(&mut client)?;
-    let end = info(&mut client, "master_repl_offset")?;
+    let end = info(&mut client, "everything", "master_repl_offset")?;
     server.kill_family()?;
     let server = Server::start(Kind::RedRock, ours.path(), &LOGGED)?;
     let mut client = server.client()?;
     assert_eq!(digest(&mut client)?, expected);
-    assert_eq!(info(&mut client, "master_replid2")?, promoted);
-    assert_eq!(info(&mut client, "master_repl_offset")?, end);
+    assert_eq!(info(&mut client, "everything", "master_replid2")?, promoted);
+    assert_eq!(info(&mut client, "everything", "master_repl_offset")?, end);
     Ok(())
 }
 
@@ -191,8 +177,8 @@ fn a_chain_survives_the_restart_of_its_middle_without_a_full_sync() -> anyhow::R
     same(&mut master, &mut replica)?;
     assert_eq!(syncs(&mut master)?, count(1, 2));
     counted(&mut client, 0, 1)?;
-    let id = info(&mut master, "master_replid")?;
-    assert_eq!(info(&mut replica, "master_replid")?, id);
+    let id = info(&mut master, "everything", "master_replid")?;
+    assert_eq!(info(&mut replica, "everything", "master_replid")?, id);
     Ok(())
 }
 
@@ -211,11 +197,12 @@ fn links_are_clients(
     assert!(down.contains(" flags=S "), "{down}");
     assert_eq!(client.ok("CLIENT KILL TYPE replica")?.int(), Some(1));
     until("a replica that came back", || {
-        Ok(info(client, "sync_partial_ok")? == "1")
+        Ok(info(client, "everything", "sync_partial_ok")? == "1")
     })?;
     assert_eq!(client.ok("CLIENT KILL TYPE master")?.int(), Some(1));
     until("the link to the master again", || {
-        Ok(info(master, "sync_partial_ok")? == "1" && info(client, "master_link_status")? == "up")
+        Ok(info(master, "everything", "sync_partial_ok")? == "1"
+            && info(client, "everything", "master_link_status")? == "up")
     })
 }
 
@@ -245,7 +232,7 @@ fn a_replica_follows_a_promoted_sibling_of_its_own_and_keeps_the_new_id() -> any
     random_writes(&mut master, 10, 500)?;
     same(&mut master, &mut client)?;
     same(&mut master, &mut other)?;
-    let former = info(&mut master, "master_replid")?;
+    let former = info(&mut master, "everything", "master_replid")?;
     redis.kill()?;
 
     other.ok("REPLICAOF NO ONE")?;
@@ -253,16 +240,16 @@ fn a_replica_follows_a_promoted_sibling_of_its_own_and_keeps_the_new_id() -> any
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", sibling.port))?;
     same(&mut other, &mut client)?;
     assert_eq!(syncs(&mut other)?, count(0, 1));
-    let promoted = info(&mut other, "master_replid")?;
-    assert_eq!(info(&mut client, "master_replid")?, promoted);
-    assert_eq!(info(&mut client, "master_replid2")?, former);
+    let promoted = info(&mut other, "everything", "master_replid")?;
+    assert_eq!(info(&mut client, "everything", "master_replid")?, promoted);
+    assert_eq!(info(&mut client, "everything", "master_replid2")?, former);
     server.kill_family()?;
     random_writes(&mut other, 12, 500)?;
     let server = start_replica(ours.path(), port, sibling.port)?;
     let mut client = server.client()?;
     same(&mut other, &mut client)?;
     assert_eq!(syncs(&mut other)?, count(0, 2));
-    assert_eq!(info(&mut client, "master_replid2")?, former);
+    assert_eq!(info(&mut client, "everything", "master_replid2")?, former);
     Ok(())
 }
 
@@ -361,9 +348,9 @@ fn without_a_persister_the_link_stays_up_and_the_log_comes_back_with_it() -> any
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", redis.port))?;
     same(&mut master, &mut client)?;
     until("the trouble in INFO", || {
-        Ok(info(&mut client, "aof_last_bgrewrite_status")? == "err")
+        Ok(info(&mut client, "everything", "aof_last_bgrewrite_status")? == "err")
     })?;
-    assert_eq!(info(&mut client, "aof_enabled")?, "0");
+    assert_eq!(info(&mut client, "everything", "aof_enabled")?, "0");
     // Promotion and back need no persister either.
     client.ok("REPLICAOF NO ONE")?;
     client.ok("SET local 1")?;
@@ -374,7 +361,7 @@ fn without_a_persister_the_link_stays_up_and_the_log_comes_back_with_it() -> any
     let _persister = Companion::start("redrock-persist", ours.path())?;
     log_is_on(&mut client)?;
     until("no trouble in INFO", || {
-        Ok(info(&mut client, "aof_last_bgrewrite_status")? == "ok")
+        Ok(info(&mut client, "everything", "aof_last_bgrewrite_status")? == "ok")
     })?;
     random_writes(&mut master, 16, 500)?;
     same(&mut master, &mut client)?;
@@ -415,25 +402,28 @@ fn a_changed_id_is_kept_and_a_log_turned_off_and_on_is_no_history_to_go_on_from(
     same(&mut client, &mut replica)?;
     counted(&mut client, 1, 0)?;
     client.ok("DEBUG CHANGE-REPL-ID")?;
-    let id = info(&mut client, "master_replid")?;
-    assert_eq!(info(&mut client, "master_replid2")?, "0".repeat(40));
+    let id = info(&mut client, "everything", "master_replid")?;
+    assert_eq!(
+        info(&mut client, "everything", "master_replid2")?,
+        "0".repeat(40)
+    );
     until("a full sync under the new id", || {
-        Ok(info(&mut replica, "master_replid")? == id)
+        Ok(info(&mut replica, "everything", "master_replid")? == id)
     })?;
     same(&mut client, &mut replica)?;
     server.kill_family()?;
     let server = start_on(ours.path(), port, &LOGGED)?;
     let mut client = server.client()?;
-    assert_eq!(info(&mut client, "master_replid2")?, id);
+    assert_eq!(info(&mut client, "everything", "master_replid2")?, id);
     same(&mut client, &mut replica)?;
     counted(&mut client, 0, 1)?;
 
     // With the replica attached the stream goes on in another log, and back.
-    let id = info(&mut client, "master_replid")?;
+    let id = info(&mut client, "everything", "master_replid")?;
     client.ok("CONFIG SET appendonly no")?;
     client.ok("SET unlogged 1")?;
     client.ok("CONFIG SET appendonly yes")?;
-    assert_eq!(info(&mut client, "master_replid")?, id);
+    assert_eq!(info(&mut client, "everything", "master_replid")?, id);
     client.ok("SET logged 1")?;
     same(&mut client, &mut replica)?;
     assert_eq!(replica.ok("GET unlogged")?.text(), "1");
@@ -443,12 +433,12 @@ fn a_changed_id_is_kept_and_a_log_turned_off_and_on_is_no_history_to_go_on_from(
     // on across them.
     replica.ok("REPLICAOF NO ONE")?;
     until("the replica is gone", || {
-        Ok(info(&mut client, "connected_slaves")? == "0")
+        Ok(info(&mut client, "everything", "connected_slaves")? == "0")
     })?;
     client.ok("CONFIG SET appendonly no")?;
     client.ok("SET unlogged 2")?;
     client.ok("CONFIG SET appendonly yes")?;
-    assert_ne!(info(&mut client, "master_replid")?, id);
+    assert_ne!(info(&mut client, "everything", "master_replid")?, id);
     replica.ok(&format!("REPLICAOF 127.0.0.1 {port}"))?;
     same(&mut client, &mut replica)?;
     assert_eq!(replica.ok("GET unlogged")?.text(), "2");

@@ -2,6 +2,7 @@
 //! `repl/`, partial resynchronization from it, and what a restart makes of it.
 
 use anyhow::Context as _;
+use redrock_integration_tests::daemons::{info, until};
 use redrock_integration_tests::dataset::random_writes;
 use redrock_integration_tests::process::{Kind, Server, binary, copy_folder, has_redis};
 use redrock_integration_tests::resp::{Client, encode};
@@ -9,30 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-const WAIT: Duration = Duration::from_secs(60);
-
-fn until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
-    while !done()? {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// A field of INFO.
-fn info(client: &mut Client, field: &str) -> anyhow::Result<String> {
-    let text = client.ok("INFO all")?.text();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    Ok(line.unwrap_or_default().to_owned())
-}
 
 fn number(client: &mut Client, field: &str) -> anyhow::Result<u64> {
-    let text = info(client, field)?;
+    let text = info(client, "all", field)?;
     text.parse().with_context(|| format!("{field}: {text:?}"))
 }
 
@@ -133,7 +113,7 @@ fn shows(client: &mut Client, field: &str, wanted: u64) -> anyhow::Result<()> {
 
 /// The history that a replica follows.
 fn replica_of(replica: &mut Client) -> anyhow::Result<String> {
-    info(replica, "master_replid")
+    info(replica, "all", "master_replid")
 }
 
 /// Names under `repl/` that end so.
@@ -230,7 +210,7 @@ fn replicas_that_come_together_share_one_base_under_writes() -> anyhow::Result<(
         role.get(2).map(|list| list.clone().elements().len()),
         Some(2)
     );
-    assert_eq!(info(client, "aof_enabled")?, "0");
+    assert_eq!(info(client, "all", "aof_enabled")?, "0");
     Ok(())
 }
 
@@ -338,7 +318,7 @@ fn the_backlog_ends_when_nobody_has_come_back() -> anyhow::Result<()> {
     master.online(1)?;
     master.same_data(&mut [&mut replica])?;
     shows(&mut master.client, "repl_backlog_active", 1)?;
-    let before = info(&mut master.client, "master_replid")?;
+    let before = info(&mut master.client, "all", "master_replid")?;
     cut_link(&mut master, &mut replica)?;
     shows(&mut master.client, "repl_backlog_active", 0)?;
     let offset = number(&mut master.client, "master_repl_offset")?;
@@ -350,7 +330,7 @@ fn the_backlog_ends_when_nobody_has_come_back() -> anyhow::Result<()> {
     master.same_data(&mut [&mut replica])?;
     assert_eq!(syncs(&process), (2, 0));
     until("another history", || {
-        Ok(info(&mut master.client, "master_replid")? != before)
+        Ok(info(&mut master.client, "all", "master_replid")? != before)
     })
 }
 
@@ -424,7 +404,7 @@ fn a_killed_master_goes_on_behind_the_dump_that_its_log_continues() -> anyhow::R
     master.same_data(&mut [&mut replica])?;
     let digest = master.client.ok("DEBUG DIGEST")?;
     until("the present history shows", || {
-        Ok(replica_of(&mut replica)? == info(&mut master.client, "master_replid")?)
+        Ok(replica_of(&mut replica)? == info(&mut master.client, "all", "master_replid")?)
     })?;
     let replid = replica_of(&mut replica)?;
     master.server.kill()?;
@@ -434,8 +414,8 @@ fn a_killed_master_goes_on_behind_the_dump_that_its_log_continues() -> anyhow::R
     // The very dump: what the log holds behind it is there again, and the replica goes on.
     let mut master = Master::start(ours.path(), &[])?;
     assert_eq!(master.client.ok("DEBUG DIGEST")?, digest);
-    assert_ne!(info(&mut master.client, "master_replid")?, replid);
-    assert_eq!(info(&mut master.client, "master_replid2")?, replid);
+    assert_ne!(info(&mut master.client, "all", "master_replid")?, replid);
+    assert_eq!(info(&mut master.client, "all", "master_replid2")?, replid);
     random_writes(&mut master.client, 11, 200)?;
     follow_again(&mut master, &mut replica)?;
     master.same_data(&mut [&mut replica])?;

@@ -1,19 +1,8 @@
 //! The server with its companions, and without them.
 
+use redrock_integration_tests::daemons::until;
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
-use std::time::{Duration, Instant};
-
-const WAIT: Duration = Duration::from_secs(20);
-
-fn until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
-    while !done()? {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
 
 fn error(client: &mut Client, line: &str) -> anyhow::Result<String> {
     let words: Vec<&str> = line.split(' ').collect();

@@ -1,11 +1,10 @@
 //! SHUTDOWN with its options, SIGTERM and SIGINT, beside a real Redis.
 
+use redrock_integration_tests::daemons::until;
 use redrock_integration_tests::process::{Kind, Server, Signal, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-const WAIT: Duration = Duration::from_secs(30);
 /// Save points that are never due.
 const POINTS: [&str; 2] = ["--save", "3600 1000000"];
 
@@ -14,15 +13,6 @@ fn kinds() -> Vec<Kind> {
         true => vec![Kind::RedRock, Kind::Redis],
         false => vec![Kind::RedRock],
     }
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
-    while !done() {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 /// How a server goes.
@@ -111,7 +101,7 @@ fn it_stays_when_the_save_fails_unless_forced() -> anyhow::Result<()> {
         for (number, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {
             server.signal(signal)?;
             until("the refusal", || {
-                server.log_text().matches(REFUSED).count() == 3 + number
+                Ok(server.log_text().matches(REFUSED).count() == 3 + number)
             })?;
             assert_eq!(client.ok("GET a")?.text(), "1", "{kind:?}");
         }
@@ -161,7 +151,7 @@ fn lagging_replica(master: &Server) -> anyhow::Result<(tempfile::TempDir, Server
     let mut client = master.client()?;
     until("an online replica", || {
         let info = client.ok("INFO replication");
-        info.is_ok_and(|info| info.text().contains("state=online"))
+        Ok(info.is_ok_and(|info| info.text().contains("state=online")))
     })?;
     replica.signal(Signal::STOP)?;
     client.ok("SET lag 1")?;
@@ -182,9 +172,8 @@ fn it_waits_for_replicas_until_it_is_taken_back_or_insisted_on() -> anyhow::Resu
         let (mut waiting, mut client) = (server.client()?, server.client()?);
         waiting.send(&["SHUTDOWN"])?;
         until("the abort", || {
-            client
-                .run(&["SHUTDOWN", "ABORT"])
-                .is_ok_and(|r| r == Reply::Status("OK".into()))
+            let answer = client.run(&["SHUTDOWN", "ABORT"]);
+            Ok(answer.is_ok_and(|reply| reply == Reply::Status("OK".into())))
         })?;
         let text = waiting.receive()?;
         assert_eq!(
@@ -194,7 +183,9 @@ fn it_waits_for_replicas_until_it_is_taken_back_or_insisted_on() -> anyhow::Resu
         // Writes are no longer held back.
         client.ok("SET after 1")?;
         server.signal(Signal::INT)?;
-        until("the first signal", || server.log_text().contains("SIGINT"))?;
+        until("the first signal", || {
+            Ok(server.log_text().contains("SIGINT"))
+        })?;
         server.signal(Signal::INT)?;
         assert_eq!(server.wait_exit()?.code(), Some(1), "{kind:?}");
         assert!(server.log_text().contains("You insist"), "{kind:?}");

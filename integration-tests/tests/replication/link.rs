@@ -1,6 +1,7 @@
 //! A proxy that can cut or stop a link, and looks at a server until it is as wanted.
 
 use anyhow::Context as _;
+pub(crate) use redrock_integration_tests::daemons::{companions_up, info, until};
 use redrock_integration_tests::process::{Kind, Server};
 use redrock_integration_tests::resp::Client;
 use std::io::{Read as _, Write as _};
@@ -8,9 +9,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const WAIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
@@ -122,39 +122,10 @@ pub(crate) fn start(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Resu
     spawn(kind, folder, options)?.wait_ready()
 }
 
-/// A field of INFO; empty if there is none.
-pub(crate) fn info(client: &mut Client, section: &str, field: &str) -> anyhow::Result<String> {
-    let text = client.ok(&format!("INFO {section}"))?.text();
-    let head = format!("{field}:");
-    let line = text.lines().find_map(|line| line.strip_prefix(&head));
-    Ok(line.unwrap_or_default().trim().to_owned())
-}
-
 /// As [`info`], a number.
 pub(crate) fn number(client: &mut Client, section: &str, field: &str) -> anyhow::Result<u64> {
     let text = info(client, section, field)?;
     text.parse().with_context(|| format!("{field}: '{text}'"))
-}
-
-/// Waits until something is so.
-pub(crate) fn until(
-    what: &str,
-    mut done: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
-    while !done()? {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(PAUSE);
-    }
-    Ok(())
-}
-
-/// Waits until our server's companions answer.
-pub(crate) fn companions_up(client: &mut Client) -> anyhow::Result<()> {
-    until("companions up", || {
-        let text = client.ok("INFO companions")?.text();
-        Ok(text.matches("state=up").count() == 2)
-    })
 }
 
 /// Waits until a replica's link to its master is `up` or `down`.
