@@ -3,7 +3,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use redrock_integration_tests::daemons::{info, until};
+use redrock_integration_tests::daemons::{companions_up, info, until};
 use redrock_integration_tests::dataset::random_writes;
 use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis};
 use redrock_integration_tests::resp::Client;
@@ -383,14 +383,7 @@ fn a_changed_id_is_kept_and_a_log_turned_off_and_on_is_no_history_to_go_on_from(
     let port = free_port()?;
     let server = start_on(ours.path(), port, &LOGGED)?;
     let mut client = server.client()?;
-    until("companions", || {
-        Ok(client
-            .ok("INFO companions")?
-            .text()
-            .matches("state=up")
-            .count()
-            == 2)
-    })?;
+    companions_up(&mut client)?;
     random_writes(&mut client, 17, 500)?;
     let text = port.to_string();
     let redis = Server::start(

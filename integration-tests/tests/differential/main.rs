@@ -1,5 +1,6 @@
 //! The same random commands, valid and not, to our server and to a real Redis 7.0.15: replies in
-//! RESP2 and RESP3, digests of touched keys and of the whole data set, and encodings must agree.
+//! RESP2 and RESP3, digests of touched keys and of the whole data set, encodings, and the commands
+//! that both log must agree.
 //! What differs between Redis 7.2 and 7.0 by design stands in `differences.rs`.
 //!
 //! The seed is printed; `RR_SEED` repeats a run, `RR_SCALE` multiplies the number of commands.
@@ -11,12 +12,15 @@ mod debug;
 mod differences;
 mod families;
 mod pair;
+mod propagation;
 mod streams;
 mod templates;
 mod wire;
 mod words;
 
 use pair::Pair;
+use propagation::Propagation;
+use redrock_integration_tests::daemons::companions_up;
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 
 /// How our server is run.
@@ -49,7 +53,7 @@ fn seed() -> u64 {
 }
 
 fn options(mode: Mode) -> Vec<&'static str> {
-    let mut options = vec!["--companions", "external", "--appendonly", "no"];
+    let mut options = vec!["--appendonly", "yes", "--appendfsync", "no"];
     options.extend(["--enable-debug-command", "yes"]);
     match mode {
         Mode::Off => options.extend(["--enable-rocksdb-feature", "no"]),
@@ -67,10 +71,13 @@ fn run(mode: Mode) -> anyhow::Result<()> {
     }
     let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
     let ours = Server::start(Kind::RedRock, folders[0].path(), &options(mode))?;
-    let theirs = Server::start(Kind::Redis, folders[1].path(), &["--appendonly", "no"])?;
+    companions_up(&mut ours.client()?)?;
+    let logged = ["--appendonly", "yes", "--appendfsync", "no"];
+    let theirs = Server::start(Kind::Redis, folders[1].path(), &logged)?;
+    let mut propagation = Propagation::of(folders[0].path(), folders[1].path());
     let seed = seed();
     let mut found = Vec::new();
-    let mut commands = 0;
+    let (mut commands, mut logged_commands) = (0, 0);
     for (number, family) in families::FAMILIES.iter().enumerate() {
         for protocol in ["2", "3"] {
             let context = format!("{}, RESP{protocol}, {mode:?}, seed {seed}", family.name);
@@ -83,10 +90,14 @@ fn run(mode: Mode) -> anyhow::Result<()> {
             if let Err(error) = outcome {
                 found.push(format!("{context}: {error:?}\n"));
             }
+            let (count, apart) = propagation.compare(&context)?;
+            logged_commands += count;
+            found.extend(apart);
         }
     }
-    println!("{mode:?}: {commands} commands");
+    println!("{mode:?}: {commands} commands, {logged_commands} logged");
     assert!(commands > 1000, "hardly anything was compared");
+    assert!(logged_commands > 1000, "hardly anything was logged");
     assert!(
         found.is_empty(),
         "{} differences:\n{}",

@@ -1,8 +1,8 @@
 //! Sizes as redis.conf writes them.
 
 /// Bytes with an optional suffix in any case, as Redis's `memtoull`: `100`, `100b`, `1k` (1000),
-/// `1kb` (1024), `1m`, `1mb`, `1g`, `1gb`. No digits at all are 0. `None` if it is anything else,
-/// or does not fit.
+/// `1kb` (1024), `1m`, `1mb`, `1g`, `1gb`. No digits at all are 0, and what does not fit is the
+/// largest size. `None` if it is anything else.
 pub fn parse_size(text: &[u8]) -> Option<u64> {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
     let (number, suffix) = text.split_at_checked(digits)?;
@@ -19,8 +19,12 @@ pub fn parse_size(text: &[u8]) -> Option<u64> {
     if number.is_empty() {
         return Some(0);
     }
-    let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-    number.checked_mul(scale)
+    // All are digits, so that only too many of them fail.
+    let number = std::str::from_utf8(number)
+        .ok()?
+        .parse()
+        .unwrap_or(u64::MAX);
+    Some(number.saturating_mul(scale))
 }
 
 #[cfg(test)]
@@ -39,8 +43,8 @@ mod tests {
             ("1g", Some(1_000_000_000)),
             ("18446744073709551615", Some(u64::MAX)),
             ("", Some(0)),
-            ("18446744073709551616", None),
-            ("17179869184gb", None),
+            ("18446744073709551616", Some(u64::MAX)),
+            ("17179869184gb", Some(u64::MAX)),
             ("-1", None),
             ("1 kb", None),
             ("1tb", None),

@@ -3,7 +3,7 @@
 //! A blocked client's session moves into this table and comes back with the reply. When a key
 //! becomes ready, the waiting commands run again in the order in which they came, under the same
 //! lock hold as the command that made it ready, as Redis 7.2 does
-//! (`handleClientsBlockedOnKeys`).
+//! (`handleClientsBlockedOnKeys`); each is logged for itself, after that command.
 
 use super::args::Args;
 use super::effect::Effect;
@@ -183,6 +183,19 @@ pub async fn unless_demoted(
 }
 
 impl Server {
+    /// Counts and logs what one command changed, or one transaction: the end of the stream if
+    /// there was something. Called with the shards held.
+    pub(super) fn settle(&self, effect: &mut Effect) -> Option<u64> {
+        if effect.dirty > 0 {
+            self.state
+                .changes
+                .fetch_add(effect.dirty, Ordering::Relaxed);
+        }
+        let appends = effect.count() > 0;
+        self.log.append_effect(effect);
+        appends.then(|| self.log.appended_offset())
+    }
+
     /// Ends all waits with an error and closes their connections: what they wait for is another
     /// master's to give (`disconnectAllBlockedClients`).
     pub fn disconnect_blocked(&self, keyspace: &mut Keyspace) {
@@ -210,7 +223,6 @@ impl Keyspace {
         }
         let now_ms = crate::clock::unix_ms();
         serve(server, &server.config(), effect, self, now_ms);
-        server.log.append_effect(effect);
     }
 }
 
@@ -271,6 +283,9 @@ fn serve_one(
         };
         dispatch::call(&mut ctx, spec, &args)
     });
+    if let Some(end) = server.settle(effect) {
+        client.changed_offset = end;
+    }
     match result {
         Err(CommandError::Cold(..) | CommandError::Busy) => {
             // It needs a value from disk (BLMOVE onto a cold key), or to change one that is being

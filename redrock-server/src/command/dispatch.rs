@@ -287,25 +287,18 @@ fn run_locked(
     );
     if let Some(wait) = ran {
         // Nothing but deletions by expiry can have happened.
-        server.log.append_effect(&mut scratch.effect);
+        server.settle(&mut scratch.effect);
         end_hold(server, keyspace);
         return Outcome::Retry(wait);
+    }
+    let end = server.settle(&mut scratch.effect);
+    if let (Some(end), Some(client)) = (end, slot.as_deref_mut()) {
+        client.changed_offset = end;
     }
     if !keyspace.ready.is_empty() {
         super::blocked::serve(server, config, &mut scratch.effect, keyspace, now_ms);
     }
-    if scratch.effect.dirty > 0 {
-        server
-            .state
-            .changes
-            .fetch_add(scratch.effect.dirty, Ordering::Relaxed);
-    }
-    let appends = scratch.effect.count() > 0;
-    server.log.append_effect(&mut scratch.effect);
     end_hold(server, keyspace);
-    if appends && let Some(client) = slot.as_deref_mut() {
-        client.changed_offset = server.log.appended_offset();
-    }
     if let Some(deferred) = slot
         .as_deref_mut()
         .and_then(|client| client.deferred.take())

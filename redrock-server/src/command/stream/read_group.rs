@@ -67,7 +67,10 @@ pub(super) fn xreadgroup(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResul
             From::New => has_new(ctx, key, group)?,
         };
         let (consumer, created) = seen_consumer(ctx, key, group, name)?;
-        if created && words.no_ack {
+        // Claims of what is delivered create it elsewhere. Redis tells only if there is none for
+        // NOACK, and who gets nothing stays unknown to its replicas.
+        let claims = is_served && matches!(from, From::New) && !words.no_ack;
+        if created && !claims {
             ctx.propagate(&[b"XGROUP", b"CREATECONSUMER", key, group, name]);
         }
         let Some(consumer) = consumer.filter(|_| is_served) else {

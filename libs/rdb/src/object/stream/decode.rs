@@ -127,10 +127,9 @@ fn read_group(
     let entries_read = if object_type == types::STREAM_LISTPACKS {
         estimate_entries_read(meta, last_id)
     } else {
-        // Redis keeps a signed number, negative for unknown.
-        i64::try_from(cursor.length()?)
-            .ok()
-            .map(|count| count as u64)
+        // Redis writes -1 for unknown as an unsigned number.
+        let count = cursor.length()?;
+        (count != u64::MAX).then_some(count)
     };
     let pending_count = cursor.length()?;
     let mut pending = Vec::with_capacity(cursor.capacity_for(pending_count));
