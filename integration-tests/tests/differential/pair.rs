@@ -109,6 +109,11 @@ impl Pair {
                 let name = words.get(at + 1)?;
                 Some(vec![b"CLIENT".to_vec(), b"SETNAME".to_vec(), name.clone()])
             }
+            // 7.2 looks at all elements to choose the encoding, 7.0 at the first one; a listpack has
+            // no -0.
+            "ZADD" if words.iter().any(|word| word == b"-0") && !result.is_error() => {
+                Some(vec![b"DEL".to_vec(), words[1].clone()])
+            }
             "SORT" | "SORT_RO" => {
                 self.sorted.extend(words.get(1).cloned());
                 None

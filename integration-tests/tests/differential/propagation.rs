@@ -111,14 +111,38 @@ fn comparable(commands: Vec<Logged>) -> Stretch {
             None
         };
         all.push(logged);
-        if let Some(start) = ended
-            && all.len() - start < 4
-        {
+        let Some(start) = ended else {
+            continue;
+        };
+        join_removals(all, start);
+        if all.len() - start < 4 {
             all.pop();
             all.remove(start);
         }
     }
     stretch
+}
+
+/// Makes one removal of those that a transaction consists of: Redis 7.0 logs SPOP with a count
+/// element by element, 7.2 many at once.
+fn join_removals(all: &mut Vec<Logged>, start: usize) {
+    let [_, removals @ .., _] = &all[start..] else {
+        return;
+    };
+    let of = |logged: &Logged| logged.words.get(..2).map(<[_]>::to_vec);
+    let Some(first) = removals.first().and_then(of) else {
+        return;
+    };
+    let joins = |logged: &Logged| of(logged).as_ref() == Some(&first);
+    if crate::pair::name(&first) != "SREM" || !removals.iter().all(joins) {
+        return;
+    }
+    let elements = |logged: &Logged| logged.words[2..].to_vec();
+    let elements: Words = removals.iter().flat_map(elements).collect();
+    all[start + 1].words.truncate(2);
+    all[start + 1].words.extend(elements);
+    let end = all.len() - 1;
+    all.drain(start + 2..end);
 }
 
 /// Takes one command from the front.

@@ -176,17 +176,17 @@ fn merge(bytes: &mut Vec<u8>, mut at: usize) {
 }
 
 /// Calls `visit` with each register that is not zero and its value, in order, then says whether
-/// the runs cover all registers.
+/// the runs cover all registers, and no more of them than there are.
 pub(super) fn for_each_value(
     bytes: &[u8],
     mut visit: impl FnMut(usize, u8),
 ) -> Result<(), Corrupted> {
     let mut register = 0;
     for run in runs(bytes) {
+        if register + run.length > REGISTERS {
+            return Err(Corrupted);
+        }
         if run.value > 0 {
-            if register + run.length > REGISTERS {
-                break;
-            }
             (register..register + run.length).for_each(|at| visit(at, run.value));
         }
         register += run.length;
