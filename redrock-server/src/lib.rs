@@ -22,6 +22,7 @@ pub mod net;
 pub mod notify;
 pub mod pubsub;
 pub mod replication;
+pub mod script;
 pub mod server;
 pub mod services;
 pub mod slowlog;

@@ -54,6 +54,7 @@ fn line(now_us: i64, db: usize, client: &Client, argv: &[&[u8]]) -> Vec<u8> {
     let mut line = Vec::with_capacity(64 + argv.iter().map(|arg| arg.len() + 3).sum::<usize>());
     let (seconds, micros) = (now_us / 1_000_000, now_us % 1_000_000);
     let source = match client.is_unix() {
+        _ if client.in_script => "lua".to_owned(),
         true => format!("unix:{}", client.shared.addr.trim_end_matches(":0")),
         false => client.shared.addr.clone(),
     };

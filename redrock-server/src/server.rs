@@ -6,6 +6,7 @@ use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
 use crate::config::{Config, Hooks};
 use crate::keyspace::Keyspace;
+use crate::keyspace::locks::{KeyspaceGuard, KeyspaceLock};
 use crate::keyspace::tiering::governor::MemoryGate;
 use crate::latency::LatencyMonitor;
 use crate::log::EffectLog;
@@ -24,11 +25,15 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// What a client may leave unread of messages that are no replies; Redis's hard limit for
 /// replicas, to which MONITOR clients belong.
 const PUSH_BYTES_MAX: u64 = 256 << 20;
+
+/// How long the keyspace is waited for before it is looked whether a script is busy.
+const LOCK_STEP: Duration = Duration::from_millis(2);
 
 const LOADING_TEXT: &str = "LOADING Redis is loading the dataset in memory";
 
@@ -52,7 +57,7 @@ pub struct Server {
     /// Clients in MONITOR.
     pub monitors: Monitors,
     /// The data.
-    pub keyspace: Mutex<Keyspace>,
+    pub keyspace: KeyspaceLock,
     /// The effect log.
     pub log: EffectLog,
     /// The ids of its stream.
@@ -63,6 +68,8 @@ pub struct Server {
     pub loading: LoadingState,
     /// How the server ends.
     pub fate: Fate,
+    /// Lua scripts.
+    pub scripting: crate::script::Scripting,
     /// Source code of function libraries, as RDB files keep them.
     pub functions: Mutex<Vec<Vec<u8>>>,
     /// Memory: the bound and what is used of it.
@@ -122,12 +129,13 @@ impl Server {
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
-            keyspace: Mutex::new(keyspace),
+            keyspace: KeyspaceLock::new(keyspace),
             log: EffectLog::default(),
             history: crate::replication::history::StreamHistory::default(),
             readers: crate::keyspace::tiering::reader::Readers::default(),
             loading: LoadingState::default(),
             fate: Fate::default(),
+            scripting: Default::default(),
             functions: Mutex::default(),
             memory: MemoryGate::default(),
             pubsub: Default::default(),
@@ -248,9 +256,44 @@ impl Server {
         }
         if let Some(mut client) = client {
             self.pubsub.forget(&mut client);
-            let mut keyspace = self.keyspace.lock();
-            for (db, key) in &client.watched {
-                keyspace.watched.unwatch(*db, key, shared.id);
+            self.unwatch(std::mem::take(&mut client.watched), shared.id);
+        }
+    }
+
+    /// Ends watches of a client: at the end of a script if one is busy.
+    pub fn unwatch(&self, watched: Vec<(usize, Vec<u8>)>, id: u64) {
+        if watched.is_empty() {
+            return;
+        }
+        let work = Box::new(move |keyspace: &mut Keyspace| {
+            for (db, key) in &watched {
+                keyspace.watched.unwatch(*db, key, id);
+            }
+        });
+        if let Err(work) = self.scripting.later(work) {
+            work(&mut self.keyspace.lock());
+        }
+    }
+
+    /// The keyspace, taken without holding the calling thread up while a script is busy.
+    pub async fn keyspace_when_idle(&self) -> KeyspaceGuard<'_> {
+        loop {
+            self.scripting.wait_idle().await;
+            if let Some(keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
+                return keyspace;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The keyspace, or `None` while a script is busy.
+    pub fn keyspace_unless_busy(&self) -> Option<KeyspaceGuard<'_>> {
+        loop {
+            if self.scripting.is_busy() {
+                return None;
+            }
+            if let Some(keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
+                return Some(keyspace);
             }
         }
     }
@@ -357,7 +400,7 @@ impl Server {
     }
 
     /// What the server's state refuses: loading, disk errors, memory, roles.
-    pub fn gate(&self, spec: &'static Spec) -> CommandResult {
+    pub fn gate(&self, spec: &Spec) -> CommandResult {
         if self.loading.is_active() && !spec.has(flag::LOADING) {
             return Err(CommandError::fixed(LOADING_TEXT));
         }

@@ -2,6 +2,7 @@
 
 use crate::command::dispatch::Wait;
 use crate::command::error::CommandError;
+use crate::keyspace::Keyspace;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::tiering::loader::Join;
 use crate::server::Server;
@@ -38,9 +39,14 @@ impl Pins {
 impl Drop for Pins {
     fn drop(&mut self) {
         if !self.keys.is_empty() {
-            let mut keyspace = self.server.keyspace.lock();
-            for key in &self.keys {
-                keyspace.unpin_tier(key);
+            let keys = std::mem::take(&mut self.keys);
+            let work = Box::new(move |keyspace: &mut Keyspace| {
+                for key in &keys {
+                    keyspace.unpin_tier(key);
+                }
+            });
+            if let Err(work) = self.server.scripting.later(work) {
+                work(&mut self.server.keyspace.lock());
             }
         }
     }
@@ -55,6 +61,7 @@ impl Server {
     ) -> Result<Pins, CommandError> {
         match wait {
             Wait::Nothing | Wait::Unpaused => {}
+            Wait::Script => self.scripting.wait_idle().await,
             Wait::Released => {
                 if let Some(services) = self.services.get() {
                     services.wait_released().await;
@@ -93,7 +100,7 @@ impl Server {
         let mut waiting = Vec::new();
         let mut pinned = Vec::with_capacity(keys.len());
         {
-            let mut keyspace = self.keyspace.lock();
+            let mut keyspace = self.keyspace_when_idle().await;
             for (db, key) in &keys {
                 pinned.push(keyspace.tier_key(*db, key));
                 if let Join::Wait { done, start } = keyspace.join_load(*db, key) {

@@ -9,6 +9,7 @@ use super::text;
 const CRATES: &[(&str, &[&str])] = &[
     ("libs/rdb", &[]),
     ("libs/log", &[]),
+    ("libs/lua-src", &[]),
     ("libs/lua-libs", &[]),
     ("libs/daemon", &["redrock-log", "redrock-proto"]),
     ("proto", &[]),
@@ -19,6 +20,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "redrock-log",
             "redrock-daemon",
             "redrock-proto",
+            "redrock-lua-libs",
         ],
     ),
     (

@@ -5,6 +5,7 @@
 //! log, so that log order is serialization order.
 
 mod checks;
+pub mod scripts;
 
 use super::args::{Args, is_word};
 use super::cross_protocol;
@@ -12,7 +13,7 @@ use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Group, Spec, flag};
-use super::{Context, registry, residency, transaction};
+use super::{Context, registry, residency};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
@@ -39,6 +40,9 @@ pub enum Outcome {
     Retry(Wait),
     /// Its reply comes later.
     Deferred(Deferred),
+    /// Its script runs for too long: it is paused on this thread and has the client with it;
+    /// [`scripts::resume`] goes on.
+    Running,
 }
 
 /// What a command waits for before it can run.
@@ -56,6 +60,8 @@ pub enum Wait {
     Unpaused,
     /// The end of SAVE.
     Released,
+    /// The end of a busy script.
+    Script,
 }
 
 /// A reply that is made outside the locks while its client waits: complete RESP.
@@ -102,6 +108,18 @@ pub fn execute(
     let Some(client) = slot.as_deref_mut() else {
         return outcome;
     };
+    settle(&outcome, client, argv, start, out);
+    outcome
+}
+
+/// What CLIENT REPLY makes of a reply that began at `start`; shows the client's new state.
+fn settle(
+    outcome: &Outcome,
+    client: &mut Client,
+    argv: &[&[u8]],
+    start: usize,
+    out: &mut Vec<u8>,
+) {
     if matches!(outcome, Outcome::Done) {
         end_caching(client, argv);
         match client.reply_mode {
@@ -116,7 +134,6 @@ pub fn execute(
     }
     client.take_pushes(out);
     client.publish();
-    outcome
 }
 
 /// `CLIENT CACHING` holds for one command, or for a whole transaction.
@@ -150,59 +167,95 @@ fn execute_one(
             .last_command
             .store(spec.index + 1, Ordering::Relaxed);
     }
-    let spec = match resolved.and_then(|spec| {
-        match check(server, &config, client, spec, &args)
-            .and_then(|()| server.make_room(&config, client, spec, memory_charge(argv)))
-        {
-            Ok(()) => Ok(spec),
-            Err(error) => {
-                server.stats.refused(spec);
-                Err(error)
-            }
-        }
-    }) {
+    let spec = match resolved {
         Ok(spec) => spec,
         Err(error) => {
             refuse(server, client, &args, is_exec, error, out);
             return Outcome::Done;
         }
     };
+    // What a script says of itself takes the place of what its command is.
+    let said = spec
+        .has(flag::SCRIPT)
+        .then(|| scripts::effective(server, spec, &args));
+    let as_said = said.as_ref().unwrap_or(spec);
+    let checked = check(server, &config, client, spec, as_said, &args).and_then(|()| {
+        if spec.has(flag::ALLOW_BUSY) {
+            return Ok(());
+        }
+        server.scripting.busy_error().map_or(Ok(()), Err)
+    });
+    let charge = memory_charge(argv);
+    let is_busy = server.scripting.is_busy();
+    let checked = match is_busy {
+        true => checked,
+        false => checked.and_then(|()| server.make_room(&config, client, as_said, charge)),
+    };
+    if let Err(error) = checked {
+        server.stats.refused(spec);
+        refuse(server, client, &args, is_exec, error, out);
+        return Outcome::Done;
+    }
     if server.held.load(Ordering::Acquire) {
         return Outcome::Retry(Wait::Released);
     }
-    if server.state.pause.is_set() && is_paused(server, client, spec) {
+    if server.state.pause.is_set() && is_paused(server, client, as_said) {
         return Outcome::Retry(Wait::Unpaused);
     }
-    if queue(&config, client, spec, argv) {
+    if queue(&config, client, spec, as_said.flags, argv) {
         reply_queued(server, &config, client, out);
         return Outcome::Done;
     }
+    if is_busy {
+        return match scripts::run_beside(server, &config, client, spec, &args, out) {
+            true => Outcome::Done,
+            false => Outcome::Retry(Wait::Script),
+        };
+    }
     let queued = client.transaction.as_ref().filter(|_| is_exec);
-    let flags = spec.flags | queued.map_or(0, |transaction| transaction.flags);
-    let charge = memory_charge(argv) + queued.map_or(0, |transaction| transaction.bytes as u64);
+    let flags = as_said.flags | queued.map_or(0, |transaction| transaction.flags);
+    let charge = charge + queued.map_or(0, |transaction| transaction.bytes as u64);
     if flags & flag::DENYOOM != 0 && !server.memory.admit(charge) {
         return Outcome::Retry(Wait::Memory);
     }
-    let mut keyspace = server.keyspace.lock();
+    let run = if scripts::may_run(client, spec) {
+        client.out_of_memory = server.is_out_of_memory(&config);
+        scripts::run
+    } else {
+        run_unless_busy
+    };
+    run(server, &config, scratch, slot, spec, flags, &args, out)
+}
+
+/// Takes the keyspace and runs the command, unless a script has become busy meanwhile.
+fn run_unless_busy(
+    server: &Server,
+    config: &Arc<Config>,
+    scratch: &mut Scratch,
+    slot: &mut Option<Box<Client>>,
+    spec: &'static Spec,
+    flags: u32,
+    args: &Args<'_>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let Some(client) = slot.as_deref_mut() else {
+        return Outcome::Done;
+    };
+    let Some(mut keyspace) = server.keyspace_unless_busy() else {
+        // It is refused, or not, as one that comes now.
+        return Outcome::Retry(Wait::Nothing);
+    };
     if let Some(wait) = waits_under_lock(server, &keyspace, flags) {
         return Outcome::Retry(wait);
     }
-    let missing = residency::missing(&keyspace, client, spec, &args);
+    let missing = residency::missing(&keyspace, client, spec, args);
     if !missing.is_empty() {
         return Outcome::Retry(Wait::Load(missing));
     }
-    let outcome = run_locked(
-        server,
-        &config,
-        scratch,
-        slot,
-        spec,
-        &args,
-        out,
-        &mut keyspace,
-    );
+    let outcome = run_locked(server, config, scratch, slot, spec, args, out, &mut keyspace);
     let garbage = keyspace.garbage.take();
     drop(keyspace);
+    server.scripting.wake_waiting();
     if !garbage.is_empty() {
         server.reclaimer.dispose(garbage);
     }
@@ -357,7 +410,7 @@ fn run_command(
     let wait = match call_at(&mut ctx, spec, args, now_us) {
         Ok(()) => None,
         Err(CommandError::Cold(db, key)) => Some(Wait::Load(vec![(db, key)])),
-        Err(CommandError::Busy) => Some(Wait::Snapshot),
+        Err(CommandError::Busy) => Some(ctx.client.wait.take().unwrap_or(Wait::Snapshot)),
         Err(other) => {
             server.stats.error(&other);
             ctx.reply.error(&other.resp());
@@ -416,7 +469,9 @@ fn remember_keys(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
 /// What EXEC answers when it is refused before it runs: the transaction is over. As in Redis also
 /// when there was none.
 fn abort_exec(server: &Server, client: &mut Client, error: CommandError) -> CommandError {
-    transaction::discard(client, &mut server.keyspace.lock());
+    client.transaction = None;
+    client.watch_dirty.store(false, Ordering::Relaxed);
+    server.unwatch(std::mem::take(&mut client.watched), client.shared.id);
     let text = error.resp();
     let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
     CommandError::Bytes([b"EXECABORT Transaction discarded because of: ", reason].concat())

@@ -17,6 +17,14 @@ pub struct Effect {
     last_db: usize,
 }
 
+/// A place among the commands to propagate.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    bytes: usize,
+    count: usize,
+    databases: (usize, usize),
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     #[default]
@@ -78,6 +86,22 @@ impl Effect {
             self.push(db, argv);
         }
         self.mode = Mode::Verbatim;
+    }
+
+    /// Where it stands; see [`Effect::forget_since`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.commands.len(),
+            count: self.count,
+            databases: self.databases(),
+        }
+    }
+
+    /// Propagates nothing of what came since: a script said so.
+    pub fn forget_since(&mut self, mark: Mark) {
+        self.commands.truncate(mark.bytes);
+        self.count = mark.count;
+        (self.first_db, self.last_db) = mark.databases;
     }
 
     /// Number of commands to propagate.

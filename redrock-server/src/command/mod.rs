@@ -26,6 +26,7 @@ pub mod rename;
 pub mod reply;
 pub mod residency;
 pub mod rock;
+pub mod script;
 pub mod set;
 pub mod stream;
 pub mod string;

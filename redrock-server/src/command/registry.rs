@@ -21,6 +21,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     super::transaction::COMMANDS,
     super::pubsub::COMMANDS,
     super::admin::COMMANDS,
+    super::script::COMMANDS,
     super::rock::COMMANDS,
 ];
 

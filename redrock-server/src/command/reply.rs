@@ -23,6 +23,14 @@ const GROWS_SLOWLY_BYTES_MIN: usize = 1 << 20;
 /// Longest head of an element, with room for its line end.
 const HEADER_BYTES_MAX: usize = 32;
 
+fn without_break(byte: u8) -> u8 {
+    if matches!(byte, b'\r' | b'\n') {
+        b' '
+    } else {
+        byte
+    }
+}
+
 /// Where a reply of unknown length starts; see [`Reply::deferred`].
 #[derive(Debug, Clone, Copy)]
 #[must_use]
@@ -131,10 +139,7 @@ impl<'a> Reply<'a> {
     /// in Redis's `addReplyErrorLength`.
     pub fn error(&mut self, text: &[u8]) {
         self.out.push(b'-');
-        self.out.extend(
-            text.iter()
-                .map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-        );
+        self.out.extend(text.iter().map(|&b| without_break(b)));
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -251,6 +256,33 @@ impl<'a> Reply<'a> {
             self.out.extend_from_slice(b"\r\n");
         } else {
             self.bulk(digits);
+        }
+    }
+
+    /// A simple string of any bytes; line breaks become spaces.
+    pub fn status(&mut self, text: &[u8]) {
+        self.out.push(b'+');
+        self.out.extend(text.iter().map(|&b| without_break(b)));
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// As [`Reply::big_number`] for any bytes; line breaks become spaces.
+    pub fn big_number_text(&mut self, text: &[u8]) {
+        let text: Vec<u8> = text.iter().map(|&b| without_break(b)).collect();
+        self.big_number(&text);
+    }
+
+    /// As [`Reply::verbatim`] with a format of any length: it is cut or filled up.
+    pub fn verbatim_bytes(&mut self, bytes: &[u8], format: &[u8]) {
+        if self.resp3 && self.room(bytes.len() + HEADER_BYTES_MAX) {
+            self.header(b'=', bytes.len() as i64 + 4);
+            let filled = format.iter().copied().chain(std::iter::repeat(b' '));
+            self.out.extend(filled.take(3));
+            self.out.push(b':');
+            self.out.extend_from_slice(bytes);
+            self.out.extend_from_slice(b"\r\n");
+        } else {
+            self.bulk(bytes);
         }
     }
 

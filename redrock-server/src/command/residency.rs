@@ -108,6 +108,26 @@ pub fn missing(
     wanted.missing
 }
 
+/// As [`missing`] for one command of a script, on database `db`.
+pub fn missing_of(
+    keyspace: &Keyspace,
+    db: usize,
+    spec: &Spec,
+    args: &Args<'_>,
+) -> Vec<(usize, Vec<u8>)> {
+    if keyspace.tiering.is_none() {
+        return Vec::new();
+    }
+    let now_ms = crate::clock::unix_ms();
+    let mut wanted = Wanted {
+        keyspace,
+        now_ms,
+        missing: Vec::new(),
+    };
+    wanted.command(db, spec, args);
+    wanted.missing
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

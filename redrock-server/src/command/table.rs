@@ -51,6 +51,8 @@ pub mod flag {
     pub const NO_MANDATORY_KEYS: u32 = 1 << 18;
     /// Allowed from a protected command path only (`DEBUG`).
     pub const PROTECTED: u32 = 1 << 19;
+    /// Runs a script: in a fiber, because that may take its time.
+    pub const SCRIPT: u32 = 1 << 20;
 }
 
 /// ACL categories beyond those that follow from flags and group.

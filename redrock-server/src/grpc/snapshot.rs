@@ -84,7 +84,9 @@ impl SnapshotService {
     fn begin(&self, id: u64, request: &TakeRequest, ring: &Arc<Ring>) -> Result<Begin, RpcError> {
         let server = &self.shared.server;
         let used_memory_bytes = server.memory.measured().0;
-        let mut keyspace = server.keyspace.lock();
+        let Some(mut keyspace) = server.keyspace_unless_busy() else {
+            return Err(RpcError::busy("a script runs for too long"));
+        };
         if keyspace.snapshot.is_some() {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
@@ -237,7 +239,7 @@ impl snapshot_server::Snapshot for SnapshotService {
             }
         };
         let (frames, stream) = mpsc::channel(FRAMES_IN_FLIGHT);
-        let expects_checkpoint = server.keyspace.lock().tiering.is_some();
+        let expects_checkpoint = server.keyspace_when_idle().await.tiering.is_some();
         let sender = Sender {
             ring: ring.clone(),
             frames: frames.clone(),
@@ -253,7 +255,7 @@ impl snapshot_server::Snapshot for SnapshotService {
             }
             // However it ended, nobody takes from the ring any more.
             ring.close();
-            let ended = server.keyspace.lock().end_snapshot_of(&ring);
+            let ended = server.keyspace_when_idle().await.end_snapshot_of(&ring);
             drop(ended);
             *running.lock() = None;
         });

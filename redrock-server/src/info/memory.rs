@@ -158,21 +158,7 @@ pub(super) fn memory(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("allocator_resident", m.resident);
     out.field("total_system_memory", system);
     out.field("total_system_memory_human", human(system));
-    out.all(&["used_memory_lua", "used_memory_vm_eval"], 0);
-    out.field("used_memory_lua_human", "0B");
-    out.field("used_memory_scripts_eval", 0);
-    out.all(
-        &[
-            "number_of_cached_scripts",
-            "number_of_functions",
-            "number_of_libraries",
-        ],
-        0,
-    );
-    out.all(&["used_memory_vm_functions", "used_memory_vm_total"], 0);
-    out.field("used_memory_vm_total_human", "0B");
-    out.all(&["used_memory_functions", "used_memory_scripts"], 0);
-    out.field("used_memory_scripts_human", "0B");
+    scripts(facts, out);
     out.field("maxmemory", facts.config.memory.bytes_max);
     out.field(
         "maxmemory_human",
@@ -206,6 +192,29 @@ pub(super) fn memory(facts: &Facts<'_>, out: &mut Section<'_>) {
         ],
         0,
     );
+}
+
+/// Lua states, scripts and functions.
+fn scripts(facts: &Facts<'_>, out: &mut Section<'_>) {
+    let human = |bytes: usize| human_bytes(bytes as u64);
+    let scripting = &facts.server.scripting;
+    let [vm_eval, vm_functions] = &scripting.state_bytes;
+    let (vm_eval, vm_functions) = (
+        vm_eval.load(Ordering::Relaxed),
+        vm_functions.load(Ordering::Relaxed),
+    );
+    let scripts = scripting.cache.memory_bytes();
+    out.all(&["used_memory_lua", "used_memory_vm_eval"], vm_eval);
+    out.field("used_memory_lua_human", human(vm_eval));
+    out.field("used_memory_scripts_eval", scripts);
+    out.field("number_of_cached_scripts", scripting.cache.len());
+    out.all(&["number_of_functions", "number_of_libraries"], 0);
+    out.field("used_memory_vm_functions", vm_functions);
+    out.field("used_memory_vm_total", vm_eval + vm_functions);
+    out.field("used_memory_vm_total_human", human(vm_eval + vm_functions));
+    out.field("used_memory_functions", 0);
+    out.field("used_memory_scripts", scripts);
+    out.field("used_memory_scripts_human", human(scripts));
 }
 
 impl Facts<'_> {

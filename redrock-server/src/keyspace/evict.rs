@@ -334,6 +334,14 @@ impl Server {
         }
     }
 
+    /// Whether more is used than may be, and nothing can go: what scripts ask when they start.
+    pub fn is_out_of_memory(&self, config: &Config) -> bool {
+        let bytes_max = self.eviction.bytes_max.load(Ordering::Relaxed);
+        bytes_max > 0
+            && self.eviction.used_bytes.load(Ordering::Relaxed) > bytes_max
+            && self.evict(config) == Cycle::Nothing
+    }
+
     /// One cycle (`performEvictions`).
     fn evict(&self, config: &Config) -> Cycle {
         let eviction = &self.eviction;

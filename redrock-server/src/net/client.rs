@@ -11,7 +11,7 @@ use std::sync::atomic::{
 
 use crate::acl::Account;
 use crate::command::reply::Reply;
-use crate::command::table::Spec;
+use crate::command::table::{Spec, flag};
 use crate::value::ObjectType;
 
 /// The part of a client that other threads may reach: pushes, kills, unblocking.
@@ -179,10 +179,10 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Queues a command.
-    pub fn push(&mut self, spec: &'static Spec, argv: &[&[u8]]) {
+    /// Queues a command with its flags, as its script makes them.
+    pub fn push(&mut self, spec: &'static Spec, flags: u32, argv: &[&[u8]]) {
         let command = OwnedCommand::new(argv);
-        self.flags |= spec.flags;
+        self.flags |= flags | spec.flags & flag::SCRIPT;
         self.bytes += command.memory_bytes();
         self.commands.push(command);
         self.specs.push(spec);
@@ -278,6 +278,14 @@ pub struct Client {
     pub obeyed: bool,
     /// Blocking commands must not block: inside EXEC and scripts.
     pub deny_blocking: bool,
+    /// Its script runs: what it does now is the script's.
+    pub in_script: bool,
+    /// How often its script was run again so far.
+    pub script_restarts: u32,
+    /// Memory was short when its command began.
+    pub out_of_memory: bool,
+    /// What its script waits for, when it must run again.
+    pub wait: Option<crate::command::dispatch::Wait>,
     /// Set by a blocking command that found nothing.
     pub block: Option<BlockRequest>,
     /// Set by a command whose reply is made outside the locks.
@@ -325,6 +333,10 @@ impl Client {
             no_evict: false,
             obeyed: false,
             deny_blocking: false,
+            in_script: false,
+            script_restarts: 0,
+            out_of_memory: false,
+            wait: None,
             block: None,
             rerun: None,
             deferred: None,

@@ -77,6 +77,8 @@ pub fn run_worker(
         // The server stops: what was replied goes out before the sessions end with the thread.
         worker.flush();
     });
+    // Ends, because the server does: see the script's hook.
+    crate::script::fiber::end_paused();
     PARKED.with(|slot| *slot.borrow_mut() = None);
     Ok(())
 }

@@ -72,7 +72,7 @@ pub async fn connect_again(services: &Services) {
         return;
     };
     let (link, position) = {
-        let _keyspace = server.keyspace.lock();
+        let _keyspace = server.keyspace_when_idle().await;
         let link = server.state.replication.lock().master.clone();
         let position = (server.log.state().replid, server.log.appended_offset());
         (link, position)

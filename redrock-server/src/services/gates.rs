@@ -97,6 +97,22 @@ impl Server {
         self.gates.load(Ordering::Relaxed) & READ_ONLY != 0
     }
 
+    /// Whether we are a replica whose data are stale and not to be served.
+    pub fn is_stale(&self) -> bool {
+        self.gates.load(Ordering::Relaxed) & STALE != 0
+    }
+
+    /// Whether writes are refused because the last save failed.
+    pub fn has_failed_save(&self) -> bool {
+        self.gates.load(Ordering::Relaxed) & SAVE_FAILED != 0
+    }
+
+    /// What writes are refused with if there are too few good replicas.
+    pub fn few_replicas_error(&self) -> Option<CommandError> {
+        let few = self.gates.load(Ordering::Relaxed) & FEW_REPLICAS != 0;
+        few.then_some(CommandError::fixed(FEW_REPLICAS_TEXT))
+    }
+
     /// Makes the bits anew.
     pub fn refresh_gates(&self) {
         let config = self.config();

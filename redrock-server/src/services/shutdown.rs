@@ -79,7 +79,7 @@ pub async fn run(server: Arc<Server>, stop: CancellationToken) {
                 tracing::warn!(
                     "Errors trying to shut down the server. Check the logs for more information."
                 );
-                stay(&server);
+                stay(&server).await;
             }
         }
     }
@@ -95,10 +95,10 @@ fn may_go_unsaved(server: &Server, wish: ShutdownRequest) -> bool {
 }
 
 /// Goes on serving; who waits for the end is told.
-fn stay(server: &Server) {
+async fn stay(server: &Server) {
     server.state.shutdown.abort();
     let waiting = std::mem::take(&mut *server.state.shutdown.waiting.lock());
-    let mut keyspace = server.keyspace.lock();
+    let mut keyspace = server.keyspace_when_idle().await;
     for client in waiting {
         server.unblock_client(client, &mut keyspace, Some(FAILED));
     }

@@ -284,7 +284,10 @@ fn ping_replicas(services: &Services, server: &Server, last_ping_s: &mut i64) {
 impl Server {
     /// Appends a command that is no change (PING, GETACK) to the stream for replicas.
     pub fn append_to_stream(&self, resp: &[u8]) {
-        let keyspace = self.keyspace.lock();
+        // A busy script must not hold up who serves new connections; it is due again soon.
+        let Some(keyspace) = self.keyspace_unless_busy() else {
+            return;
+        };
         if self.is_replica() {
             // The stream is the master's.
             return;

@@ -55,7 +55,7 @@ pub const COMMANDS: &[Spec] = &[
 ];
 
 /// Writes a container's help: its head line, `lines`, and those of HELP itself.
-fn help(ctx: &mut Context<'_>, name: &str, lines: &[&str]) -> CommandResult {
+pub(super) fn help(ctx: &mut Context<'_>, name: &str, lines: &[&str]) -> CommandResult {
     ctx.reply.array(lines.len() + 3);
     ctx.reply.simple(&format!(
         "{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"

@@ -4,7 +4,6 @@
 use crate::acl;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
-use crate::command::registry;
 use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
 use crate::config::{Allowed, Config};
@@ -43,6 +42,7 @@ pub(super) fn queue(
     config: &Config,
     client: &mut Client,
     spec: &'static Spec,
+    flags: u32,
     argv: &[&[u8]],
 ) -> bool {
     const AT_ONCE: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
@@ -54,7 +54,7 @@ pub(super) fn queue(
     }
     // What will not run anyway takes no memory.
     if !transaction.failed && !client.watch_dirty.load(Ordering::Relaxed) {
-        transaction.push(spec, argv);
+        transaction.push(spec, flags, argv);
     }
     if transaction.bytes > config.network.query_buffer_bytes_max {
         tracing::warn!(
@@ -67,7 +67,7 @@ pub(super) fn queue(
 }
 
 /// Whether CLIENT PAUSE holds a command back.
-pub(super) fn is_paused(server: &Server, client: &Client, spec: &'static Spec) -> bool {
+pub(super) fn is_paused(server: &Server, client: &Client, spec: &Spec) -> bool {
     const MAY_WRITE: u32 = flag::WRITE | flag::MAY_REPLICATE;
     match server.state.pause.mode(crate::clock::unix_ms()) {
         PauseMode::None => false,
@@ -75,12 +75,10 @@ pub(super) fn is_paused(server: &Server, client: &Client, spec: &'static Spec) -
         PauseMode::Write => {
             spec.has(MAY_WRITE)
                 || spec.name == "exec"
-                    && client.transaction.as_ref().is_some_and(|transaction| {
-                        transaction.commands.iter().any(|command| {
-                            registry::resolve(&Args::new(&command.argv()))
-                                .is_ok_and(|spec| spec.has(MAY_WRITE))
-                        })
-                    })
+                    && client
+                        .transaction
+                        .as_ref()
+                        .is_some_and(|transaction| transaction.flags & MAY_WRITE != 0)
         }
     }
 }
@@ -101,12 +99,13 @@ pub(super) fn memory_charge(argv: &[&[u8]]) -> u64 {
     64 + argv.iter().map(|arg| arg.len() as u64).sum::<u64>()
 }
 
-/// All that can refuse a command before it runs.
+/// All that can refuse a command before it runs; `as_said` is its record as its script makes it.
 pub(super) fn check(
     server: &Server,
     config: &Config,
     client: &Client,
     spec: &'static Spec,
+    as_said: &Spec,
     args: &Args<'_>,
 ) -> Result<(), CommandError> {
     if !spec.arity_ok(args.len()) {
@@ -160,5 +159,5 @@ pub(super) fn check(
             .iter()
             .try_for_each(|spec| server.gate(spec))?;
     }
-    server.gate(spec)
+    server.gate(as_said)
 }

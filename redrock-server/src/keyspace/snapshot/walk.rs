@@ -1,9 +1,9 @@
 //! The walker: sends the dirty entries of a cut in position order, a few at a time.
 
 use super::ring::{Item, Ring};
+use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::Keyspace;
 use crate::keyspace::position::POSITION_END;
-use parking_lot::Mutex;
 use std::time::Duration;
 
 /// Entries sent in one lock hold.
@@ -18,7 +18,7 @@ pub struct Walk {
 }
 
 /// Walks the whole cut. False if the consumer is gone or took nothing for `stall`.
-pub fn walk(keyspace: &Mutex<Keyspace>, ring: &Ring, stall: Duration) -> bool {
+pub fn walk(keyspace: &KeyspaceLock, ring: &Ring, stall: Duration) -> bool {
     let mut cursor = Walk::default();
     loop {
         if !ring.wait_for_room(stall) {

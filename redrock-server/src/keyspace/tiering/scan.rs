@@ -9,10 +9,10 @@ use crate::keyspace::expire::has_passed;
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::hot::segment::Segment;
 use crate::keyspace::position::POSITION_END;
+use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::value::{ObjectType, codec};
 use hashbrown::{HashMap, HashSet};
-use parking_lot::Mutex;
 
 /// Hot keys listed in one lock hold at most, beyond which no further segment is begun.
 const HOT_KEYS_MAX: usize = 4096;
@@ -72,7 +72,7 @@ pub struct ScanInstant<'a> {
 
 /// One step; the position to go on from is [`POSITION_END`] at the end.
 pub fn scan(
-    keyspace: &Mutex<Keyspace>,
+    keyspace: &KeyspaceLock,
     store: &ColdStore,
     request: ScanRequest,
 ) -> Result<(Vec<ScannedKey>, u64), ColdError> {

@@ -33,6 +33,8 @@ enum Pause {
     RetryBuffered(Wait, usize),
     /// A command's reply is made by something that takes its time.
     Deferred(Deferred),
+    /// A command's script is busy on this thread.
+    Running,
     /// The peer does not take its replies: no further request runs before it does.
     Congested,
     /// The connection goes to the replica agent ([`Client::hand_over`]).
@@ -112,6 +114,7 @@ impl Session {
                 // Made a plain one of where the buffer is.
                 Pause::RetryBuffered(..) => false,
                 Pause::Deferred(deferred) => self.await_deferred(deferred).await,
+                Pause::Running => self.wait_running().await,
                 Pause::Congested => self.wait_writable().await,
                 Pause::HandOver => true,
             };

@@ -83,6 +83,7 @@ impl Session {
             }
             Event::Processed(Pause::RetryBuffered(..)) => false,
             Event::Processed(Pause::Deferred(deferred)) => self.await_deferred(deferred).await,
+            Event::Processed(Pause::Running) => self.wait_running().await,
             Event::Processed(Pause::HandOver) => true,
         }
     }
@@ -342,6 +343,7 @@ impl Session {
             }
             Outcome::Retry(wait) => Some(Pause::Retry(wait, OwnedCommand::new(&argv))),
             Outcome::Deferred(deferred) => Some(Pause::Deferred(deferred)),
+            Outcome::Running => Some(Pause::Running),
         };
         drop(argv);
         self.parser.reset();

@@ -4,7 +4,7 @@ use super::super::client::OwnedCommand;
 use super::Session;
 use crate::clock;
 use crate::command::CommandError;
-use crate::command::dispatch::{self, Deferred, Outcome, Wait};
+use crate::command::dispatch::{self, Deferred, Outcome, Wait, scripts};
 use crate::command::reply::Reply;
 use crate::state::PauseMode;
 use crate::waits::WaitBudget;
@@ -17,6 +17,18 @@ const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unblock {
     Timeout,
+}
+
+/// What follows a busy script.
+enum Next {
+    /// It must wait and run again.
+    Rerun(Wait, OwnedCommand),
+    /// Its reply is made elsewhere.
+    Deferred(Deferred),
+    /// Its client waits for a key.
+    Blocked(Option<i64>),
+    /// Whether the connection stays open.
+    Open(bool),
 }
 
 /// How long a reply may take that a peer waits for after the end of its requests, ms. It can't be
@@ -38,17 +50,17 @@ impl Session {
                 return open && !self.killed();
             }
             if self.killed() {
-                self.unpark(None);
+                self.unpark(None).await;
                 return false;
             }
             let timeout = deadline_ms.map(|at| at.saturating_sub(clock::unix_ms()).max(0) as u64);
             let connection = self.connection.clone();
             tokio::select! {
                 () = connection.wake.notified() => {}
-                () = sleep_ms(timeout) => self.unpark(Some(Unblock::Timeout)),
+                () = sleep_ms(timeout) => self.unpark(Some(Unblock::Timeout)).await,
                 () = self.writable() => { self.go_on_writing(); }
                 open = self.read_ahead() => if !open {
-                    self.unpark(None);
+                    self.unpark(None).await;
                     return false;
                 },
             }
@@ -57,9 +69,10 @@ impl Session {
 
     /// Takes the client back from the table of blocked clients, if it is still there, and writes
     /// the reply for `why`.
-    fn unpark(&mut self, why: Option<Unblock>) {
+    async fn unpark(&mut self, why: Option<Unblock>) {
         let id = self.connection.shared.id;
-        let removed = self.worker.server.keyspace.lock().blocked.remove(id);
+        let server = self.worker.server.clone();
+        let removed = server.keyspace_when_idle().await.blocked.remove(id);
         if let Some((Some(client), request)) = removed {
             if why == Some(Unblock::Timeout) {
                 let mut out = self.connection.out.borrow_mut();
@@ -140,7 +153,61 @@ impl Session {
                     drop(pins);
                     return self.await_deferred(deferred).await;
                 }
+                Outcome::Running => {
+                    // What it needs it has; other keys may leave.
+                    drop(std::mem::take(&mut pins));
+                    match self.run_to_end().await {
+                        Next::Rerun(again, _) => wait = again,
+                        Next::Deferred(deferred) => return self.await_deferred(deferred).await,
+                        Next::Blocked(deadline_ms) => {
+                            return Box::pin(self.wait_blocked(deadline_ms)).await;
+                        }
+                        Next::Open(open) => return open,
+                    }
+                }
                 Outcome::Retry(again) => wait = again,
+            }
+        }
+    }
+
+    /// Waits for the end of this connection's busy script. False if the connection is to end.
+    pub(super) async fn wait_running(&mut self) -> bool {
+        match self.run_to_end().await {
+            Next::Rerun(wait, command) => Box::pin(self.wait_and_rerun(wait, command)).await,
+            Next::Deferred(deferred) => self.await_deferred(deferred).await,
+            Next::Blocked(deadline_ms) => self.wait_blocked(deadline_ms).await,
+            Next::Open(open) => open,
+        }
+    }
+
+    /// Goes on with the busy script between other work of this thread, to its end. As in Redis its
+    /// client's socket is left alone meanwhile.
+    async fn run_to_end(&mut self) -> Next {
+        let ended = loop {
+            // What others were told meanwhile goes out: the thread does not sleep.
+            self.worker.flush();
+            tokio::task::yield_now().await;
+            if let Some(ended) = scripts::resume() {
+                break ended;
+            }
+        };
+        let parked = ended.client.is_none();
+        if !parked {
+            self.client = ended.client;
+        }
+        let written = ended.reply.len();
+        self.connection
+            .out
+            .borrow_mut()
+            .extend_from_slice(&ended.reply);
+        self.worker.schedule(&self.connection, written);
+        match ended.outcome {
+            Outcome::Retry(wait) => Next::Rerun(wait, ended.command),
+            Outcome::Deferred(deferred) => Next::Deferred(deferred),
+            Outcome::Parked { deadline_ms } => Next::Blocked(deadline_ms),
+            Outcome::Done | Outcome::Running => {
+                let open = self.client.as_ref().is_some_and(|c| !c.close_after_reply);
+                Next::Open(open && !self.killed())
             }
         }
     }
