@@ -252,7 +252,8 @@ impl Server {
             self.monitors.remove(shared.id);
         }
         if shared.tracking.load(Ordering::Relaxed) != 0 {
-            self.keyspace.lock().tracking.disable(shared);
+            let shared = shared.clone();
+            self.now_or_later(move |keyspace| keyspace.tracking.disable(&shared));
         }
         if let Some(mut client) = client {
             self.pubsub.forget(&mut client);
@@ -265,12 +266,16 @@ impl Server {
         if watched.is_empty() {
             return;
         }
-        let work = Box::new(move |keyspace: &mut Keyspace| {
+        self.now_or_later(move |keyspace| {
             for (db, key) in &watched {
                 keyspace.watched.unwatch(*db, key, id);
             }
         });
-        if let Err(work) = self.scripting.later(work) {
+    }
+
+    /// Does something with the keyspace: at the end of a script if one is busy.
+    pub fn now_or_later(&self, work: impl FnOnce(&mut Keyspace) + Send + 'static) {
+        if let Err(work) = self.scripting.later(Box::new(work)) {
             work(&mut self.keyspace.lock());
         }
     }
@@ -386,7 +391,10 @@ impl Server {
         self.stats.tick(crate::clock::unix_us());
         self.sweep_clients();
         let keys_max = self.config().memory.tracking_keys_max;
-        self.keyspace.lock().limit_tracking(self, keys_max);
+        // A busy script must not hold up who accepts connections.
+        if let Some(mut keyspace) = self.keyspace_unless_busy() {
+            keyspace.limit_tracking(self, keys_max);
+        }
         self.report_log();
     }
 

@@ -2,7 +2,6 @@
 
 use crate::command::dispatch::Wait;
 use crate::command::error::CommandError;
-use crate::keyspace::Keyspace;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::tiering::loader::Join;
 use crate::server::Server;
@@ -40,14 +39,11 @@ impl Drop for Pins {
     fn drop(&mut self) {
         if !self.keys.is_empty() {
             let keys = std::mem::take(&mut self.keys);
-            let work = Box::new(move |keyspace: &mut Keyspace| {
+            self.server.now_or_later(move |keyspace| {
                 for key in &keys {
                     keyspace.unpin_tier(key);
                 }
             });
-            if let Err(work) = self.server.scripting.later(work) {
-                work(&mut self.server.keyspace.lock());
-            }
         }
     }
 }

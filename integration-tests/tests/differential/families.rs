@@ -16,7 +16,7 @@ const DATA_INTERVAL: u32 = 150;
 /// How long a client may take until it waits, or is served.
 const WAIT: Duration = Duration::from_secs(10);
 /// Moves everything to disk.
-const SPILL: &str = "ROCKALL";
+pub(crate) const SPILL: &str = "ROCKALL";
 
 /// A family of commands.
 pub(crate) struct Family {
@@ -54,6 +54,11 @@ pub(crate) const FAMILIES: &[Family] = &[
         name: "connection",
         templates: templates::CONNECTION,
         drive: drive_shared,
+    },
+    Family {
+        name: "scripts",
+        templates: &[],
+        drive: crate::scripts::drive,
     },
     Family {
         name: "publish and subscribe",

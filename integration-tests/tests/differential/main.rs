@@ -13,6 +13,7 @@ mod differences;
 mod families;
 mod pair;
 mod propagation;
+mod scripts;
 mod streams;
 mod templates;
 mod wire;

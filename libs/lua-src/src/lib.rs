@@ -77,10 +77,7 @@ fn compile(source: &Path, out: &Path) -> Result<Artifacts, Box<dyn std::error::E
 impl Artifacts {
     /// Tells cargo how to link.
     pub fn print_cargo_metadata(&self) {
-        let (library, include) = (
-            self.library_folder.display(),
-            self.include_folder.display(),
-        );
+        let (library, include) = (self.library_folder.display(), self.include_folder.display());
         println!("cargo:rustc-link-search=native={library}");
         println!("cargo:rustc-link-lib=static={LIBRARY}");
         println!("cargo:include={include}");

@@ -113,13 +113,7 @@ pub fn execute(
 }
 
 /// What CLIENT REPLY makes of a reply that began at `start`; shows the client's new state.
-fn settle(
-    outcome: &Outcome,
-    client: &mut Client,
-    argv: &[&[u8]],
-    start: usize,
-    out: &mut Vec<u8>,
-) {
+fn settle(outcome: &Outcome, client: &mut Client, argv: &[&[u8]], start: usize, out: &mut Vec<u8>) {
     if matches!(outcome, Outcome::Done) {
         end_caching(client, argv);
         match client.reply_mode {
@@ -252,7 +246,16 @@ fn run_unless_busy(
     if !missing.is_empty() {
         return Outcome::Retry(Wait::Load(missing));
     }
-    let outcome = run_locked(server, config, scratch, slot, spec, args, out, &mut keyspace);
+    let outcome = run_locked(
+        server,
+        config,
+        scratch,
+        slot,
+        spec,
+        args,
+        out,
+        &mut keyspace,
+    );
     let garbage = keyspace.garbage.take();
     drop(keyspace);
     server.scripting.wake_waiting();

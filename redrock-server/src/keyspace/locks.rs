@@ -52,8 +52,6 @@ impl KeyspaceLock {
         if is_paused_here() {
             return None;
         }
-        self.0
-            .try_lock()
-            .or_else(|| self.0.try_lock_for(timeout))
+        self.0.try_lock().or_else(|| self.0.try_lock_for(timeout))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::call;
 use super::lua::{
-    self, LUA_TNIL, LUA_TSTRING, lua_State, lua_createtable, lua_gettop, lua_insert,
-    lua_isnumber, lua_istable, lua_pcall, lua_pushboolean, lua_pushvalue, lua_rawget, lua_remove,
-    lua_replace, lua_setfield, lua_tonumber, lua_type,
+    self, LUA_TNIL, LUA_TSTRING, lua_State, lua_createtable, lua_gettop, lua_insert, lua_isnumber,
+    lua_istable, lua_pcall, lua_pushboolean, lua_pushvalue, lua_rawget, lua_remove, lua_replace,
+    lua_setfield, lua_tonumber, lua_type,
 };
 use super::run;
 use crate::acl;
@@ -284,4 +284,3 @@ pub(super) unsafe extern "C-unwind" fn missing_global(state: *mut lua_State) -> 
         )
     }
 }
-

@@ -107,10 +107,10 @@ const REPLY_BYTES_KEPT: usize = 64 << 10;
 
 /// The arguments on Lua's stack, as they are: nothing is converted there. `None` if one is neither a
 /// string nor a number.
-pub(super) unsafe fn arguments<'a>(
+pub(super) unsafe fn arguments(
     state: *mut lua_State,
-    numbers: &'a mut SmallVec<[NumberText; 4]>,
-) -> Option<SmallVec<[&'a [u8]; 8]>> {
+    numbers: &mut SmallVec<[NumberText; 4]>,
+) -> Option<SmallVec<[&[u8]; 8]>> {
     let mut argv = SmallVec::new();
     // SAFETY: indexes up to the top; strings live as long as they are on the stack.
     unsafe {

@@ -85,14 +85,19 @@ impl Vm {
         }
     }
 
-    /// Collects a little garbage now and then.
+    /// Collects a little garbage now and then, and all of it where that was much.
     pub(super) fn collect(&mut self) {
         self.runs += 1;
-        if self.runs >= RUNS_PER_COLLECTION {
+        let is_much = self.memory_bytes() as u64 > self.limit_bytes / 2;
+        if self.runs >= RUNS_PER_COLLECTION || is_much {
             self.runs = 0;
+            let how = match is_much {
+                true => mlua::ffi::LUA_GCCOLLECT,
+                false => mlua::ffi::LUA_GCSTEP,
+            };
             let mut step = |state: *mut lua_State| {
                 // SAFETY: a C function's stack.
-                unsafe { mlua::ffi::lua_gc(state, mlua::ffi::LUA_GCSTEP, COLLECTION_STEP) };
+                unsafe { mlua::ffi::lua_gc(state, how, COLLECTION_STEP) };
             };
             // SAFETY: the state is idle. Finalizers may fail, with which nobody is concerned.
             let _ = unsafe { lua::protected(self.main, &mut step) };

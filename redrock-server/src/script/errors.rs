@@ -111,8 +111,7 @@ pub(super) unsafe fn keep(state: *mut lua_State, run: &mut Run) {
             run.error.extend_from_slice(b"ERR Error running script ");
             run.error.extend_from_slice(run.name.as_bytes());
             run.error.extend_from_slice(b", ");
-            run.error
-                .extend_from_slice(text.get(..100).unwrap_or(text));
+            run.error.extend_from_slice(text.get(..100).unwrap_or(text));
         } else {
             run.error_is_counted = is_counted(state);
             lua::lua_checkstack(state, 4);

@@ -26,7 +26,7 @@ pub struct Finished {
     /// What became of the command.
     pub outcome: Outcome,
     /// What it ran with.
-    pub work: Work,
+    pub work: Box<Work>,
 }
 
 type Fiber = Coroutine<(), (), Finished>;
@@ -59,7 +59,7 @@ pub fn is_inside() -> bool {
 
 /// Runs `run` over `work` in a fiber up to its end or its first pause. Gives the work back if there
 /// is no memory for a stack.
-pub fn start(work: Work, run: fn(&mut Work) -> Outcome) -> Result<State, Work> {
+pub fn start(work: Box<Work>, run: fn(&mut Work) -> Outcome) -> Result<State, Box<Work>> {
     let stack = STACK.with_borrow_mut(Option::take);
     let Some(stack) = stack.or_else(|| DefaultStack::new(STACK_BYTES).ok()) else {
         return Err(work);

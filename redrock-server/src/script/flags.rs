@@ -50,7 +50,9 @@ impl Flags {
 
     /// The names of those that are set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let set = Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag));
+        let set = Self::NAMES
+            .into_iter()
+            .filter(move |(flag, _)| self.has(*flag));
         set.map(|(_, name)| name)
     }
 
@@ -126,8 +128,8 @@ pub fn of_script(source: &[u8]) -> Result<(Flags, usize), CommandError> {
         }
         for name in names.split(|byte| *byte == b',') {
             let flag = Flags::named(name);
-            flags = flags
-                .with(flag.ok_or_else(|| error("Unexpected flag in script shebang: ", name))?);
+            flags =
+                flags.with(flag.ok_or_else(|| error("Unexpected flag in script shebang: ", name))?);
         }
     }
     Ok((flags, length))
@@ -147,7 +149,10 @@ mod tests {
         assert_eq!(parsed("return 1"), Ok((Flags::COMPATIBLE, 0)));
         assert_eq!(parsed("#!lua\nreturn 1"), Ok((Flags::default(), 5)));
         let both = Flags::NO_WRITES.with(Flags::ALLOW_STALE);
-        assert_eq!(parsed("#!lua flags=no-writes,allow-stale\n"), Ok((both, 33)));
+        assert_eq!(
+            parsed("#!lua flags=no-writes,allow-stale\n"),
+            Ok((both, 33))
+        );
         assert_eq!(parsed("#!lua flags=\n"), Ok((Flags::default(), 12)));
     }
 
@@ -156,7 +161,10 @@ mod tests {
         for (source, text) in [
             ("#!lua", "Invalid script shebang"),
             ("#!\n", "Unexpected engine in script shebang: #!"),
-            ("#!not-lua\n", "Unexpected engine in script shebang: #!not-lua"),
+            (
+                "#!not-lua\n",
+                "Unexpected engine in script shebang: #!not-lua",
+            ),
             ("#!lua flags=no\n", "Unexpected flag in script shebang: no"),
             ("#!lua x=y\n", "Unknown lua shebang option: x=y"),
             ("#!lua \"\n", "Invalid engine in script shebang"),

@@ -1,8 +1,8 @@
 //! A command's reply as Lua values (`redisProtocolToLuaType` in Redis).
 
 use super::lua::{
-    self, lua_State, lua_checkstack, lua_createtable, lua_pushboolean, lua_pushnil,
-    lua_pushnumber, lua_rawset, lua_rawseti, lua_setfield,
+    self, lua_State, lua_checkstack, lua_createtable, lua_pushboolean, lua_pushnil, lua_pushnumber,
+    lua_rawset, lua_rawseti, lua_setfield,
 };
 use mlua::ffi::luaL_error;
 use std::ffi::CStr;

@@ -8,7 +8,7 @@ use std::ffi::c_int;
 const MULTIPLIER: u64 = 0x5_DEEC_E66D;
 const INCREMENT: u64 = 0xB;
 const STATE_BITS: u32 = 48;
-/// Largest number that [`Random::next`] gives.
+/// Largest number that [`Random::draw`] gives.
 const NEXT_MAX: u32 = i32::MAX as u32;
 
 /// See the module. It lives as long as the server, as Redis's.
@@ -28,7 +28,7 @@ impl Random {
     }
 
     /// The next number, 31 bits.
-    pub fn next(&mut self) -> u32 {
+    pub fn draw(&mut self) -> u32 {
         let next = self.0.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
         self.0 = next & ((1 << STATE_BITS) - 1);
         (self.0 >> 17) as u32
@@ -39,7 +39,7 @@ impl Random {
 pub(super) unsafe extern "C-unwind" fn random(state: *mut lua_State) -> c_int {
     // SAFETY: a C function's own stack; nothing here needs dropping when Lua raises.
     unsafe {
-        let next = run::random().map_or(0, |random| random.next());
+        let next = run::random().map_or(0, |random| random.draw());
         let share = f64::from(next % NEXT_MAX) / f64::from(NEXT_MAX);
         match lua_gettop(state) {
             0 => lua_pushnumber(state, share),
@@ -57,10 +57,7 @@ pub(super) unsafe extern "C-unwind" fn random(state: *mut lua_State) -> c_int {
                     return luaL_argerror(state, 2, c"interval is empty".as_ptr());
                 }
                 let width = upper.wrapping_sub(lower).wrapping_add(1);
-                lua_pushnumber(
-                    state,
-                    (share * f64::from(width)).floor() + f64::from(lower),
-                );
+                lua_pushnumber(state, (share * f64::from(width)).floor() + f64::from(lower));
             }
             _ => return luaL_error(state, c"wrong number of arguments".as_ptr()),
         }
@@ -86,7 +83,10 @@ mod tests {
     fn the_sequence_is_that_of_drand48() {
         let mut random = Random::default();
         random.seed(0);
-        let first: Vec<u32> = (0..4).map(|_| random.next()).collect();
-        assert_eq!(first, [366_850_414, 1_610_402_240, 206_956_554, 1_869_309_841]);
+        let first: Vec<u32> = (0..4).map(|_| random.draw()).collect();
+        assert_eq!(
+            first,
+            [366_850_414, 1_610_402_240, 206_956_554, 1_869_309_841]
+        );
     }
 }

@@ -4,8 +4,8 @@
 use super::lua::{self, lua_Debug, lua_State};
 use super::random::Random;
 use super::{Busy, fiber};
-use crate::command::{Args, Context};
 use crate::command::dispatch::Wait;
+use crate::command::{Args, Context};
 use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -46,7 +46,7 @@ pub struct Run {
     /// the command itself waits for Lua.
     context: *mut Context<'static>,
     /// Its arguments.
-    arguments: *const [&'static [u8]],
+    arguments: *const Args<'static>,
     random: *mut Random,
     /// The state that the script began in; coroutines have their own.
     main: *mut lua_State,
@@ -99,7 +99,6 @@ pub(super) fn current<'a>() -> Option<&'a mut Run> {
     unsafe { CURRENT.get().as_mut() }
 }
 
-
 impl Run {
     /// A run of the command in `context`.
     pub fn new(
@@ -120,7 +119,7 @@ impl Run {
             out_of_memory: context.client.out_of_memory,
             db,
             context: std::ptr::from_mut(context).cast(),
-            arguments: std::ptr::from_ref(args.all()) as *const [&'static [u8]],
+            arguments: std::ptr::from_ref(args).cast(),
             random,
             main,
             reply: Vec::new(),
@@ -146,9 +145,9 @@ impl Run {
         unsafe { &mut *self.context.cast() }
     }
 
-    fn arguments<'a>(&self) -> &'a [&'a [u8]] {
+    fn arguments(&self) -> &[&[u8]] {
         // SAFETY: they live as long as the command, which waits for Lua.
-        unsafe { &*self.arguments }
+        unsafe { (*self.arguments).all() }
     }
 
     /// Runs `work`, which runs Lua, as this run.
@@ -200,7 +199,11 @@ impl Run {
         let scripting = &context.server.scripting;
         if !self.is_busy {
             self.is_busy = true;
-            let kill = if self.is_eval { "SCRIPT KILL" } else { "FUNCTION KILL" };
+            let kill = if self.is_eval {
+                "SCRIPT KILL"
+            } else {
+                "FUNCTION KILL"
+            };
             tracing::warn!(
                 "Slow script detected: still in execution after {} milliseconds. You can try \
                  killing the script using the {kill} command. Script name is: {}.",

@@ -1,10 +1,10 @@
 //! What scripts see: the globals of Redis's sandbox, which no script can change.
 
 use super::lua::{
-    self, LUA_GLOBALSINDEX, LUA_REGISTRYINDEX, LUA_TSTRING, LUA_TTABLE, lua_CFunction,
+    self, LUA_GLOBALSINDEX, LUA_REGISTRYINDEX, LUA_TSTRING, LUA_TTABLE, lua_CFunction, lua_State,
     lua_checkstack, lua_createtable, lua_enablereadonlytable, lua_getfield, lua_getmetatable,
     lua_isreadonlytable, lua_next, lua_pop, lua_pushcfunction, lua_pushnil, lua_pushvalue,
-    lua_rawset, lua_setfield, lua_setglobal, lua_setmetatable, lua_State, lua_type,
+    lua_rawset, lua_setfield, lua_setglobal, lua_setmetatable, lua_type,
 };
 use super::{api, call, errors, random};
 use crate::command::error::CommandError;
@@ -168,11 +168,7 @@ pub(super) unsafe fn add_log(state: *mut lua_State) {
         for (name, number) in LOG_NUMBERS {
             lua::set_number(state, name, *number);
         }
-        lua::set_text(
-            state,
-            c"REDIS_VERSION",
-            crate::REDIS_VERSION.as_bytes(),
-        );
+        lua::set_text(state, c"REDIS_VERSION", crate::REDIS_VERSION.as_bytes());
     }
 }
 

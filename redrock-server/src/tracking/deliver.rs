@@ -97,7 +97,10 @@ impl Server {
             return;
         }
         let batches = {
-            let mut keyspace = self.keyspace.lock();
+            // While a script is busy there is nothing to tell of; it may be this thread's.
+            let Some(mut keyspace) = self.keyspace_unless_busy() else {
+                return;
+            };
             self.has_broadcasts.store(false, Ordering::Relaxed);
             keyspace.tracking.broadcasts.take()
         };

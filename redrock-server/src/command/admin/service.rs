@@ -112,12 +112,17 @@ fn shutdown(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ctx.reply.ok();
         return Ok(());
     }
+    if ctx.client.deny_blocking && !request.now {
+        return Err(CommandError::fixed(
+            "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",
+        ));
+    }
+    if !request.nosave
+        && let Some(busy) = ctx.server.scripting.busy_error()
+    {
+        return Err(busy);
+    }
     if ctx.client.deny_blocking {
-        if !request.now {
-            return Err(CommandError::fixed(
-                "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",
-            ));
-        }
         ctx.reply.ok();
     } else {
         shutdown.waiting.lock().push(ctx.client.id());

@@ -29,9 +29,9 @@ pub(super) fn refuse_reply(server: &Server, client: &Client, limit: ReplyLimit, 
 /// client that is not tracked it does not take the lock.
 pub(super) fn reply_queued(server: &Server, config: &Config, client: &Client, out: &mut Vec<u8>) {
     if client.shared.tracking.load(Ordering::Relaxed) != 0 {
-        let mut keyspace = server.keyspace.lock();
-        keyspace.limit_tracking(server, config.memory.tracking_keys_max);
-        drop(keyspace);
+        if let Some(mut keyspace) = server.keyspace_unless_busy() {
+            keyspace.limit_tracking(server, config.memory.tracking_keys_max);
+        }
         client.take_pushes(out);
     }
     Reply::new(out, client.resp3).simple("QUEUED");

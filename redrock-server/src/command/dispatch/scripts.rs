@@ -2,11 +2,11 @@
 //! while one of them is busy others get little more than an error.
 
 use super::{Outcome, Scratch, run_unless_busy};
+use crate::command::Context;
 use crate::command::args::Args;
 use crate::command::effect::Effect;
 use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
-use crate::command::Context;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
@@ -67,7 +67,7 @@ pub(super) fn run(
         // A server without a handle has no connections: a test's.
         return run_unless_busy(server, config, scratch, slot, spec, flags, args, out);
     };
-    let work = Work {
+    let work = Box::new(Work {
         server: handle,
         config: config.clone(),
         scratch: std::mem::take(scratch),
@@ -76,7 +76,7 @@ pub(super) fn run(
         flags,
         command: OwnedCommand::new(args.all()),
         out: Vec::new(),
-    };
+    });
     match fiber::start(work, run_work) {
         Ok(State::Finished(finished)) => {
             let Finished { outcome, work } = *finished;

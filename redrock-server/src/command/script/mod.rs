@@ -40,18 +40,13 @@ pub const COMMANDS: &[Spec] = &[
         "Executes a read-only server-side Lua script by SHA1 digest.",
     ),
     spec("script", -2, 0, manage::help)
-        .doc(
-            "2.6.0",
-            "A container for Lua scripts management commands.",
-        )
+        .doc("2.6.0", "A container for Lua scripts management commands.")
         .sub(SCRIPT),
 ];
 
 const SCRIPT: &[Spec] = &[
-    sub("script|debug", 3, flag::NOSCRIPT, manage::debug).doc(
-        "3.2.0",
-        "Sets the debug mode of server-side Lua scripts.",
-    ),
+    sub("script|debug", 3, flag::NOSCRIPT, manage::debug)
+        .doc("3.2.0", "Sets the debug mode of server-side Lua scripts."),
     sub("script|exists", -3, flag::NOSCRIPT, manage::exists).doc(
         "2.6.0",
         "Determines whether server-side Lua scripts exist in the script cache.",
@@ -64,7 +59,13 @@ const SCRIPT: &[Spec] = &[
         "5.0.0",
         "Returns helpful text about the different subcommands.",
     ),
-    sub("script|kill", 2, flag::NOSCRIPT | flag::ALLOW_BUSY, manage::kill).doc(
+    sub(
+        "script|kill",
+        2,
+        flag::NOSCRIPT | flag::ALLOW_BUSY,
+        manage::kill,
+    )
+    .doc(
         "2.6.0",
         "Terminates a server-side Lua script during execution.",
     ),

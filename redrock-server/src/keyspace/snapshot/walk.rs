@@ -1,8 +1,8 @@
 //! The walker: sends the dirty entries of a cut in position order, a few at a time.
 
 use super::ring::{Item, Ring};
-use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::Keyspace;
+use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::position::POSITION_END;
 use std::time::Duration;
 

@@ -75,9 +75,7 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"set-active-expire", 3) => switch(ctx, args, &ctx.server.expiry.enabled),
         (b"pause-cron", 3) => switch(ctx, args, &flags.cron_paused),
         (b"set-skip-checksum-validation", 3) => switch(ctx, args, &flags.skip_checksums),
-        (b"set-disable-deny-scripts", 3) => {
-            switch(ctx, args, &ctx.server.scripting.may_run_all)
-        }
+        (b"set-disable-deny-scripts", 3) => switch(ctx, args, &ctx.server.scripting.may_run_all),
         (b"quicklist-packed-threshold", 3) => packed_threshold(ctx, args),
         (b"change-repl-id", 2) => change_replication_id(ctx),
         (b"structsize", 2) => {
