@@ -22,10 +22,13 @@ use crate::jobs::{Activity, Job, Queueing};
 use crate::progress::ActionProgress;
 use crate::service::{Sender, watch_progress};
 use crate::session::{SERVER_WAIT, Session, file_options, outcome};
+use crate::settings::Settings;
 use crate::snapshot::{self, Plan};
 
 /// What every peer reads that we serve.
 const RDB_VERSION: u16 = 10;
+/// What this version and those before it hold can be written in [`RDB_VERSION`] too.
+const RDB_VERSION_COMMON: u16 = 11;
 /// Attempts to get hold of a base that others have begun.
 const ATTEMPTS_MAX: u32 = 4;
 /// Offers made until one is taken.
@@ -55,7 +58,8 @@ pub async fn get(
         if !fresh && let Some(base) = pinned_present(session, &wanted).await? {
             return Ok(base);
         }
-        match make(session) {
+        let version = version_for(&session.settings().await?, &wanted);
+        match make(session, version) {
             Ok(job) => {
                 watch_progress(&job.progress, job.finished(), sender, as_reply).await?;
                 fresh = false;
@@ -82,6 +86,9 @@ async fn pinned_present(session: &Arc<Session>, wanted: &Wanted) -> Result<Optio
             return Ok(None);
         };
         let head = &placed.head;
+        if head.version > wanted.rdb_version_max {
+            return Ok(None);
+        }
         let lag = log.written_offset.saturating_sub(head.offset);
         let is_covered = covers(&session, &log, head.offset)?;
         if lag > backlog_bytes || !is_covered || !continues(&session, &log, head)? {
@@ -132,18 +139,29 @@ fn covers(session: &Session, log: &LogState, offset: u64) -> Result<bool> {
     Ok((start..=log.written_offset).contains(&offset))
 }
 
+/// The version of a base for a peer: one for all, unless fields of hashes may expire, which older
+/// versions can't hold. A peer that reads none of that gets a base only while no field does.
+fn version_for(settings: &Settings, wanted: &Wanted) -> u16 {
+    let newest = settings.rdb_version;
+    match newest > RDB_VERSION_COMMON && newest <= wanted.rdb_version_max {
+        true => newest,
+        false => RDB_VERSION,
+    }
+}
+
 /// Starts making a base.
-fn make(session: &Arc<Session>) -> Result<Job> {
+fn make(session: &Arc<Session>, version: u16) -> Result<Job> {
     let owned = Arc::clone(session);
     session.jobs.start(
         Activity::Base,
         Queueing::Wait,
-        |progress, cancel| async move { run(&owned, &progress, &cancel).await },
+        move |progress, cancel| async move { run(&owned, version, &progress, &cancel).await },
     )
 }
 
 async fn run(
     session: &Arc<Session>,
+    version: u16,
     progress: &ActionProgress,
     cancel: &CancellationToken,
 ) -> Result<v1::Outcome> {
@@ -162,7 +180,7 @@ async fn run(
     };
     let temporary = session.replicas.temporary_base();
     let mut file = file_options(&settings, true);
-    file.version = RDB_VERSION;
+    file.version = version;
     let plan = Plan {
         purpose: Purpose::FullSync,
         rotate_to_segment: segment.and_then(|segment| u64::try_from(segment.seq).ok()),
@@ -177,7 +195,7 @@ async fn run(
         .map_err(|failed| failed.error)?;
     let begin = &taken.begin;
     let head = Head {
-        version: RDB_VERSION,
+        version,
         bytes: taken.summary.written.bytes,
         replid: begin.replid,
         offset: begin.log_offset,

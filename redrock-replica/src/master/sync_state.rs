@@ -6,8 +6,9 @@ use redrock_log::history::{
 };
 use redrock_proto::model::Role;
 
-/// RDB version that a replica of unknown version reads: Redis 7.0's.
-const RDB_VERSION_UNKNOWN: u32 = 10;
+/// RDB version that a replica reads that does not tell its own, as none of Redis does: all that we
+/// write. `rdb-version` is where the operator says what the others read.
+const RDB_VERSION_UNKNOWN: u32 = 12;
 
 /// What an answer depends on.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,8 @@ pub(crate) fn rdb_version_max(version: &str) -> u32 {
     let (major, minor) = (parts.next().flatten(), parts.next().flatten());
     match (major, minor) {
         (Some(7), Some(2 | 3)) => 11,
-        (Some(7), Some(minor)) if minor >= 4 => 12,
+        (Some(7), Some(0 | 1)) => 10,
+        (Some(7), Some(_)) => 12,
         (Some(major), Some(_)) if major >= 8 => 12,
         (Some(major), Some(_)) if major < 7 => 9,
         _ => RDB_VERSION_UNKNOWN,
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn versions_tell_what_can_be_read() {
         for (version, rdb) in [
-            ("", 10),
+            ("", 12),
             ("7.0.15", 10),
             ("7.2.4", 11),
             ("7.4.0", 12),
