@@ -5,6 +5,7 @@ use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
 use crate::config::settings::find;
 use crate::config::{Config, SetContext, Settings, os_error_text, rewrite, sanitize};
+use crate::keyspace::KeyspaceStats;
 use crate::server::Server;
 use std::path::Path;
 
@@ -209,6 +210,7 @@ fn rewrite_now(path: &Path, server: &Server) -> CommandResult {
 fn reset_statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     ctx.server.stats.reset();
     ctx.server.expiry.reset();
+    ctx.db.keyspace().stats = KeyspaceStats::default();
     ctx.reply.ok();
     Ok(())
 }
