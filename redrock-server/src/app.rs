@@ -200,6 +200,12 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
         }
         Ok(())
     });
+    let field_expiry = server.keyspace.lock().field_expiry.clone();
+    // A data set that needs a later version is refused once it is loaded.
+    let _checked_later = field_expiry.set_rdb_version(server.config().snapshot.rdb_version);
+    hooks.add(&["rdb-version"], move |_, new| {
+        field_expiry.set_rdb_version(new.snapshot.rdb_version)
+    });
     hooks.add(&["maxclients"], |_, new| {
         open_files::make_room(new.network.clients_max).map_err(|possible| {
             format!(

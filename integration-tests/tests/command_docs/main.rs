@@ -216,10 +216,19 @@ fn document(
     let own = served
         .keys()
         .filter(|name| !commands.iter().any(|command| command.name == **name));
-    let own: Vec<String> = own.map(|name| shown(name)).collect();
+    let since = |name: &str| served.get(name).and_then(|fields| fields.get("since"));
+    let is_later = |name: &&String| {
+        since(name).is_some_and(|since| since.starts_with("7.4") || since.starts_with("8."))
+    };
+    let (later, own): (Vec<&String>, Vec<&String>) = own.partition(is_later);
+    let list = |names: Vec<&String>| {
+        let names: Vec<String> = names.into_iter().map(|name| shown(name)).collect();
+        names.join(", ")
+    };
+    let (later, own) = (list(later), list(own));
     format!(
-        "{HEAD}\nOf {total}: {here} yes, {refused} refused, {absent} no. Only here: {}.\n{body}",
-        own.join(", ")
+        "{HEAD}\nOf {total}: {here} yes, {refused} refused, {absent} no. From later versions of \
+         Redis: {later}. Only here: {own}.\n{body}"
     )
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Tier keys are `generation (u32 BE) | position (6 bytes BE) | key` in the column family
 //! `default`, values are the RDB type byte and the payload; `expires` holds 8 bytes of unix ms
-//! (BE) under the same key. Both are read in order, side by side, so neither is looked up.
+//! (BE) under the same key, and behind them (or behind one byte 0, if the key has no expiry) 8
+//! bytes for the first field of a hash to expire, which the value tells as well. Both are read in
+//! order, side by side, so neither is looked up.
 //!
 //! Invariants: reading is read-only, checks every block's checksum and keeps nothing in a cache
 //! (a few megabytes of blocks and readahead, whatever the size of the tier); a record that can't
@@ -143,7 +145,7 @@ fn expiry_of(
         match expires_key.cmp(tier_key) {
             std::cmp::Ordering::Greater => return Ok(None),
             std::cmp::Ordering::Equal => {
-                let bytes: [u8; 8] = bytes.try_into().map_err(|_| {
+                let expire_at_ms = key_expiry(bytes).ok_or_else(|| {
                     RpcError::corrupt(format!(
                         "the expiry of key '{}' is damaged",
                         tier_key
@@ -153,7 +155,7 @@ fn expiry_of(
                     ))
                 })?;
                 expires.advance();
-                return Ok(Some(i64::from_be_bytes(bytes)));
+                return Ok(expire_at_ms);
             }
             std::cmp::Ordering::Less => {
                 orphan.get_or_insert_with(|| {
@@ -164,6 +166,16 @@ fn expiry_of(
         }
     }
     Ok(None)
+}
+
+/// The key's own time in a record of times; `None` if it is damaged.
+fn key_expiry(bytes: &[u8]) -> Option<Option<i64>> {
+    if let ([0, ..], 9) = (bytes, bytes.len()) {
+        return Some(None);
+    }
+    let (key, fields) = bytes.split_at_checked(8)?;
+    let key = key.try_into().ok().map(i64::from_be_bytes);
+    matches!(fields.len(), 0 | 8).then_some(key)
 }
 
 /// Counts a record and waits as the rate wants.

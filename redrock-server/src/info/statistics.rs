@@ -53,14 +53,7 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         out.field(name, count);
     }
     let keyspace = &facts.keyspace.stats;
-    out.field("expired_keys", keyspace.expired);
-    let expiry = &facts.server.expiry;
-    out.field(
-        "expired_stale_perc",
-        format_args!("{:.2}", expiry.stale_percent()),
-    );
-    out.field("expired_time_cap_reached_count", expiry.time_cap_reached());
-    out.field("expire_cycle_cpu_milliseconds", expiry.spent_ms());
+    expired(facts, out);
     out.field("evicted_keys", keyspace.evicted);
     client_limits(facts, out);
     let (total, current) = facts.server.eviction.exceeded_ms();
@@ -120,6 +113,19 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     ] {
         out.field(name, load(stats.denied(reason)));
     }
+}
+
+/// What has expired, and how active expiry keeps up.
+fn expired(facts: &Facts<'_>, out: &mut Section<'_>) {
+    let (keyspace, expiry) = (&facts.keyspace.stats, &facts.server.expiry);
+    out.field("expired_keys", keyspace.expired);
+    out.field("expired_subkeys", keyspace.expired_fields);
+    out.field(
+        "expired_stale_perc",
+        format_args!("{:.2}", expiry.stale_percent()),
+    );
+    out.field("expired_time_cap_reached_count", expiry.time_cap_reached());
+    out.field("expire_cycle_cpu_milliseconds", expiry.spent_ms());
 }
 
 impl Facts<'_> {
@@ -207,17 +213,23 @@ pub(super) fn keyspace(facts: &Facts<'_>, out: &mut Section<'_>) {
         let Some(database) = facts.keyspace.database(index) else {
             continue;
         };
-        if database.keys > 0 {
-            out.field(
-                format_args!("db{index}"),
-                format_args!(
-                    "keys={},expires={},avg_ttl={}",
-                    database.keys,
-                    database.expires,
-                    average_ttl_ms(database, facts.now_us / 1000)
-                ),
-            );
+        if database.keys == 0 {
+            continue;
         }
+        // As Redis 7.4 from where fields may expire on; some parse the line of 7.2 to its end.
+        let subexpiry = match facts.keyspace.field_expiry.is_allowed() || database.timed > 0 {
+            true => format!(",subexpiry={}", database.timed),
+            false => String::new(),
+        };
+        out.field(
+            format_args!("db{index}"),
+            format_args!(
+                "keys={},expires={},avg_ttl={}{subexpiry}",
+                database.keys,
+                database.expires,
+                average_ttl_ms(database, facts.now_us / 1000)
+            ),
+        );
     }
 }
 

@@ -1,6 +1,7 @@
-//! Active expiry: deletes keys whose time has come though nobody asks for them.
+//! Active expiry: deletes keys, and fields of hashes, whose time has come though nobody asks for
+//! them.
 //!
-//! Each segment knows a time before which none of its keys expires
+//! Each segment knows a time before which nothing in it expires
 //! ([`super::hot::segment::Segment::expire_floor`]). A cycle looks at these floors only, and at
 //! the keys of a segment whose floor has passed; it holds the lock for a few dozen deletions at a
 //! time. Each deletion is propagated by itself, as Redis does. How much time a cycle may take,
@@ -113,12 +114,12 @@ impl Keyspace {
     /// past the end. The cursor stays on the segment found.
     fn next_due_segment(&self, cursor: &mut ExpireCursor, now_ms: i64) -> (bool, bool) {
         for _ in 0..FLOORS_MAX {
-            let Some(database) = self.databases.get(cursor.db) else {
+            let Some(database) = self.database(cursor.db) else {
                 *cursor = ExpireCursor::default();
                 return (false, true);
             };
             match database.table.segment(cursor.segment) {
-                Some(segment) if database.expires > 0 => {
+                Some(segment) if database.expires + database.timed > 0 => {
                     if has_passed(Some(segment.expire_floor), now_ms) {
                         return (true, false);
                     }
@@ -136,7 +137,7 @@ impl Keyspace {
     }
 
     /// Deletes what is due in the next segment that may have something due, at most
-    /// [`DELETIONS_MAX`] keys.
+    /// [`DELETIONS_MAX`] keys and fields.
     pub fn expire_step(
         &mut self,
         server: &Server,
@@ -155,19 +156,30 @@ impl Keyspace {
         let segment = self.databases[cursor.db].table.segment(cursor.segment);
         for entry in segment.into_iter().flat_map(Segment::iter) {
             sampled += u64::from(entry.has_expire());
-            if has_passed(entry.expire(), now_ms) {
+            if has_passed(Some(entry.due_ms()), now_ms) {
                 due.push(entry.key().to_vec());
                 if due.len() == DELETIONS_MAX {
                     break;
                 }
             }
         }
-        let expired = due.len() as u64;
-        let more = due.len() == DELETIONS_MAX;
+        let (mut expired, mut left) = (0, DELETIONS_MAX);
         for key in due {
-            Db::new(self, server, effect, cursor.db, now_ms).expire_if_due(&key);
+            if left == 0 {
+                break;
+            }
+            let mut db = Db::new(self, server, effect, cursor.db, now_ms);
+            db.touch = false;
+            if db.expire_if_due(&key) {
+                expired += 1;
+                left -= 1;
+            } else {
+                // A large hash that a snapshot is reading waits for the next round.
+                left -= db.expire_fields(&key, left).unwrap_or(0).min(left);
+            }
             server.log.append_effect(effect);
         }
+        let more = left == 0;
         self.serve_blocked(server, effect);
         self.tell_clients(server);
         if !more {
@@ -266,6 +278,8 @@ mod tests {
     use crate::config::Config;
     use crate::keyspace::hot::entry::NewValue;
     use crate::keyspace::position::Positioner;
+    use crate::value::Limits;
+    use crate::value::hash::Hash;
 
     fn server(keys: usize, expire: impl Fn(usize) -> Option<i64>) -> Server {
         let keyspace = Keyspace::new(2, Positioner::new((5, 6)));
@@ -327,6 +341,52 @@ mod tests {
         let step = keyspace.expire_step(&server, &mut effect, &mut cursor, 10);
         assert_eq!(step.expired, DELETIONS_MAX as u64);
         assert_eq!(effect.count(), 0, "appended to the log one by one");
+    }
+
+    #[test]
+    fn fields_are_deleted_a_few_dozen_at_a_time_and_the_hash_with_the_last() {
+        let server = server(0, |_| None);
+        let mut keyspace = server.keyspace.lock();
+        let mut effect = Effect::default();
+        {
+            let mut db = Db::new(&mut keyspace, &server, &mut effect, 1, 0);
+            for (key, times) in [("some", 100..140), ("all", 0..40)] {
+                let hash: &mut Hash = db.write_or_create(key.as_bytes()).expect("nothing is cold");
+                for n in 0..40_u8 {
+                    hash.set(&[n], b"v", &Limits::default());
+                    hash.set_time(&[n], Some(times.start + i64::from(n) + 1));
+                }
+                db.fields_changed(key.as_bytes());
+            }
+        }
+        assert_eq!(keyspace.timed_hashes(), 2);
+        let mut cursor = ExpireCursor::default();
+        let mut deleted = Vec::new();
+        while !keyspace
+            .expire_step(&server, &mut effect, &mut cursor, 120)
+            .wrapped
+        {
+            deleted.push(keyspace.stats.expired_fields);
+        }
+        assert_eq!(deleted.first(), Some(&(DELETIONS_MAX as u64)));
+        assert_eq!(deleted.last(), Some(&(40 + 19)));
+        assert_eq!(
+            (keyspace.timed_hashes(), keyspace.databases[1].keys),
+            (1, 1)
+        );
+        // With the floors up to date the next walk looks at nothing.
+        assert!(
+            keyspace
+                .expire_step(&server, &mut effect, &mut cursor, 120)
+                .wrapped
+        );
+        assert_eq!(
+            keyspace.databases[1]
+                .table
+                .segment(0)
+                .map(|s| s.expire_floor),
+            Some(120)
+        );
     }
 
     #[test]

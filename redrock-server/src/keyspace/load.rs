@@ -10,6 +10,7 @@
 //! both: they are clean, and the queue has what the tier will have).
 
 use super::hot::entry::{Entry, NewValue};
+use super::tiering::times_of;
 use super::{Database, Keyspace};
 use crate::value::codec;
 use crate::value::{Limits, ObjectType};
@@ -122,12 +123,12 @@ impl Keyspace {
             }
             _ => access.initial(),
         });
-        let expire = entry.expire();
+        let times = times_of(&entry);
         let database = &mut self.databases[index];
         match (record, &mut self.tiering) {
             (Some(record), Some(tiering)) => {
                 entry.set_in_flight(true);
-                tiering.put(database.tier_key(hash, entry.key()), record, expire);
+                tiering.put(database.tier_key(hash, entry.key()), record, times);
             }
             _ => {
                 entry.set_dirty(true);
@@ -137,8 +138,7 @@ impl Keyspace {
                 }
             }
         }
-        database.keys += 1;
-        database.expires += u64::from(expire.is_some());
+        database.count_in(&entry);
         database.table.insert(hash, entry);
         Ok(LoadOutcome::Stored)
     }
@@ -180,7 +180,7 @@ impl Keyspace {
     pub fn begin_staging(&mut self) -> Vec<Database> {
         let dropped = self.drop_staged();
         for _ in 0..self.live {
-            let fresh = Database::new(self.next_generation, self.positioner);
+            let fresh = Database::new(self.next_generation, self.positioner, &self.field_expiry);
             self.next_generation += 1;
             self.databases.push(fresh);
         }

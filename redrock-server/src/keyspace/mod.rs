@@ -12,6 +12,7 @@ pub mod cold;
 pub mod db;
 pub mod evict;
 pub mod expire;
+pub mod field_expiry;
 pub mod hot;
 pub mod load;
 pub mod locks;
@@ -25,8 +26,10 @@ pub mod snapshot;
 pub mod tiering;
 pub mod watch;
 
+use field_expiry::FieldExpiry;
 use hot::HotTable;
 use position::Positioner;
+use std::sync::Arc;
 
 /// One logical database: the generation that its number maps to, and what is in memory of it.
 #[derive(Debug)]
@@ -39,15 +42,20 @@ pub struct Database {
     pub keys: u64,
     /// Exact number of keys with an expiry.
     pub expires: u64,
+    /// Exact number of hashes with fields that expire.
+    pub timed: u64,
+    field_expiry: Arc<FieldExpiry>,
 }
 
 impl Database {
-    fn new(generation: u32, positioner: Positioner) -> Self {
+    fn new(generation: u32, positioner: Positioner, field_expiry: &Arc<FieldExpiry>) -> Self {
         Self {
             generation,
             table: HotTable::new(positioner),
             keys: 0,
             expires: 0,
+            timed: 0,
+            field_expiry: field_expiry.clone(),
         }
     }
 }
@@ -83,6 +91,8 @@ pub struct Keyspace {
     pub ready: Vec<(usize, Vec<u8>)>,
     /// Expired keys are deleted (a master after loading) or only hidden (a replica, a load).
     pub expire_mode: ExpireMode,
+    /// Whether fields of hashes may expire, and how many hashes have some that do.
+    pub field_expiry: Arc<FieldExpiry>,
 }
 
 /// What happens to a key past its expiry.
@@ -116,6 +126,8 @@ pub struct KeyspaceStats {
     pub misses: u64,
     /// `expired_keys`
     pub expired: u64,
+    /// `expired_subkeys`
+    pub expired_fields: u64,
     /// `evicted_keys`
     pub evicted: u64,
 }
@@ -123,8 +135,9 @@ pub struct KeyspaceStats {
 impl Keyspace {
     /// `databases` empty databases.
     pub fn new(databases: usize, positioner: Positioner) -> Self {
+        let field_expiry = Arc::default();
         let databases: Vec<_> = (0..databases)
-            .map(|i| Database::new(i as u32, positioner))
+            .map(|i| Database::new(i as u32, positioner, &field_expiry))
             .collect();
         Self {
             positioner,
@@ -142,6 +155,7 @@ impl Keyspace {
             blocked: crate::command::blocked::BlockedTable::default(),
             ready: Vec::new(),
             expire_mode: ExpireMode::Delete,
+            field_expiry,
         }
     }
 
@@ -169,7 +183,7 @@ impl Keyspace {
         let gone = awaited.filter(|(_, key)| self.may_exist(index, key));
         let gone: Vec<_> = gone.map(|(db, key)| (db, key.to_vec())).collect();
         self.ready.extend(gone);
-        let fresh = Database::new(self.next_generation, self.positioner);
+        let fresh = Database::new(self.next_generation, self.positioner, &self.field_expiry);
         self.next_generation += 1;
         let old = std::mem::replace(&mut self.databases[index], fresh);
         let keys = old.keys;
@@ -182,6 +196,7 @@ impl Keyspace {
     /// A database's content is no longer anybody's: its tier records go, and what is in memory
     /// goes too unless a snapshot still needs it.
     pub(super) fn discard(&mut self, old: Database) -> Option<Database> {
+        old.forget_timed();
         if let Some(tiering) = &mut self.tiering {
             tiering.drop_generation(old.generation);
         }

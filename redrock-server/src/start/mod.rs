@@ -17,7 +17,7 @@ mod report;
 mod stream;
 
 use crate::config::{Config, Fsync};
-use crate::keyspace::ExpireMode;
+use crate::keyspace::{ExpireMode, field_expiry};
 use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
 use crate::server::Server;
@@ -79,6 +79,7 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
         recovered = replicas_log::replay(server, data, plan, facts.as_ref())?;
         None
     };
+    check_field_expiry(server, &config)?;
     data.begin()?;
     replicas_log::clean_up(data, recovered.as_ref())?;
     stream::begin(server, data, &config, loaded, recovered)?;
@@ -102,6 +103,13 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
     }
     server.loading.end();
     Ok(())
+}
+
+/// What has been loaded must be such that it can be saved again.
+fn check_field_expiry(server: &Server, config: &Config) -> anyhow::Result<()> {
+    let hashes = server.keyspace.lock().timed_hashes();
+    field_expiry::check(hashes, config.snapshot.rdb_version)
+        .map_err(|why| anyhow::anyhow!("Fatal error loading the DB: {why}"))
 }
 
 /// AOF off: the dump, if there is one. `continued` tells that a log is replayed over it.

@@ -4,6 +4,7 @@ use crate::command::effect::Effect;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::keyspace::expire::has_passed;
+use crate::keyspace::field_expiry;
 use crate::keyspace::load::{LoadOutcome, PreparedEntry};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
@@ -102,6 +103,12 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
         load.item(item)?;
     }
     load.facts.end = reader.offset();
+    if options.staged {
+        // A start looks when the log has been replayed, too.
+        let hashes = server.keyspace.lock().timed_hashes_staged();
+        field_expiry::check(hashes, config.snapshot.rdb_version)
+            .map_err(|why| anyhow::anyhow!("the data of the file can't be kept: {why}"))?;
+    }
     wait_for_queue(server)?;
     Ok(load.facts)
 }

@@ -29,6 +29,11 @@ impl Decoded {
         }
     }
 
+    /// Whether it is a hash with fields that expire.
+    pub fn has_timed_fields(&self) -> bool {
+        self.as_new_value().has_timed_fields()
+    }
+
     /// Memory that the value takes, roughly, bytes.
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -96,10 +101,12 @@ pub fn object_type(record: &[u8]) -> ObjectType {
 pub fn decode(record: &[u8]) -> Result<Decoded, ObjectError> {
     let (type_byte, payload) = record.split_first().unwrap_or((&types::STRING, &[]));
     let limits = match *type_byte {
-        types::SET | types::HASH | types::ZSET_2 => limits_of(0),
-        types::SET_INTSET | types::SET_LISTPACK | types::HASH_LISTPACK | types::ZSET_LISTPACK => {
-            limits_of(usize::MAX / 2)
-        }
+        types::SET | types::HASH | types::HASH_METADATA | types::ZSET_2 => limits_of(0),
+        types::SET_INTSET
+        | types::SET_LISTPACK
+        | types::HASH_LISTPACK
+        | types::HASH_LISTPACK_EX
+        | types::ZSET_LISTPACK => limits_of(usize::MAX / 2),
         _ => Limits::default(),
     };
     decode_payload(*type_byte, payload, &limits)

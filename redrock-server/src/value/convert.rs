@@ -4,10 +4,7 @@ use super::hash::Hash;
 use super::set::Set;
 use super::zset::ZSet;
 use super::{Limits, Object};
-use redrock_rdb::object::{self, ObjectError, TtlField, types};
-
-/// The first RDB version with fields that expire.
-const FIELD_EXPIRY_VERSION: u16 = 12;
+use redrock_rdb::object::{self, ObjectError};
 
 /// Converts a decoded collection.
 pub fn collection(decoded: object::Object, limits: &Limits) -> Result<Object, ObjectError> {
@@ -19,7 +16,7 @@ pub fn collection(decoded: object::Object, limits: &Limits) -> Result<Object, Ob
         }
         object::Object::HashListpack(pack) => hash(Hash::from_listpack(pack, limits)),
         object::Object::Hash(pairs) => hash(Hash::from_pairs(pairs, limits)),
-        object::Object::HashTtl(fields) => hash(Hash::from_pairs(without_expiry(fields)?, limits)),
+        object::Object::HashTtl(fields) => hash(Hash::from_timed_fields(fields, limits)),
         object::Object::SetIntset(ints) => set(Set::from_intset(ints, limits)),
         object::Object::SetListpack(pack) => set(Set::from_listpack(pack, limits)),
         object::Object::Set(members) => set(Set::from_members(members.into_iter(), limits)),
@@ -34,20 +31,6 @@ fn hash(hash: Option<Hash>) -> Result<Object, ObjectError> {
 
 fn set(set: Option<Set>) -> Result<Object, ObjectError> {
     set.map(Object::Set).ok_or(ObjectError::EmptyKey)
-}
-
-/// Fields without their expiry, if none has any: dropping one would keep a field for ever.
-fn without_expiry(fields: Vec<TtlField>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ObjectError> {
-    if fields.iter().any(|(_, _, expire_ms)| expire_ms.is_some()) {
-        return Err(ObjectError::NotInVersion {
-            object_type: types::HASH_METADATA,
-            version: FIELD_EXPIRY_VERSION - 1,
-        });
-    }
-    Ok(fields
-        .into_iter()
-        .map(|(field, value, _)| (field, value))
-        .collect())
 }
 
 #[cfg(test)]

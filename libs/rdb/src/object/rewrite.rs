@@ -14,7 +14,7 @@ use super::decode::decode;
 use super::error::ObjectError;
 use super::input::{Body, Cursor, Input, StringRef};
 use super::walk::walk_value;
-use super::{encode, types};
+use super::{Object, encode, types};
 use crate::listpack::ListPackRef;
 use crate::lzf::{self, Compressor};
 
@@ -178,7 +178,8 @@ impl Transcoder {
     /// the superset form is cheapest.
     ///
     /// Fails with [`ObjectError::NotInVersion`] for a hash with field expiry
-    /// and a version before 12. After an error `out` is as it was.
+    /// and a version before 12; one of which no field expires any more becomes
+    /// an ordinary hash. After an error `out` is as it was.
     pub fn transcode(
         &mut self,
         object_type: u8,
@@ -231,6 +232,13 @@ impl Transcoder {
                 walk_value(&mut rewriter, object_type)?;
                 Ok(Transcoded {
                     object_type: types::STREAM_LISTPACKS_2,
+                    copied: false,
+                })
+            }
+            types::HASH_METADATA | types::HASH_LISTPACK_EX if !fits => {
+                write_plain_hash(object_type, payload, version, strings, out)?;
+                Ok(Transcoded {
+                    object_type: types::HASH,
                     copied: false,
                 })
             }
@@ -287,6 +295,38 @@ fn write_plain_set(
                 }
             }
             _ => encode::string(out, member.bytes(&mut Default::default())),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a hash of which no field expires the way versions before 12 hold it.
+fn write_plain_hash(
+    object_type: u8,
+    payload: &[u8],
+    version: u16,
+    mut strings: Strings<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), ObjectError> {
+    let fields = match decode(object_type, payload)? {
+        Object::HashTtl(fields) if fields.iter().all(|(_, _, time)| time.is_none()) => fields,
+        _ => {
+            return Err(ObjectError::NotInVersion {
+                object_type,
+                version,
+            });
+        }
+    };
+    encode::length(out, fields.len() as u64);
+    for text in fields.iter().flat_map(|(field, value, _)| [field, value]) {
+        let compressed = match &mut strings {
+            Strings::Compress(compressor) if text.len() >= COMPRESS_BYTES_MIN => {
+                write_compressed(compressor, text, out)
+            }
+            _ => false,
+        };
+        if !compressed {
+            encode::string(out, text);
         }
     }
     Ok(())

@@ -1,12 +1,20 @@
 //! Commands of the hash family.
+//!
+//! Fields that have expired are treated as absent, but where Redis 7.4 does not look (HSET, HDEL,
+//! HLEN). Those that a command meets are deleted where this server may, as Redis does, and the
+//! deletion is propagated before what the command does itself.
 
+mod expire;
+mod expiring;
 pub(crate) mod random;
 mod read;
 pub mod scan;
 mod write;
 
+pub(in crate::command) use expire::check_allowed;
+
 use super::table::{Group, Handler, KeySpec, Spec, flag};
-use super::{CommandError, CommandResult};
+use super::{CommandError, CommandResult, Context};
 use crate::keyspace::db::{Collection, Db};
 
 const ADD: u32 = flag::WRITE | flag::DENYOOM | flag::FAST;
@@ -55,7 +63,58 @@ pub const COMMANDS: &[Spec] = &[
     spec("hstrlen", 3, LOOK, read::hstrlen)
         .doc("3.2.0", "Returns the length of the value of a field."),
     spec("hvals", 2, WALK, read::hvals).doc("2.0.0", "Returns all values in a hash."),
+    spec("hexpire", -6, ADD, expire::hexpire).doc(
+        "7.4.0",
+        "Set expiry for hash field using relative time to expire (seconds)",
+    ),
+    spec("hexpireat", -6, ADD, expire::hexpireat).doc(
+        "7.4.0",
+        "Set expiry for hash field using an absolute Unix timestamp (seconds)",
+    ),
+    spec("hexpiretime", -5, LOOK, expire::hexpiretime).doc(
+        "7.4.0",
+        "Returns the expiration time of a hash field as a Unix timestamp, in seconds.",
+    ),
+    spec("hgetdel", -5, REMOVE, expiring::hgetdel).doc(
+        "8.0.0",
+        "Returns the value of a field and deletes it from the hash.",
+    ),
+    spec("hgetex", -5, REMOVE, expiring::hgetex).doc(
+        "8.0.0",
+        "Get the value of one or more fields of a given hash key, and optionally set their expiration.",
+    ),
+    spec("hpersist", -5, REMOVE, expire::hpersist)
+        .doc("7.4.0", "Removes the expiration time for each specified field"),
+    spec("hpexpire", -6, ADD, expire::hpexpire).doc(
+        "7.4.0",
+        "Set expiry for hash field using relative time to expire (milliseconds)",
+    ),
+    spec("hpexpireat", -6, ADD, expire::hpexpireat).doc(
+        "7.4.0",
+        "Set expiry for hash field using an absolute Unix timestamp (milliseconds)",
+    ),
+    spec("hpexpiretime", -5, LOOK, expire::hpexpiretime).doc(
+        "7.4.0",
+        "Returns the expiration time of a hash field as a Unix timestamp, in msec.",
+    ),
+    spec("hpttl", -5, LOOK, expire::hpttl)
+        .doc("7.4.0", "Returns the TTL in milliseconds of a hash field."),
+    spec("hsetex", -6, ADD, expiring::hsetex).doc(
+        "8.0.0",
+        "Set the value of one or more fields of a given hash key, and optionally set their expiration.",
+    ),
+    spec("httl", -5, LOOK, expire::httl)
+        .doc("7.4.0", "Returns the TTL in seconds of a hash field."),
 ];
+
+/// Deletes those of `fields` that are over on behalf of a command that only reads: not where
+/// nothing is deleted at the moment.
+fn expire_met(ctx: &mut Context<'_>, key: &[u8], fields: &[&[u8]]) {
+    if !ctx.server.state.pause.is_set() && !ctx.server.log.refuses_writes() {
+        // A large hash that a snapshot is reading is left to active expiry.
+        let _deleted = ctx.db.expire_named(key, fields);
+    }
+}
 
 /// A collection looked up for a write that may turn out to change nothing: not counted as a hit,
 /// nothing recorded, and the entry stays as it is.
@@ -68,3 +127,6 @@ pub(crate) fn peek_as<'a, T: Collection + 'static>(
         Some(value) => T::of(value).map(Some).ok_or(CommandError::WrongType),
     }
 }
+
+#[cfg(test)]
+mod tests;

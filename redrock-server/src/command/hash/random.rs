@@ -36,8 +36,9 @@ pub(super) fn hrandfield(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResul
     if args.len() >= 3 {
         return with_count(ctx, args);
     }
+    let cutoff_ms = ctx.db.field_cutoff();
     let hash = ctx.db.read::<Hash>(args.at(1))?;
-    match hash.and_then(Hash::random) {
+    match hash.and_then(|hash| hash.random(cutoff_ms)) {
         Some((field, _)) => ctx.reply.item(field),
         None => ctx.reply.null(),
     }
@@ -53,31 +54,42 @@ fn with_count(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     if values && !(-i64::MAX / 2..=i64::MAX / 2).contains(&count) {
         return Err(CommandError::fixed("ERR value is out of range"));
     }
-    let Some(hash) = ctx.db.read::<Hash>(args.at(1))? else {
+    let cutoff_ms = ctx.db.field_cutoff();
+    let hash = ctx.db.read::<Hash>(args.at(1))?;
+    let len = hash.map_or(0, |hash| hash.live_len(cutoff_ms));
+    let Some(hash) = hash.filter(|_| len > 0) else {
         ctx.reply.array(0);
         return Ok(());
     };
     let reply = &mut ctx.reply;
     if count < 0 {
-        return repeated(reply, hash, count.unsigned_abs(), values);
+        return repeated(reply, hash, cutoff_ms, count.unsigned_abs(), values);
     }
-    let count = usize::try_from(count).unwrap_or(usize::MAX).min(hash.len());
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
     header(reply, count as u64, values);
     if count == 1
-        && let Some((field, value)) = hash.random()
+        && let Some((field, value)) = hash.random(cutoff_ms)
     {
         pair(reply, field, value, values);
     } else {
-        hash.random_distinct(count, |field, value| pair(reply, field, value, values));
+        hash.random_distinct(count, cutoff_ms, |field, value| {
+            pair(reply, field, value, values);
+        });
     }
     Ok(())
 }
 
-fn repeated(reply: &mut Reply<'_>, hash: &Hash, count: u64, values: bool) -> CommandResult {
+fn repeated(
+    reply: &mut Reply<'_>,
+    hash: &Hash,
+    cutoff_ms: i64,
+    count: u64,
+    values: bool,
+) -> CommandResult {
     let start = reply.len();
     header(reply, count, values);
     let mut complete = true;
-    hash.random_repeating(count, |field, value| {
+    hash.random_repeating(count, cutoff_ms, |field, value| {
         pair(reply, field, value, values);
         complete = may_repeat(reply, start);
         complete

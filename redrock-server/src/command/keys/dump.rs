@@ -99,6 +99,9 @@ pub(super) fn restore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         dump::verify(args.at(3)).map_err(|error| CommandError::text(format!("ERR {error}")))?;
     let value =
         codec::decode_payload(type_byte, payload, &ctx.config.limits).map_err(|_| BAD_FORMAT)?;
+    if value.has_timed_fields() {
+        crate::command::hash::check_allowed(ctx)?;
+    }
     let expire = match ttl {
         0 => None,
         at_ms if options.absolute => Some(at_ms),

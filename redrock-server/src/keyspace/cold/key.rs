@@ -65,3 +65,15 @@ pub fn expire_index_key(expire_ms: i64, tier_key: &[u8]) -> Vec<u8> {
     out.extend_from_slice(tier_key);
     out
 }
+
+/// First byte of a key in the expiry index of a hash's fields; a key's own has 0 to 127.
+const FIELDS_MARK: u8 = 0xff;
+
+/// Key in the expiry index for the first field of a hash that expires.
+pub fn field_index_key(expire_ms: i64, tier_key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(9 + tier_key.len());
+    out.push(FIELDS_MARK);
+    out.extend_from_slice(&(expire_ms.max(0) as u64).to_be_bytes());
+    out.extend_from_slice(tier_key);
+    out
+}

@@ -6,10 +6,12 @@
 pub mod key;
 pub mod options;
 mod scan;
+mod times;
 
 pub use scan::{ColdSnapshot, ScannedRecord};
+pub use times::{DueIndex, Times};
 
-use key::{PREFIX_BYTES, TierKey, expire_index_key, position_prefix, split};
+use key::{PREFIX_BYTES, TierKey, position_prefix, split};
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
 use redrock_log::fs::open_regular;
 use rocksdb::{
@@ -234,22 +236,13 @@ impl ColdStore {
                 .db
                 .get_pinned_cf(&expires, key.as_bytes())
                 .map_err(storage("read the tier"))?
-                .and_then(|bytes| Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
+                .and_then(|bytes| Times::decode(&bytes).key);
             out.push(Some(ColdValue {
                 record: record.to_vec(),
                 expire,
             }));
         }
         Ok(out)
-    }
-
-    /// The expiry of a key, without its value.
-    pub fn expire_of(&self, key: &TierKey) -> Result<Option<i64>, ColdError> {
-        let found = self
-            .db
-            .get_pinned_cf(&self.family(EXPIRES)?, key.as_bytes());
-        let found = found.map_err(storage("read the tier"))?;
-        Ok(found.and_then(|bytes| Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
     }
 
     /// Applies one batch without a write-ahead log.
@@ -282,60 +275,26 @@ impl ColdStore {
         batch: &mut ColdBatch,
         key: &TierKey,
         record: &[u8],
-        expire: Option<i64>,
+        times: Times,
     ) -> Result<(), ColdError> {
         batch
             .batch
             .put_cf(&self.family(VALUES)?, key.as_bytes(), record);
         batch.puts += 1;
         batch.put_bytes += record.len() as u64;
-        if let Some(ms) = expire {
-            self.set_expire(batch, key, None, Some(ms))?;
-        }
-        Ok(())
+        self.set_times(batch, key, Times::default(), times)
     }
 
-    /// Adds a deletion to a batch; `expire` is what the record's expiry was.
+    /// Adds a deletion to a batch; `times` are those that the record had.
     pub fn delete(
         &self,
         batch: &mut ColdBatch,
         key: &TierKey,
-        expire: Option<i64>,
+        times: Times,
     ) -> Result<(), ColdError> {
         batch.batch.delete_cf(&self.family(VALUES)?, key.as_bytes());
         batch.deletes += 1;
-        if expire.is_some() {
-            self.set_expire(batch, key, expire, None)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a change of expiry to a batch.
-    pub fn set_expire(
-        &self,
-        batch: &mut ColdBatch,
-        key: &TierKey,
-        old: Option<i64>,
-        new: Option<i64>,
-    ) -> Result<(), ColdError> {
-        let (expires, index) = (self.family(EXPIRES)?, self.family(EXPIRE_INDEX)?);
-        if let Some(ms) = old {
-            batch
-                .batch
-                .delete_cf(&index, expire_index_key(ms, key.as_bytes()));
-        }
-        match new {
-            Some(ms) => {
-                batch
-                    .batch
-                    .put_cf(&expires, key.as_bytes(), ms.to_be_bytes());
-                batch
-                    .batch
-                    .put_cf(&index, expire_index_key(ms, key.as_bytes()), b"");
-            }
-            None => batch.batch.delete_cf(&expires, key.as_bytes()),
-        }
-        Ok(())
+        self.set_times(batch, key, times, Times::default())
     }
 
     /// Deletes a whole generation.
@@ -356,42 +315,6 @@ impl ColdStore {
                 .write_without_wal(batch)
                 .map_err(storage("delete a flushed database"))?;
         }
-        Ok(())
-    }
-
-    /// Tier keys of records whose expiry lies before `now_ms`, at most `max`, with the times that the
-    /// index has for them.
-    pub fn due(&self, now_ms: i64, max: usize) -> Result<Vec<(i64, TierKey)>, ColdError> {
-        let index = self.family(EXPIRE_INDEX)?;
-        let mut read = ReadOptions::default();
-        read.set_iterate_upper_bound(expire_index_key(now_ms, b""));
-        let mut out = Vec::new();
-        for item in self
-            .db
-            .iterator_cf_opt(&index, read, IteratorMode::Start)
-            .take(max)
-        {
-            let (key, _) = item.map_err(storage("read the expiry index"))?;
-            if let Some((time, rest)) = key.split_at_checked(8)
-                && let Ok(time) = time.try_into()
-            {
-                out.push((u64::from_be_bytes(time) as i64, TierKey::from_bytes(rest)));
-            }
-        }
-        Ok(out)
-    }
-
-    /// Drops entries of the expiry index that no longer say the truth.
-    pub fn forget_due(
-        &self,
-        batch: &mut ColdBatch,
-        time: i64,
-        key: &TierKey,
-    ) -> Result<(), ColdError> {
-        batch.batch.delete_cf(
-            &self.family(EXPIRE_INDEX)?,
-            expire_index_key(time, key.as_bytes()),
-        );
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::key::{position_prefix, split};
 use super::options::{EXPIRES, VALUES};
-use super::{ColdError, ColdStore, Database, storage};
+use super::{ColdError, ColdStore, Database, Times, storage};
 use crate::keyspace::position::POSITION_END;
 use rocksdb::{DBRawIteratorWithThreadMode, ReadOptions, SnapshotWithThreadMode};
 
@@ -56,9 +56,7 @@ impl ColdSnapshot<'_> {
                 expires.next();
             }
             let expire = match (expires.key(), expires.value()) {
-                (Some(other), Some(bytes)) if other == name => {
-                    bytes.try_into().ok().map(i64::from_be_bytes)
-                }
+                (Some(other), Some(bytes)) if other == name => Times::decode(bytes).key,
                 _ => None,
             };
             if let Some((_, position, key)) = split(name)

@@ -24,10 +24,7 @@ impl Db<'_> {
         entry.set_dirty(true);
         entry.set_epoch(self.keyspace.epoch);
         entry.set_access(self.keyspace.access.initial());
-        let has_expire = entry.has_expire();
-        let database = self.database_mut();
-        database.keys += 1;
-        database.expires += u64::from(has_expire);
+        self.database_mut().count_in(&entry);
         let key = self
             .keyspace
             .tiering
@@ -80,11 +77,26 @@ impl Db<'_> {
             }
         };
         if let Some(old) = replaced {
+            let timed = old.has_timed_fields();
             self.keyspace.garbage.add(old);
             self.signal_if_awaited(key);
+            self.timed_replaced(hash, key, timed);
         }
         self.expire_changed(hash, now_expire.0, now_expire.1);
         Ok(())
+    }
+
+    /// A new entry took the place of one that was a hash with fields that expire, or not.
+    fn timed_replaced(&mut self, hash: KeyHash, key: &[u8], before: bool) {
+        let database = self.database_mut();
+        let entry = database.table.find(hash, key);
+        let Some(after) = entry.map(Entry::field_time) else {
+            return;
+        };
+        if before || after.is_some() {
+            database.timed_changed(before, after.is_some());
+            database.table.note_expire(hash, after);
+        }
     }
 
     fn expire_changed(&mut self, hash: KeyHash, before: Option<i64>, after: Option<i64>) {
@@ -195,7 +207,7 @@ impl Db<'_> {
         }
     }
 
-    fn object_for_change(
+    pub(in crate::keyspace) fn object_for_change(
         &mut self,
         hash: KeyHash,
         key: &[u8],
@@ -288,8 +300,7 @@ impl Db<'_> {
         self.keyspace.before_change(self.index, hash, key);
         let database = &mut self.keyspace.databases[self.index];
         let entry = database.table.remove(hash, key)?;
-        database.keys -= 1;
-        database.expires -= u64::from(entry.has_expire());
+        database.count_out(&entry);
         // Some wait for the end of what is there (XREADGROUP).
         self.signal_if_awaited(key);
         Some(entry)

@@ -8,13 +8,15 @@
 //!     12     4  inline value length in bytes; for a stub: the type in the low 4 bits
 //!     16   0/8  expiry, unix ms, if the entry has one
 //!      .     n  key
-//!      .     m  value: inline string, 8 bytes of integer, or a pointer to a heap object
+//!      .     m  value: inline string, 8 bytes of integer, or a pointer to a heap object; the stub
+//!               of a hash with fields that expire has the time of the first of them
 //! ```
 //!
 //! A 16-byte key with a 16-byte string is 48 bytes, exactly an allocator size class.
 //!
 //! Invariants: the header describes the allocation's size exactly (it is freed with it), so
-//! key length, inline length, kind and the expiry flag change only by building a new entry.
+//! key length, inline length, kind, the expiry flag and a stub's fields flag change only by
+//! building a new entry.
 //! A `Heap` entry owns one strong count of its object.
 
 use crate::value::{Object, ObjectType, ValueRef};
@@ -39,6 +41,8 @@ const FLAG_DIRTY: u32 = 1 << 3;
 const FLAG_IN_FLIGHT: u32 = 1 << 4;
 const FLAG_PROBATION: u32 = 1 << 5;
 const FLAG_FRESH: u32 = 1 << 6;
+/// The value is a hash with fields that expire.
+const FLAG_FIELDS: u32 = 1 << 7;
 const ACCESS_SHIFT: u32 = 8;
 
 /// The value to build an entry from.
@@ -52,6 +56,22 @@ pub enum NewValue<'a> {
     Heap(Arc<Object>),
     /// No value: it is in the tier.
     Stub(ObjectType),
+    /// No value: a hash in the tier of which the first field expires then, unix ms.
+    TimedStub(i64),
+}
+
+impl NewValue<'_> {
+    /// Whether it is a hash with fields that expire.
+    pub fn has_timed_fields(&self) -> bool {
+        match self {
+            Self::Heap(object) => match &**object {
+                Object::Hash(hash) => hash.earliest().is_some(),
+                _ => false,
+            },
+            Self::TimedStub(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// An owned key with its value or the stub of one. See the module's layout.
@@ -87,6 +107,7 @@ impl Entry {
             NewValue::Inline(bytes) => (KIND_INLINE, bytes.len(), bytes.len()),
             NewValue::Heap(_) => (KIND_HEAP, 8, 8),
             NewValue::Stub(kind) => (KIND_STUB, *kind as usize, 0),
+            NewValue::TimedStub(_) => (KIND_STUB, ObjectType::Hash as usize, 8),
         };
         let layout = layout(key.len(), expire.is_some(), value_len);
         // SAFETY: the layout's size is at least the header's, so never zero.
@@ -97,6 +118,9 @@ impl Entry {
         let mut flags = kind;
         if expire.is_some() {
             flags |= FLAG_EXPIRE;
+        }
+        if value.has_timed_fields() {
+            flags |= FLAG_FIELDS;
         }
         let mut entry = Self(ptr);
         entry.write_u32(0, flags);
@@ -116,7 +140,9 @@ impl Entry {
                 .copy_from_nonoverlapping(key.as_ptr(), key.len());
             let value_at = ptr.as_ptr().add(at + key.len());
             match value {
-                NewValue::Int(n) => value_at.cast::<i64>().write_unaligned(n),
+                NewValue::Int(n) | NewValue::TimedStub(n) => {
+                    value_at.cast::<i64>().write_unaligned(n);
+                }
                 NewValue::Inline(b) => value_at.copy_from_nonoverlapping(b.as_ptr(), b.len()),
                 NewValue::Heap(object) => {
                     value_at
@@ -161,10 +187,10 @@ impl Entry {
     }
 
     fn value_len(&self) -> usize {
-        if self.kind() == KIND_STUB {
-            0
-        } else {
-            self.read_u32(12) as usize
+        match self.kind() {
+            KIND_STUB if self.has_timed_fields() => 8,
+            KIND_STUB => 0,
+            _ => self.read_u32(12) as usize,
         }
     }
 
@@ -209,6 +235,39 @@ impl Entry {
                     .write_unaligned(ms)
             }
         }
+    }
+
+    /// Whether the value is a hash with fields that expire.
+    pub fn has_timed_fields(&self) -> bool {
+        self.flags() & FLAG_FIELDS != 0
+    }
+
+    /// Notes whether the hash in memory has fields that expire. A stub's never change.
+    pub fn set_timed_fields(&mut self, on: bool) {
+        if self.kind() == KIND_HEAP {
+            self.set_flag(FLAG_FIELDS, on);
+        }
+    }
+
+    /// When the first field of a hash expires, unix ms; known for stubs too.
+    pub fn field_time(&self) -> Option<i64> {
+        if !self.has_timed_fields() {
+            return None;
+        }
+        match self.value() {
+            Some(ValueRef::Hash(hash)) => hash.earliest(),
+            Some(_) => None,
+            // SAFETY: the stub of a hash with fields that expire has 8 value bytes.
+            None => Some(unsafe { self.value_ptr().cast::<i64>().read_unaligned() }),
+        }
+    }
+
+    /// The first time at which there is something to delete here: the key, or a field of a value
+    /// in memory; `i64::MAX` if there never is.
+    pub fn due_ms(&self) -> i64 {
+        let key = self.expire().unwrap_or(i64::MAX);
+        let field = (!self.is_stub()).then(|| self.field_time()).flatten();
+        field.map_or(key, |field| key.min(field))
     }
 
     /// Whether the value is in the tier only.
@@ -284,7 +343,7 @@ impl Entry {
                 Some(object) => NewValue::Heap(object),
                 None => NewValue::Inline(b""),
             },
-            KIND_STUB => NewValue::Stub(self.object_type()),
+            KIND_STUB => self.stub_value(),
             _ => match self.value() {
                 Some(ValueRef::Int(n)) => NewValue::Int(n),
                 Some(ValueRef::Str(bytes)) => NewValue::Inline(bytes),
@@ -298,13 +357,16 @@ impl Entry {
 
     /// The stub of a value that is in the tier; keeps expiry, access data and epoch.
     pub fn to_stub(&self) -> Self {
-        let mut entry = Self::new(
-            self.key(),
-            NewValue::Stub(self.object_type()),
-            self.expire(),
-        );
+        let mut entry = Self::new(self.key(), self.stub_value(), self.expire());
         entry.inherit(self);
         entry
+    }
+
+    fn stub_value(&self) -> NewValue<'static> {
+        match self.field_time() {
+            Some(ms) => NewValue::TimedStub(ms),
+            None => NewValue::Stub(self.object_type()),
+        }
     }
 
     /// Takes over access data, flags of state and epoch of the entry that this one replaces.

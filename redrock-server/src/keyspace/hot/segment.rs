@@ -13,7 +13,8 @@ pub struct Segment {
     entries: HashTable<Entry>,
     /// Number of leading position bits that all its entries share.
     pub depth: u32,
-    /// No entry here expires before this time (unix ms); `i64::MAX` when none has an expiry.
+    /// Nothing here expires before this time (unix ms), neither a key nor a field of a hash in
+    /// memory; `i64::MAX` when nothing has an expiry.
     pub expire_floor: i64,
 }
 
@@ -49,7 +50,7 @@ impl Segment {
 
     /// Adds an entry whose key is not there yet.
     pub fn insert(&mut self, hash: KeyHash, entry: Entry, hasher: impl Fn(&[u8]) -> KeyHash) {
-        self.note_expire(entry.expire());
+        self.expire_floor = self.expire_floor.min(entry.due_ms());
         self.entries
             .insert_unique(hash.slot(), entry, |e| hasher(e.key()).slot());
     }
@@ -63,7 +64,7 @@ impl Segment {
         Some(found.remove().0)
     }
 
-    /// Lowers the expiry floor for a key that got an expiry.
+    /// Lowers the expiry floor for a key or a field that got an expiry.
     pub fn note_expire(&mut self, expire: Option<i64>) {
         if let Some(ms) = expire {
             self.expire_floor = self.expire_floor.min(ms);
@@ -75,7 +76,7 @@ impl Segment {
         self.expire_floor = self
             .entries
             .iter()
-            .filter_map(Entry::expire)
+            .map(Entry::due_ms)
             .min()
             .unwrap_or(i64::MAX);
     }

@@ -22,7 +22,8 @@ impl Notifier for Silent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
     String(Vec<u8>),
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// Fields with their values and times.
+    Hash(BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>),
 }
 
 type Entry = (Value, Option<i64>);

@@ -2,7 +2,7 @@
 
 use super::super::cold::key::TierKey;
 use super::super::cold::options::ColdBudget;
-use super::super::cold::{ColdStore, ColdValue};
+use super::super::cold::{ColdStore, ColdValue, DueIndex};
 use super::super::db::{Db, Expiry};
 use super::super::hot::entry::Entry as HotEntry;
 use super::super::position::{POSITION_END, Positioner};
@@ -18,7 +18,7 @@ use crate::command::effect::Effect;
 use crate::value::{Limits, ValueRef, codec, hash::Hash};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) struct World {
@@ -40,7 +40,13 @@ pub(super) fn value_of(value: ValueRef<'_>) -> Value {
         ValueRef::Int(n) => Value::String(n.to_string().into_bytes()),
         ValueRef::Str(bytes) => Value::String(bytes.to_vec()),
         ValueRef::Hash(hash) => {
-            Value::Hash(hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect())
+            let pairs = hash.iter();
+            let time = |field: &[u8]| hash.time_of(field).flatten();
+            Value::Hash(
+                pairs
+                    .map(|(f, v)| (f.to_vec(), (v.to_vec(), time(&f.to_vec()))))
+                    .collect(),
+            )
         }
         other => panic!("unexpected type {:?}", other.object_type()),
     }
@@ -50,6 +56,17 @@ pub(super) fn decode(record: &[u8]) -> Value {
     let decoded = codec::decode(record).expect("our own record");
     let entry = HotEntry::new(b"k", decoded.as_new_value(), None);
     value_of(entry.value().expect("a value"))
+}
+
+fn earliest(value: &Value) -> Option<i64> {
+    match value {
+        Value::Hash(fields) => fields.values().filter_map(|(_, time)| *time).min(),
+        Value::String(_) => None,
+    }
+}
+
+fn is_timed(value: &Value) -> bool {
+    earliest(value).is_some()
 }
 
 impl World {
@@ -123,7 +140,8 @@ impl World {
         let key = self.key();
         match self.random.random_range(0..100) {
             0..20 => self.set(index, key),
-            20..28 => self.hset(index, key),
+            20..26 => self.hset(index, key),
+            26..28 => self.expire_fields(index, key),
             28..36 => self.append(index, key),
             36..44 => self.remove(index, key),
             44..50 => self.expire(index, key),
@@ -169,16 +187,38 @@ impl World {
         }
         let field = format!("f{}", self.random.random_range(0..200)).into_bytes();
         let value = vec![b'v'; self.random.random_range(0..90)];
+        let time = self
+            .random
+            .random_bool(0.3)
+            .then(|| NOW + self.random.random_range(-50..50));
         self.with_db(index, |db| {
             let hash = db.write_or_create::<Hash>(&key)?;
             hash.set(&field, &value, &Limits::default());
+            hash.set_time(&field, time);
+            db.fields_changed(&key);
             Ok(())
         });
         let entry = self.model[index]
             .entry(key)
             .or_insert((Value::Hash(BTreeMap::new()), None));
         if let Value::Hash(fields) = &mut entry.0 {
-            fields.insert(field, value);
+            fields.insert(field, (value, time));
+        }
+    }
+
+    /// What active expiry does to a hash in memory.
+    fn expire_fields(&mut self, index: usize, key: Vec<u8>) {
+        self.with_db(index, |db| {
+            db.peek(&key)?;
+            while db.expire_fields(&key, 3)? > 0 {}
+            Ok(())
+        });
+        let Some((Value::Hash(fields), _)) = self.model[index].get_mut(&key) else {
+            return;
+        };
+        fields.retain(|_, (_, time)| time.is_none_or(|ms| ms >= NOW));
+        if fields.is_empty() {
+            self.model[index].remove(&key);
         }
     }
 
@@ -347,12 +387,41 @@ impl World {
             let expires = self.model[index].values().filter(|e| e.1.is_some()).count();
             assert_eq!(database.keys, self.model[index].len() as u64, "DBSIZE");
             assert_eq!(database.expires, expires as u64, "keys with an expiry");
+            let timed = self.model[index].values().filter(|e| is_timed(&e.0));
+            assert_eq!(database.timed, timed.count() as u64, "timed hashes");
             for number in 0..40 {
                 let key = format!("key:{number}").into_bytes();
                 self.check(index, &key);
             }
         }
         self.check_tier();
+        self.check_index();
+    }
+
+    /// Each entry of the expiry index is true, and none is missing, but for flushed databases.
+    fn check_index(&mut self) {
+        for part in [DueIndex::Keys, DueIndex::Fields] {
+            let all = self.store.due(part, i64::MAX, usize::MAX).expect("scan");
+            let known = all.into_iter().filter_map(|(time, key)| {
+                let index = self.keyspace.database_of(key.generation())?;
+                Some((index, key.key().to_vec(), time))
+            });
+            let known: BTreeSet<_> = known.collect();
+            let mut expected = BTreeSet::new();
+            for index in 0..DATABASES {
+                let generation = self.keyspace.databases[index].generation;
+                let all = self.store.scan_keys(generation, 0, usize::MAX);
+                for (_, key) in all.expect("scan").0 {
+                    let (value, expire) = &self.model[index][&key];
+                    let time = match part {
+                        DueIndex::Keys => *expire,
+                        DueIndex::Fields => earliest(value),
+                    };
+                    expected.extend(time.map(|time| (index, key.clone(), time)));
+                }
+            }
+            assert_eq!(known, expected, "{part:?}");
+        }
     }
 
     /// The tier has neither dirty keys nor anything of a flushed database (I6).
@@ -370,6 +439,11 @@ impl World {
             for (_, key) in keys {
                 let hash = self.keyspace.positioner.hash(&key);
                 let entry = self.keyspace.databases[index].table.find(hash, &key);
+                let tier_key = self.keyspace.tier_key(index, &key);
+                let beside = self.store.times_of(&tier_key).expect("read");
+                let (value, expire) = &self.model[index][&key];
+                assert_eq!(beside.key, *expire, "the key's time");
+                assert_eq!(beside.fields, earliest(value), "the first field's time");
                 assert!(
                     entry.is_none_or(|entry| !entry.is_dirty()),
                     "a dirty key is in the tier"

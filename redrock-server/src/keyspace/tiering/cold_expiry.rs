@@ -1,10 +1,10 @@
 //! Active expiry of keys that have no entry in memory, by the tier's expiry index: on time, and
-//! without reading values.
+//! without reading values. [`super::cold_fields`] does the same for fields of hashes.
 
-use super::loader::Load;
+use super::cold_fields;
 use crate::command::effect::Effect;
 use crate::keyspace::cold::key::TierKey;
-use crate::keyspace::cold::{ColdError, ColdStore};
+use crate::keyspace::cold::{ColdError, ColdStore, DueIndex, Times};
 use crate::keyspace::db::Db;
 use crate::keyspace::hot::entry::{Entry, NewValue};
 use crate::keyspace::{ExpireMode, Keyspace};
@@ -19,10 +19,10 @@ const DUE_MAX: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of a due index entry.
-enum Due {
+pub(super) enum Due {
     /// The keyspace must be told: the key may be on disk only.
     Ask,
-    /// An entry in memory has that very expiry: active expiry in memory deletes it.
+    /// An entry in memory has that very time: active expiry in memory does the rest.
     Hot,
     /// It says what is no longer true.
     Stale,
@@ -38,7 +38,7 @@ pub fn spawn(
         .spawn(move || {
             while !server.is_stopping() {
                 let full = match round(&server, &store) {
-                    Ok(found) => found == DUE_MAX,
+                    Ok(full) => full,
                     Err(error) => {
                         tracing::warn!(%error, "active expiry of cold keys failed");
                         false
@@ -51,17 +51,26 @@ pub fn spawn(
         })
 }
 
-/// One round; the number of index entries that were due.
-fn round(server: &Server, store: &ColdStore) -> Result<usize, ColdError> {
-    let now_ms = crate::clock::unix_ms();
-    if server.keyspace.lock().expire_mode != ExpireMode::Delete
-        || !server.expiry.enabled.load(Ordering::Relaxed)
-        || server.state.pause.is_set()
-        || server.log.refuses_writes()
-    {
-        return Ok(0);
+/// One round; whether there may be more to do at once.
+fn round(server: &Server, store: &ColdStore) -> Result<bool, ColdError> {
+    if !may_expire(server) {
+        return Ok(false);
     }
-    let due = store.due(now_ms, DUE_MAX)?;
+    let now_ms = crate::clock::unix_ms();
+    let keys = keys_round(server, store, now_ms)?;
+    Ok(cold_fields::round(server, store, now_ms)? || keys)
+}
+
+/// Whether this server deletes what has expired at the moment.
+fn may_expire(server: &Server) -> bool {
+    server.keyspace.lock().expire_mode == ExpireMode::Delete
+        && server.expiry.enabled.load(Ordering::Relaxed)
+        && !server.state.pause.is_set()
+        && !server.log.refuses_writes()
+}
+
+fn keys_round(server: &Server, store: &ColdStore, now_ms: i64) -> Result<bool, ColdError> {
+    let due = store.due(DueIndex::Keys, now_ms, DUE_MAX)?;
     let mut progressed = 0;
     for (time, key) in &due {
         let state = server.keyspace.lock().begin_cold_expiry(*time, key);
@@ -69,28 +78,38 @@ fn round(server: &Server, store: &ColdStore) -> Result<usize, ColdError> {
             Due::Hot => {}
             Due::Stale => {
                 progressed += 1;
-                server.keyspace.lock().forget_due(*time, key);
+                let mut keyspace = server.keyspace.lock();
+                keyspace.forget_due(DueIndex::Keys, *time, key);
             }
             Due::Ask => {
                 progressed += 1;
-                let current = store.expire_of(key)?;
-                finish(server, *time, key, current == Some(*time), now_ms);
+                let read = store.times_of(key);
+                let current = end_failed(server, key, read)?;
+                finish(server, *time, key, current, now_ms);
             }
         }
     }
     // Entries that wait for the queue or for expiry in memory stay: not a reason to spin.
-    Ok(if progressed == due.len() {
-        due.len()
-    } else {
-        0
-    })
+    Ok(progressed == due.len() && due.len() == DUE_MAX)
+}
+
+/// What was read; a read that failed is over for who waits for it.
+pub(super) fn end_failed<T>(
+    server: &Server,
+    key: &TierKey,
+    read: Result<T, ColdError>,
+) -> Result<T, ColdError> {
+    if read.is_err() {
+        server.keyspace.lock().abandon_load(key);
+    }
+    read
 }
 
 /// Deletes the key if what was read is still so.
-fn finish(server: &Server, time: i64, key: &TierKey, is_due: bool, now_ms: i64) {
+fn finish(server: &Server, time: i64, key: &TierKey, current: Times, now_ms: i64) {
     let mut effect = Effect::default();
     let mut keyspace = server.keyspace.lock();
-    let Some(index) = keyspace.end_cold_expiry(time, key, is_due) else {
+    let Some(index) = keyspace.end_cold_expiry(time, key, current) else {
         return;
     };
     let mut db = Db::new(&mut keyspace, server, &mut effect, index, now_ms);
@@ -104,6 +123,10 @@ impl Keyspace {
         let Some(index) = self.database_of(key.generation()) else {
             return Due::Stale;
         };
+        if index >= self.live {
+            // Of a load under way.
+            return Due::Hot;
+        }
         let hash = self.positioner.hash(key.key());
         let Some(tiering) = &mut self.tiering else {
             return Due::Hot;
@@ -116,40 +139,47 @@ impl Keyspace {
             None if tiering.loads.contains_key(key) => Due::Hot,
             None => {
                 // Any change of the key from here on makes what is read now out of date.
-                tiering.loads.insert(key.clone(), Load::for_expiry());
+                tiering.begin_expiry_read(key);
                 Due::Ask
             }
         }
     }
 
     /// The database to delete the key from; it has a stub then, which the deletion removes.
-    fn end_cold_expiry(&mut self, time: i64, key: &TierKey, is_due: bool) -> Option<usize> {
-        let load = self.tiering.as_mut()?.loads.remove(key)?;
-        let stale = load.is_stale();
-        load.wake();
+    fn end_cold_expiry(&mut self, time: i64, key: &TierKey, current: Times) -> Option<usize> {
+        let stale = self.abandon_load(key)?;
         let index = self.database_of(key.generation())?;
         let hash = self.positioner.hash(key.key());
         if stale || self.databases[index].table.find(hash, key.key()).is_some() {
             return None;
         }
-        if !is_due {
-            self.forget_due(time, key);
+        if current.key != Some(time) {
+            self.forget_due(DueIndex::Keys, time, key);
             return None;
         }
-        // The type does not matter: the entry goes at once.
-        let stub = NewValue::Stub(ObjectType::String);
+        let stub = match current.fields {
+            Some(ms) => NewValue::TimedStub(ms),
+            // The type does not matter: the entry goes at once.
+            None => NewValue::Stub(ObjectType::String),
+        };
         let mut entry = Entry::new(key.key(), stub, Some(time));
         entry.set_epoch(self.epoch);
         self.databases[index].table.insert(hash, entry);
         Some(index)
     }
 
-    fn forget_due(&mut self, time: i64, key: &TierKey) {
+    /// Ends a read for expiry, whose result nobody gets; whether it would be out of date.
+    pub(super) fn abandon_load(&mut self, key: &TierKey) -> Option<bool> {
+        let load = self.tiering.as_mut()?.loads.remove(key)?;
+        let stale = load.is_stale();
+        load.wake();
+        Some(stale)
+    }
+
+    pub(super) fn forget_due(&mut self, part: DueIndex, time: i64, key: &TierKey) {
         if let Some(tiering) = &self.tiering {
-            let op = super::fifo::TierOp::ForgetDue {
-                time,
-                key: key.clone(),
-            };
+            let key = key.clone();
+            let op = super::fifo::TierOp::ForgetDue { part, time, key };
             tiering.queue.push(op);
         }
     }

@@ -7,7 +7,7 @@
 //! they pile up, writers wait ([`TierQueue::is_overfull`]).
 
 use crate::keyspace::cold::key::TierKey;
-use crate::keyspace::cold::{ColdBatch, ColdError, ColdStore};
+use crate::keyspace::cold::{ColdBatch, ColdError, ColdStore, DueIndex, Times};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub enum TierOp {
         key: TierKey,
         /// RDB type byte and payload.
         record: Vec<u8>,
-        /// Expiry, unix ms.
-        expire: Option<i64>,
+        /// The times beside it.
+        times: Times,
         /// Order number, see [`super::Tiering::pending`].
         seq: u64,
     },
@@ -31,24 +31,26 @@ pub enum TierOp {
     Delete {
         /// Its key.
         key: TierKey,
-        /// The record's expiry.
-        expire: Option<i64>,
+        /// The times beside the record.
+        times: Times,
         /// Order number.
         seq: u64,
     },
-    /// Change a record's expiry without reading it.
-    SetExpire {
+    /// Change the times beside a record without reading it.
+    SetTimes {
         /// Its key.
         key: TierKey,
-        /// What it was.
-        old: Option<i64>,
-        /// What it is now.
-        new: Option<i64>,
+        /// What they were.
+        old: Times,
+        /// What they are now.
+        new: Times,
         /// Order number.
         seq: u64,
     },
     /// Drop an entry of the expiry index that says what is no longer true.
     ForgetDue {
+        /// The part of the index.
+        part: DueIndex,
         /// The index entry's time.
         time: i64,
         /// Its key.
@@ -64,9 +66,9 @@ impl TierOp {
     fn bytes(&self) -> usize {
         match self {
             Self::Put { key, record, .. } => 96 + key.as_bytes().len() + record.capacity(),
-            Self::Delete { key, .. }
-            | Self::SetExpire { key, .. }
-            | Self::ForgetDue { key, .. } => 96 + key.as_bytes().len(),
+            Self::Delete { key, .. } | Self::SetTimes { key, .. } | Self::ForgetDue { key, .. } => {
+                96 + key.as_bytes().len()
+            }
             Self::DropGeneration(_) | Self::Marker(_) => 96,
         }
     }
@@ -265,21 +267,21 @@ fn add(
         TierOp::Put {
             key,
             record,
-            expire,
+            times,
             seq,
         } => {
-            store.put(batch, key, record, *expire)?;
+            store.put(batch, key, record, *times)?;
             applied.push((key.clone(), *seq));
         }
-        TierOp::Delete { key, expire, seq } => {
-            store.delete(batch, key, *expire)?;
+        TierOp::Delete { key, times, seq } => {
+            store.delete(batch, key, *times)?;
             applied.push((key.clone(), *seq));
         }
-        TierOp::SetExpire { key, old, new, seq } => {
-            store.set_expire(batch, key, *old, *new)?;
+        TierOp::SetTimes { key, old, new, seq } => {
+            store.set_times(batch, key, *old, *new)?;
             applied.push((key.clone(), *seq));
         }
-        TierOp::ForgetDue { time, key } => store.forget_due(batch, *time, key)?,
+        TierOp::ForgetDue { part, time, key } => store.forget_due(batch, *part, *time, key)?,
         TierOp::DropGeneration(_) | TierOp::Marker(_) => {}
     }
     Ok(())

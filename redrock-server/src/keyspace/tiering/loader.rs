@@ -29,8 +29,8 @@ impl Load {
         self.stale = true;
     }
 
-    /// A read of the expiry alone.
-    pub(super) fn for_expiry() -> Self {
+    /// A read that no command waits for yet.
+    fn for_expiry() -> Self {
         Self {
             stale: false,
             waiters: Vec::new(),
@@ -198,9 +198,12 @@ impl Keyspace {
         entry.set_fresh(true);
         tiering.stats.loaded += 1;
         tiering.note_probation(index, key);
+        let due_ms = entry.due_ms();
         if let Some(slot) = table.find_mut(hash, key) {
             entry.set_access(slot.access());
             *slot = entry;
+            // A stub's fields are not for active expiry in memory.
+            table.note_expire(hash, Some(due_ms));
         } else {
             table.insert(hash, entry);
         }
@@ -246,6 +249,12 @@ impl Keyspace {
 }
 
 impl Tiering {
+    /// Begins a read for expiry: any change of the key from here on makes what is read out of
+    /// date.
+    pub(super) fn begin_expiry_read(&mut self, key: &TierKey) {
+        self.loads.insert(key.clone(), Load::for_expiry());
+    }
+
     fn note_probation(&mut self, index: usize, key: &[u8]) {
         if self.probation.len() < PROBATION_MAX {
             self.probation.push_back((index, key.to_vec()));

@@ -14,6 +14,7 @@
 
 pub mod census;
 pub mod cold_expiry;
+mod cold_fields;
 pub mod fifo;
 pub mod governor;
 pub mod loader;
@@ -23,8 +24,8 @@ pub mod scan;
 pub mod start;
 pub mod sweep;
 
-use super::cold::ColdStore;
 use super::cold::key::TierKey;
+use super::cold::{ColdStore, Times};
 use super::hot::entry::Entry;
 use super::position::KeyHash;
 use super::{Database, Keyspace};
@@ -110,19 +111,19 @@ impl Tiering {
         self.next_seq
     }
 
-    fn delete(&mut self, key: TierKey, expire: Option<i64>) {
+    fn delete(&mut self, key: TierKey, times: Times) {
         let seq = self.register(&key);
-        self.queue.push(TierOp::Delete { key, expire, seq });
+        self.queue.push(TierOp::Delete { key, times, seq });
     }
 
     /// Queues a record as it is; its entry is marked by the caller.
-    pub(super) fn put(&mut self, key: TierKey, record: Vec<u8>, expire: Option<i64>) {
+    pub(super) fn put(&mut self, key: TierKey, record: Vec<u8>, times: Times) {
         let seq = self.register(&key);
         self.stats.spilled += 1;
         self.queue.push(TierOp::Put {
             key,
             record,
-            expire,
+            times,
             seq,
         });
     }
@@ -147,6 +148,14 @@ impl Tiering {
             self.absent.clear();
         }
         self.absent.insert(key);
+    }
+}
+
+/// The times that stand beside an entry's record.
+pub(super) fn times_of(entry: &Entry) -> Times {
+    Times {
+        key: entry.expire(),
+        fields: entry.field_time(),
     }
 }
 
@@ -198,9 +207,9 @@ impl Keyspace {
             entry.set_dirty(true);
             entry.set_in_flight(false);
             entry.set_probation(false);
-            let expire = entry.expire();
             if let Some(tiering) = &mut self.tiering {
-                tiering.delete(TierKey::new(generation, hash, key), expire);
+                let times = times_of(entry);
+                tiering.delete(TierKey::new(generation, hash, key), times);
             }
         }
     }
@@ -222,13 +231,16 @@ impl Keyspace {
         old: Option<i64>,
         new: Option<i64>,
     ) {
-        let tier_key = self.databases[index].tier_key(hash, key);
+        let database = &self.databases[index];
+        let tier_key = database.tier_key(hash, key);
+        let entry = database.table.find(hash, key);
+        let fields = entry.and_then(Entry::field_time);
         if let Some(tiering) = &mut self.tiering {
             let seq = tiering.register(&tier_key);
-            tiering.queue.push(TierOp::SetExpire {
+            tiering.queue.push(TierOp::SetTimes {
                 key: tier_key,
-                old,
-                new,
+                old: Times { key: old, fields },
+                new: Times { key: new, fields },
                 seq,
             });
         }
@@ -262,7 +274,7 @@ impl Keyspace {
         let mut record = Vec::new();
         codec::encode(value, &mut record);
         let seq = tiering.register(&tier_key);
-        let expire = entry.expire();
+        let times = times_of(entry);
         entry.set_epoch(self.epoch);
         entry.set_dirty(false);
         entry.set_in_flight(true);
@@ -270,7 +282,7 @@ impl Keyspace {
         tiering.queue.push(TierOp::Put {
             key: tier_key,
             record,
-            expire,
+            times,
             seq,
         });
         true

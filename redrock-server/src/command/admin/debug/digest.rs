@@ -70,14 +70,10 @@ impl Digest {
                     self.xor(&element.0);
                 }
             }
-            ValueRef::Hash(hash) => {
-                for (field, value) in hash.iter() {
-                    let mut element = Self::default();
-                    element.mix_item(field);
-                    element.mix_item(value);
-                    self.xor(&element.0);
-                }
-            }
+            ValueRef::Hash(hash) => match hash.timed_elements() {
+                Some(elements) => elements.for_each(|element| self.field(element)),
+                None => hash.iter().for_each(|(f, v)| self.field((f, v, None))),
+            },
             ValueRef::Stream(stream) => {
                 for entry in stream.range(ID_MIN, ID_MAX) {
                     self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
@@ -91,6 +87,17 @@ impl Digest {
         if has_expire {
             self.xor(b"!!expire!!");
         }
+    }
+
+    /// Adds a field of a hash, its value, and whether it expires.
+    fn field(&mut self, (field, value, time): (LpValue<'_>, LpValue<'_>, Option<i64>)) {
+        let mut element = Self::default();
+        element.mix_item(field);
+        element.mix_item(value);
+        if time.is_some() {
+            element.xor(b"!!hexpire!!");
+        }
+        self.xor(&element.0);
     }
 
     /// Adds a key with its value to the digest of a data set.

@@ -79,13 +79,16 @@ impl Lookups {
         self.key.extend_from_slice(element);
         self.key.extend_from_slice(after);
         let mut digits = IntBuf::default();
+        let cutoff_ms = db.field_cutoff();
         match (db.read_any(&self.key), field) {
             (Ok(Some(ValueRef::Int(n))), None) => found(Some(format_i64(n, &mut digits))),
             (Ok(Some(ValueRef::Str(bytes))), None) => found(Some(bytes)),
-            (Ok(Some(ValueRef::Hash(hash))), Some(field)) => match hash.get(field) {
-                Some(value) => found(Some(value.bytes(&mut digits))),
-                None => found(None),
-            },
+            (Ok(Some(ValueRef::Hash(hash))), Some(field)) => {
+                match hash.lookup(field, cutoff_ms).value() {
+                    Some(value) => found(Some(value.bytes(&mut digits))),
+                    None => found(None),
+                }
+            }
             (Ok(_), _) => found(None),
             (Err(error), _) => {
                 let wanted = if field.is_some() {
