@@ -2,14 +2,16 @@
 //!
 //! The server holds writes back. We wait until a replica has acknowledged our
 //! offset, make the server a replica of it, and say `PSYNC ... FAILOVER` to it.
-//! If it doesn't take the role the server is made a master again.
+//! If it refuses the role, or can't be reached, the server is made a master
+//! again. Once it has been asked it may have taken the role, even if its answer
+//! got lost: then only a refusal or an operator's abort leads back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redrock_proto::model::{LinkStatus, LogState, ReplicaAck, ReplicaState, Role};
-use redrock_proto::{RpcError, v1};
+use redrock_proto::model::{HexId, LinkStatus, LogState, ReplicaAck, ReplicaState, Role};
+use redrock_proto::{ErrorCode, RpcError, v1};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -23,7 +25,7 @@ use crate::master::registry::Registry;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// For the target to take the role, once it was asked.
+/// For the target to be reached.
 const PROMOTION_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// At most one failover.
@@ -55,7 +57,7 @@ impl Failover {
         self.running.lock().is_some()
     }
 
-    /// Ends the waiting for a replica; later than that it is too late.
+    /// Ends the failover: the server stays, or becomes again, the master.
     pub(crate) fn abort(&self) -> bool {
         match &*self.running.lock() {
             Some(token) => {
@@ -106,18 +108,57 @@ impl Failover {
         steps: &Steps,
     ) -> Result<v1::Progress, RpcError> {
         let began = Instant::now();
-        let replica = self.wait_for_replica(request, token, steps, began).await?;
-        let log = self.log()?;
-        let (host, port) = address_of(&replica)
-            .ok_or_else(|| RpcError::invalid("the replica tells no address"))?;
-        tracing::info!(host, port, "failover to a replica begins");
+        let (target, position) = loop {
+            let (replica, offset) = self.wait_for_replica(request, token, steps, began).await?;
+            if let Some(chosen) = self.demote(&replica, offset).await? {
+                break chosen;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        self.follower
+            .follow(target, FirstAsk::From(position), true)
+            .await;
+        if let Err(why) = self.promotion(token).await {
+            return Err(self.take_back(why).await);
+        }
+        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(v1::Progress {
+            phase: v1::Phase::Done.into(),
+            elapsed_ms,
+            outcome: Some(v1::Outcome {
+                replid: position.replid.to_string(),
+                offset: position.offset,
+                elapsed_ms,
+                ..v1::Outcome::default()
+            }),
+            ..v1::Progress::default()
+        })
+    }
+
+    /// Makes the server the replica's replica, if its stream still ends at `offset` (`None`:
+    /// wherever it ends). `None` if it does not.
+    async fn demote(
+        &self,
+        replica: &ReplicaAck,
+        offset: Option<u64>,
+    ) -> Result<Option<(Target, Position)>, RpcError> {
+        let (host, port) =
+            address_of(replica).ok_or_else(|| RpcError::invalid("the replica tells no address"))?;
         let demote = v1::DemoteRequest {
             run: self.context.run.to_wire(),
             master_host: host.clone(),
             master_port: port.into(),
+            expected_offset: offset,
         };
         let demoted = self.context.server.load().demote(demote).await;
-        self.context.checked(demoted)?;
+        let reply = match self.context.checked(demoted) {
+            Ok(reply) => reply.into_inner(),
+            Err(error) if error.code == ErrorCode::Busy => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        tracing::info!(host, port, "failover to a replica begins");
+        let replid = HexId::parse(&reply.replid)
+            .ok_or_else(|| RpcError::internal("the server can't say where its stream ends"))?;
         let settings = self.context.settings();
         let target = Target {
             host,
@@ -128,42 +169,44 @@ impl Failover {
             announced_ip: settings.replica_announce_ip,
         };
         let position = Position {
-            replid: log.replid,
-            offset: log.written_offset,
+            replid,
+            offset: reply.offset,
         };
-        self.follower
-            .follow(target, FirstAsk::From(position), true)
-            .await;
-        let mut link = self.follower.link();
-        let is_up = link.wait_for(|link| link.state.status == LinkStatus::Connected);
-        let in_time = tokio::time::timeout(PROMOTION_TIME_MAX, is_up).await;
-        let is_up = matches!(in_time, Ok(Ok(_)));
-        drop(in_time);
-        if !is_up {
-            return Err(self.take_back().await);
-        }
-        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(v1::Progress {
-            phase: v1::Phase::Done.into(),
-            elapsed_ms,
-            outcome: Some(v1::Outcome {
-                replid: log.replid.to_string(),
-                offset: log.written_offset,
-                elapsed_ms,
-                ..v1::Outcome::default()
-            }),
-            ..v1::Progress::default()
-        })
+        Ok(Some((target, position)))
     }
 
-    /// A replica that has all, or with `force` the target when time is up.
+    /// Until the target has taken the role; the error is why it does not. Once it has been asked
+    /// there is no way back but a refusal or an abort: it may be a master already.
+    async fn promotion(&self, token: &CancellationToken) -> Result<(), &'static str> {
+        let mut link = self.follower.link();
+        let decided = link.wait_for(|link| link.is_refused || has_taken(link.state.status));
+        let decided = async { decided.await.is_ok_and(|link| !link.is_refused) };
+        let unreachable = async {
+            tokio::time::sleep(PROMOTION_TIME_MAX).await;
+            if self.follower.link().borrow().is_asked {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            has_taken = decided => match has_taken {
+                true => Ok(()),
+                false => Err("the replica refused the role"),
+            },
+            () = token.cancelled() => Err("the failover was aborted"),
+            () = unreachable => Err("the replica can't be reached"),
+        }
+    }
+
+    /// A replica that has all, and up to where; with `force` the target when time is up, wherever
+    /// it is.
     async fn wait_for_replica(
         &self,
         request: &v1::FailoverRequest,
         token: &CancellationToken,
         steps: &Steps,
         began: Instant,
-    ) -> Result<ReplicaAck, RpcError> {
+    ) -> Result<(ReplicaAck, Option<u64>), RpcError> {
         let mut told = began;
         loop {
             let log = self.log()?;
@@ -180,13 +223,13 @@ impl Failover {
                 return Err(RpcError::not_found("no such replica is attached"));
             }
             if let Some(replica) = meant.iter().find(|r| has_all(r, log.written_offset)) {
-                return Ok(replica.clone());
+                return Ok((replica.clone(), Some(replica.acked_offset)));
             }
             let is_over = request.timeout_ms > 0
                 && began.elapsed() >= Duration::from_millis(request.timeout_ms);
             if is_over {
                 return match (request.force, meant.into_iter().next()) {
-                    (true, Some(replica)) => Ok(replica),
+                    (true, Some(replica)) => Ok((replica, None)),
                     _ => Err(RpcError::timeout("no replica has caught up in time")),
                 };
             }
@@ -209,7 +252,7 @@ impl Failover {
     }
 
     /// The target did not take the role: the server is a master again.
-    async fn take_back(&self) -> RpcError {
+    async fn take_back(&self, why: &str) -> RpcError {
         self.follower.unfollow().await;
         let request = v1::PromoteRequest {
             run: self.context.run.to_wire(),
@@ -218,10 +261,10 @@ impl Failover {
         };
         let promoted = self.context.server.load().promote(request).await;
         match self.context.checked(promoted) {
-            Ok(_) => RpcError::timeout("the replica did not take the role; still the master"),
-            Err(error) => RpcError::internal(format!(
-                "the replica did not take the role, and promoting ourselves failed: {error}"
-            )),
+            Ok(_) => RpcError::cancelled(format!("{why}; still the master")),
+            Err(error) => {
+                RpcError::internal(format!("{why}, and promoting ourselves failed: {error}"))
+            }
         }
     }
 
@@ -229,6 +272,11 @@ impl Failover {
         let log = self.context.log.borrow().clone();
         log.ok_or_else(|| RpcError::unavailable("the log's state is unknown"))
     }
+}
+
+/// A master that has taken over answers with a stream, or at worst with a snapshot.
+fn has_taken(status: LinkStatus) -> bool {
+    matches!(status, LinkStatus::Connected | LinkStatus::Sync)
 }
 
 fn has_all(replica: &ReplicaAck, written_offset: u64) -> bool {

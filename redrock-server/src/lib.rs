@@ -17,6 +17,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod log;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod net;
 pub mod notify;

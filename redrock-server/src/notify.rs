@@ -84,4 +84,8 @@ impl Class {
 pub trait Notifier {
     /// A keyspace event. The implementation checks the configured mask.
     fn notify(&self, class: Class, event: &'static str, key: &[u8], db: usize);
+    /// Whether keys whose time has come are hidden and not deleted for now (CLIENT PAUSE).
+    fn expiry_rests(&self) -> bool {
+        false
+    }
 }

@@ -86,6 +86,8 @@ pub struct Server {
     pub expiry: crate::keyspace::expire::ActiveExpiry,
     /// `maxmemory` where values are not tiered.
     pub eviction: crate::keyspace::evict::Eviction,
+    /// Keys on their way to other servers.
+    pub migrations: crate::migrate::Migrations,
     /// What clients' buffers take.
     pub client_memory: ClientMemory,
     /// Connected clients.
@@ -151,6 +153,7 @@ impl Server {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             eviction,
+            migrations: Default::default(),
             client_memory,
             clients: RwLock::default(),
             config_hooks: RwLock::default(),
@@ -395,6 +398,7 @@ impl Server {
         if let Some(mut keyspace) = self.keyspace_unless_busy() {
             keyspace.limit_tracking(self, keys_max);
         }
+        self.migrations.pool.sweep();
         self.report_log();
     }
 
@@ -429,5 +433,8 @@ impl Notifier for Server {
         if mask & class.0 != 0 && self.pubsub.has_listeners() {
             crate::pubsub::publish_event(self, mask, event.as_bytes(), key, db);
         }
+    }
+    fn expiry_rests(&self) -> bool {
+        self.state.pause.is_on()
     }
 }

@@ -286,43 +286,26 @@ pub enum PauseMode {
     All = 2,
 }
 
-/// CLIENT PAUSE. The hot path reads one atomic while nothing is paused.
-#[derive(Debug, Default)]
-pub struct Pause {
-    mode: AtomicU8,
-    end_ms: AtomicI64,
-    /// Clients that wait for the end; they count as blocked.
-    pub waiting: AtomicUsize,
-    /// Wakes them when the pause is lifted early.
-    pub lifted: Notify,
+/// Who pauses. Each ends its own pause only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseBy {
+    /// CLIENT PAUSE.
+    Client = 0,
+    /// SHUTDOWN, which waits for replicas.
+    Shutdown = 1,
+    /// FAILOVER.
+    Failover = 2,
 }
 
-impl Pause {
-    /// Starts or prolongs a pause until `end_ms` (unix ms); it never becomes weaker or shorter.
-    pub fn start(&self, end_ms: i64, mode: PauseMode) {
-        let mode = if self.mode(crate::clock::unix_ms()) > mode {
-            PauseMode::All
-        } else {
-            mode
-        };
-        self.end_ms.fetch_max(end_ms, Ordering::Relaxed);
-        self.mode.store(mode as u8, Ordering::Release);
-    }
+/// The pause of one of [`PauseBy`].
+#[derive(Debug, Default)]
+struct OnePause {
+    mode: AtomicU8,
+    end_ms: AtomicI64,
+}
 
-    /// Ends it.
-    pub fn lift(&self) {
-        self.mode.store(PauseMode::None as u8, Ordering::Release);
-        self.end_ms.store(0, Ordering::Relaxed);
-        self.lifted.notify_waiters();
-    }
-
-    /// Whether a pause was started and not lifted; it may be over.
-    pub fn is_set(&self) -> bool {
-        self.mode.load(Ordering::Relaxed) != PauseMode::None as u8
-    }
-
-    /// What is paused at a time.
-    pub fn mode(&self, now_ms: i64) -> PauseMode {
+impl OnePause {
+    fn mode(&self, now_ms: i64) -> PauseMode {
         let mode = match self.mode.load(Ordering::Acquire) {
             0 => return PauseMode::None,
             1 => PauseMode::Write,
@@ -333,10 +316,72 @@ impl Pause {
         }
         PauseMode::None
     }
+}
 
-    /// When it ends, unix ms.
+/// Clients that are held back. The hot path reads one atomic while nothing is paused.
+#[derive(Debug, Default)]
+pub struct Pause {
+    /// One bit for each of [`PauseBy`] that has started and not ended its pause.
+    started: AtomicU8,
+    pauses: [OnePause; 3],
+    /// Clients that wait for the end; they count as blocked.
+    pub waiting: AtomicUsize,
+    /// Wakes them when the pause is lifted early.
+    pub lifted: Notify,
+}
+
+impl Pause {
+    fn of(&self, by: PauseBy) -> &OnePause {
+        let [client, shutdown, failover] = &self.pauses;
+        match by {
+            PauseBy::Client => client,
+            PauseBy::Shutdown => shutdown,
+            PauseBy::Failover => failover,
+        }
+    }
+
+    /// Starts or prolongs a pause until `end_ms` (unix ms); it never becomes weaker or shorter.
+    pub fn start(&self, by: PauseBy, end_ms: i64, mode: PauseMode) {
+        let pause = self.of(by);
+        let mode = if pause.mode(crate::clock::unix_ms()) > mode {
+            PauseMode::All
+        } else {
+            mode
+        };
+        pause.end_ms.fetch_max(end_ms, Ordering::Relaxed);
+        pause.mode.store(mode as u8, Ordering::Release);
+        self.started.fetch_or(1 << by as u8, Ordering::Release);
+    }
+
+    /// Ends it.
+    pub fn lift(&self, by: PauseBy) {
+        self.started.fetch_and(!(1 << by as u8), Ordering::Release);
+        let pause = self.of(by);
+        pause.mode.store(PauseMode::None as u8, Ordering::Release);
+        pause.end_ms.store(0, Ordering::Relaxed);
+        self.lifted.notify_waiters();
+    }
+
+    /// Whether a pause was started and not lifted; it may be over.
+    pub fn is_set(&self) -> bool {
+        self.started.load(Ordering::Relaxed) != 0
+    }
+
+    /// What is paused at a time.
+    pub fn mode(&self, now_ms: i64) -> PauseMode {
+        let modes = self.pauses.iter().map(|pause| pause.mode(now_ms));
+        modes.max().unwrap_or(PauseMode::None)
+    }
+
+    /// Whether anything is paused: then the data set stands still, expiry and eviction included.
+    pub fn is_on(&self) -> bool {
+        self.is_set() && self.mode(crate::clock::unix_ms()) != PauseMode::None
+    }
+
+    /// When the last of the pauses ends, unix ms.
     pub fn end_ms(&self) -> i64 {
-        self.end_ms.load(Ordering::Relaxed)
+        let ends = self.pauses.iter().map(|p| p.end_ms.load(Ordering::Relaxed));
+        ends.max().unwrap_or(0)
     }
 }
 
@@ -420,14 +465,29 @@ mod tests {
     fn a_pause_never_becomes_weaker_or_shorter_and_ends_by_itself() {
         let pause = Pause::default();
         let now = crate::clock::unix_ms();
-        pause.start(now + 60_000, PauseMode::All);
-        pause.start(now + 1_000, PauseMode::Write);
+        let by = PauseBy::Client;
+        pause.start(by, now + 60_000, PauseMode::All);
+        pause.start(by, now + 1_000, PauseMode::Write);
         assert_eq!(pause.mode(now + 30_000), PauseMode::All);
         assert_eq!(pause.mode(now + 60_000), PauseMode::None);
-        pause.lift();
-        pause.start(now + 60_000, PauseMode::Write);
+        pause.lift(by);
+        pause.start(by, now + 60_000, PauseMode::Write);
         assert_eq!(pause.mode(now), PauseMode::Write);
-        pause.lift();
+        pause.lift(by);
         assert_eq!(pause.mode(now), PauseMode::None);
+    }
+
+    #[test]
+    fn who_ends_a_pause_leaves_those_of_others() {
+        let pause = Pause::default();
+        let now = crate::clock::unix_ms();
+        pause.start(PauseBy::Failover, i64::MAX, PauseMode::Write);
+        pause.start(PauseBy::Client, now + 60_000, PauseMode::All);
+        assert_eq!(pause.mode(now), PauseMode::All);
+        pause.lift(PauseBy::Client);
+        assert_eq!(pause.mode(now), PauseMode::Write);
+        assert!(pause.is_set() && pause.is_on());
+        pause.lift(PauseBy::Failover);
+        assert!(!pause.is_set() && !pause.is_on());
     }
 }

@@ -83,6 +83,8 @@ impl Server {
                     ));
                 }
             }
+            // An error means that the keyspace, and with it the server, is gone.
+            Wait::Latched(mut released) => drop(released.changed().await),
             Wait::Snapshot => tokio::time::sleep(Duration::from_millis(1)).await,
         }
         Ok(Pins {

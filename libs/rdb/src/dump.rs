@@ -31,6 +31,11 @@ pub fn write(out: &mut Vec<u8>, object_type: u8, body: &[u8], version: u16) {
     out.reserve(1 + body.len() + FOOTER_BYTES);
     out.push(object_type);
     out.extend_from_slice(body);
+    seal(out, start, version);
+}
+
+/// Completes a payload whose type byte and body are `out[start..]`.
+pub fn seal(out: &mut Vec<u8>, start: usize, version: u16) {
     out.extend_from_slice(&version.to_le_bytes());
     let mut crc = Crc64::new();
     crc.update(out.get(start..).unwrap_or(&[]));

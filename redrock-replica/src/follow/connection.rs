@@ -67,13 +67,8 @@ impl Connection {
         Err(last).context("connect")
     }
 
-    /// From PING to the answer to PSYNC.
-    pub(super) async fn shake_hands(
-        &mut self,
-        target: &Target,
-        ask: Option<Position>,
-        failover: bool,
-    ) -> anyhow::Result<PsyncReply> {
+    /// All before PSYNC.
+    pub(super) async fn shake_hands(&mut self, target: &Target) -> anyhow::Result<()> {
         self.send(&[b"PING"]).await?;
         check_ping(&self.line("PING").await?)?;
         if !target.password.is_empty() {
@@ -86,7 +81,15 @@ impl Connection {
             }
             check_auth(&self.line("AUTH").await?)?;
         }
-        self.introduce(target).await?;
+        self.introduce(target).await
+    }
+
+    /// PSYNC and its answer.
+    pub(super) async fn psync(
+        &mut self,
+        ask: Option<Position>,
+        failover: bool,
+    ) -> anyhow::Result<PsyncReply> {
         let (replid, next) = match ask {
             Some(position) => (
                 position.replid.to_string(),

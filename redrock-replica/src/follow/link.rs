@@ -19,6 +19,10 @@ pub(crate) struct Link {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) spool_bytes: u64,
+    /// PSYNC ... FAILOVER was sent: the target may be a master by now.
+    pub(crate) is_asked: bool,
+    /// The target refused to take the role.
+    pub(crate) is_refused: bool,
 }
 
 impl Link {
@@ -37,6 +41,8 @@ impl Link {
             host: String::new(),
             port: 0,
             spool_bytes: 0,
+            is_asked: false,
+            is_refused: false,
         }
     }
 

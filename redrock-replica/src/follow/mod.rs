@@ -286,8 +286,11 @@ impl Work {
                 .clone_from(&settings.replica_announce_ip);
         }
         let mut connection = Connection::open(&self.target, &settings).await?;
-        let failover = std::mem::take(&mut self.failover);
-        let reply = connection.shake_hands(&self.target, ask, failover).await?;
+        connection.shake_hands(&self.target).await?;
+        let reply = match self.failover {
+            true => self.hand_over_role(&mut connection, ask).await?,
+            false => connection.psync(ask, false).await?,
+        };
         match reply {
             PsyncReply::Continue { replid } => self.go_on(ask, replid).await?,
             PsyncReply::Full { replid, offset } => {
@@ -297,6 +300,30 @@ impl Work {
             }
         }
         Ok(connection)
+    }
+
+    /// PSYNC ... FAILOVER, at each attempt until it is answered. An answer may have been lost:
+    /// one that says that it is a master already took the role before.
+    async fn hand_over_role(
+        &mut self,
+        connection: &mut Connection,
+        ask: Option<Position>,
+    ) -> anyhow::Result<PsyncReply> {
+        let is_first = !self.link.borrow().is_asked;
+        self.link.send_modify(|link| link.is_asked = true);
+        let answer = connection.psync(ask, true).await;
+        match &answer {
+            Ok(_) => self.failover = false,
+            Err(error) => {
+                if let Some(refusal) = error.downcast_ref::<reply::Refusal>() {
+                    let is_master = refusal.to_string().contains("can't be sent to a master");
+                    self.failover = is_first || !is_master;
+                    let is_refused = self.failover;
+                    self.link.send_modify(|link| link.is_refused = is_refused);
+                }
+            }
+        }
+        answer
     }
 
     /// `+CONTINUE`.

@@ -7,7 +7,7 @@
 
 use super::args::Args;
 use super::effect::Effect;
-use super::{CommandError, Context, Reply, dispatch, registry};
+use super::{CommandError, Context, Reply, dispatch, latched, registry};
 use crate::acl;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
@@ -267,6 +267,12 @@ fn serve_one(
     let command = std::mem::take(&mut waiting.command);
     let argv = command.argv();
     let args = Args::new(&argv);
+    if latched::may_change_unresolved(&keyspace.latches, &args) {
+        // Its connection waits for the key that is being sent elsewhere, and runs it again.
+        client.rerun = Some(command.clone());
+        keyspace.blocked.remove(id);
+        return server.return_client(client, Vec::new());
+    }
     let mut out = Vec::new();
     let first_push = keyspace.tracking.begin_served(client.id());
     let result = registry::resolve(&args).and_then(|spec| {

@@ -13,7 +13,7 @@ use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Group, Spec, flag};
-use super::{Context, registry, residency};
+use super::{Context, latched, registry, residency, transaction};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
@@ -62,6 +62,8 @@ pub enum Wait {
     Released,
     /// The end of a busy script.
     Script,
+    /// A key is on its way to another server (MIGRATE).
+    Latched(tokio::sync::watch::Receiver<u64>),
 }
 
 /// A reply that is made outside the locks while its client waits: complete RESP.
@@ -242,6 +244,9 @@ fn run_unless_busy(
     if let Some(wait) = waits_under_lock(server, &keyspace, flags) {
         return Outcome::Retry(wait);
     }
+    if latched::waits(&keyspace.latches, client, spec, args) {
+        return Outcome::Retry(Wait::Latched(keyspace.latches.released()));
+    }
     let missing = residency::missing(&keyspace, client, spec, args);
     if !missing.is_empty() {
         return Outcome::Retry(Wait::Load(missing));
@@ -266,7 +271,7 @@ fn run_unless_busy(
 }
 
 /// What a command with these flags waits for, seen with the keyspace held.
-fn waits_under_lock(server: &Server, keyspace: &Keyspace, flags: u32) -> Option<Wait> {
+pub(crate) fn waits_under_lock(server: &Server, keyspace: &Keyspace, flags: u32) -> Option<Wait> {
     // Once more: who holds clients back relies on nothing running any more.
     if server.held.load(Ordering::Relaxed) {
         return Some(Wait::Released);

@@ -19,6 +19,7 @@ pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
+pub mod latched;
 pub mod list;
 pub mod pubsub;
 pub mod registry;

@@ -2,8 +2,9 @@
 
 use super::Shared;
 use crate::replication::apply::Applier;
+use crate::replication::commands::{self, Target};
 use crate::replication::follow::{self, LoadWatch};
-use crate::replication::{commands, link_client};
+use crate::replication::{failover, link_client};
 use crate::server::Server;
 use crate::state;
 use parking_lot::Mutex;
@@ -165,13 +166,17 @@ impl load_server::Load for LoadService {
         let (replid, offset) =
             promoted.map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
         server.refresh_gates();
+        commands::note_in_settings(server, Target::NoOne).await;
         Ok(Response::new(v1::PromoteReply {
             replid: String::from_utf8_lossy(&replid).into_owned(),
             offset,
         }))
     }
 
-    async fn demote(&self, request: Request<v1::DemoteRequest>) -> Reply<Response<v1::Empty>> {
+    async fn demote(
+        &self,
+        request: Request<v1::DemoteRequest>,
+    ) -> Reply<Response<v1::DemoteReply>> {
         let wire = request.into_inner();
         self.shared.run.check(wire.run)?;
         let port = u16::try_from(wire.master_port)
@@ -180,9 +185,15 @@ impl load_server::Load for LoadService {
         let Some(port) = port else {
             return Err(RpcError::invalid("master_port must be 1 to 65535").into());
         };
-        let _position = follow::demote(&self.shared.server, &wire.master_host, port);
-        self.shared.server.refresh_gates();
-        Ok(Response::new(v1::Empty {}))
+        let server = &self.shared.server;
+        let demoted = follow::demote_at(server, &wire.master_host, port, wire.expected_offset);
+        let position =
+            demoted.map_err(|offset| RpcError::busy(format!("the stream is at {offset}")))?;
+        failover::note_demoted(server);
+        let (replid, offset) = position.map_or((String::new(), 0), |(replid, offset)| {
+            (String::from_utf8_lossy(&replid).into_owned(), offset)
+        });
+        Ok(Response::new(v1::DemoteReply { replid, offset }))
     }
 
     async fn link_state(

@@ -62,9 +62,10 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("keyspace_hits", keyspace.hits);
     out.field("keyspace_misses", keyspace.misses);
     facts.pubsub(out);
-    out.all(
-        &["latest_fork_usec", "total_forks", "migrate_cached_sockets"],
-        0,
+    out.all(&["latest_fork_usec", "total_forks"], 0);
+    out.field(
+        "migrate_cached_sockets",
+        facts.server.migrations.pool.count(),
     );
     out.field("slave_expires_tracked_keys", 0);
     out.all(&["active_defrag_hits", "active_defrag_misses"], 0);

@@ -369,7 +369,7 @@ impl Server {
         decides
             && !self.loading.is_active()
             && !self.held.load(Ordering::Acquire)
-            && !self.state.pause.is_set()
+            && !self.state.pause.is_on()
             && !self.log.refuses_writes()
     }
 

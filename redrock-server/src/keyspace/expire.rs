@@ -225,7 +225,7 @@ pub fn cycle(server: &Server, cursor: &mut ExpireCursor, limit: Duration) {
         if keyspace.expire_mode != ExpireMode::Delete
             || !server.expiry.enabled.load(Ordering::Relaxed)
             // CLIENT PAUSE: the data set stands still.
-            || server.state.pause.is_set()
+            || server.state.pause.is_on()
             // Deletions that can't be logged would pile up.
             || server.log.refuses_writes()
         {

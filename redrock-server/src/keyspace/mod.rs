@@ -14,6 +14,7 @@ pub mod evict;
 pub mod expire;
 pub mod field_expiry;
 pub mod hot;
+pub mod latches;
 pub mod load;
 pub mod locks;
 #[cfg(test)]
@@ -81,6 +82,8 @@ pub struct Keyspace {
     pub watched: watch::WatchTable,
     /// Keys that clients may hold in caches of their own.
     pub tracking: crate::tracking::TrackingTable,
+    /// Keys that nobody may change for a while.
+    pub latches: latches::Latches,
     /// Counters that INFO shows.
     pub stats: KeyspaceStats,
     /// What was removed and is to be freed once the lock is released.
@@ -150,6 +153,7 @@ impl Keyspace {
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
             tracking: crate::tracking::TrackingTable::default(),
+            latches: latches::Latches::default(),
             stats: KeyspaceStats::default(),
             garbage: reclaim::Garbage::default(),
             blocked: crate::command::blocked::BlockedTable::default(),

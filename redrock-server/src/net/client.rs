@@ -75,6 +75,8 @@ pub struct ClientShared {
     pub charged_bytes: AtomicU64,
     /// Bytes of the running or last command's arguments.
     pub argument_bytes: AtomicU64,
+    /// Stream offset behind a change that was made while its reply was made outside the locks.
+    pub late_offset: AtomicU64,
     /// What is known about who it is.
     pub identity: Mutex<Identity>,
 }
@@ -294,7 +296,7 @@ pub struct Client {
     pub peer: Option<Box<Peer>>,
     /// Set by PSYNC and SYNC: the connection goes to the replica agent.
     pub hand_over: Option<redrock_daemon::handoff::PeerRequest>,
-    /// Stream offset behind the client's last change, for WAIT.
+    /// Stream offset behind the last change that a command of the client made under the lock.
     pub changed_offset: u64,
     /// A command to run again when the client is back from the table of blocked clients.
     pub rerun: Option<OwnedCommand>,
@@ -353,6 +355,12 @@ impl Client {
             Ok(addr) => addr.ip().to_canonical().is_loopback(),
             Err(_) => true,
         }
+    }
+
+    /// Stream offset behind the client's last change.
+    pub fn last_offset(&self) -> u64 {
+        let late = self.shared.late_offset.load(Ordering::Acquire);
+        self.changed_offset.max(late)
     }
 
     /// The client's id.

@@ -1,6 +1,6 @@
 //! What REPLICAOF, WAIT and WAITAOF do outside the locks.
 
-use super::follow;
+use super::follow::{self, StreamEnd};
 use super::replicas::{reached, reached_disk};
 use crate::command::admin::config;
 use crate::log::state::LogKind;
@@ -57,7 +57,7 @@ pub async fn replicate(
 
 async fn follow_master(server: &Server, services: &Services, host: &str, port: u16) {
     let position = follow::demote(server, host, port);
-    ask_to_follow(server, services, host, port, position).await;
+    ask_to_follow(server, services, (host, port), position, false).await;
 }
 
 /// CLIENT KILL of the link to our master: the agent connects anew and goes on from what is
@@ -78,17 +78,19 @@ pub async fn connect_again(services: &Services) {
         (link, position)
     };
     if let Some(link) = link {
-        ask_to_follow(&server, services, &link.host, link.port, Some(position)).await;
+        let master = (link.host.as_str(), link.port);
+        ask_to_follow(&server, services, master, Some(position), false).await;
     }
 }
 
-/// `position` is where our stream stands; without one nothing of ours may be continued.
-async fn ask_to_follow(
+/// `position` is where our stream stands; without one nothing of ours may be continued. With
+/// `failover` the other one shall become a master first.
+pub(super) async fn ask_to_follow(
     server: &Server,
     services: &Services,
-    host: &str,
-    port: u16,
-    position: Option<([u8; 40], u64)>,
+    (host, port): (&str, u16),
+    position: Option<StreamEnd>,
+    failover: bool,
 ) {
     let (replid, offset) = match position {
         Some((replid, offset)) => (String::from_utf8_lossy(&replid).into_owned(), offset),
@@ -114,7 +116,7 @@ async fn ask_to_follow(
             port => port.into(),
         },
         announced_ip: replication.announce_ip.clone().unwrap_or_default(),
-        failover: false,
+        failover,
     };
     if let Err(status) = services.replica().follow(request).await {
         let error = RpcError::from(status);
@@ -143,7 +145,7 @@ async fn unfollow(server: &Arc<Server>, services: &Services) -> Result<(), Strin
 }
 
 /// CONFIG GET and REWRITE show the role. On a thread that may wait for another change.
-async fn note_in_settings(server: &Arc<Server>, target: Target) {
+pub(crate) async fn note_in_settings(server: &Arc<Server>, target: Target) {
     let server = server.clone();
     let work = tokio::task::spawn_blocking(move || match target {
         Target::NoOne => config::record(&server, "replicaof", &[b"no", b"one"]),
@@ -214,8 +216,10 @@ pub async fn wait_on_disk(
 }
 
 fn ask_for_acknowledgements(services: &Services) {
+    // While a failover waits for a replica to have everything, nothing is added.
     if let Some(server) = services.server()
         && !services.replicas.list().is_empty()
+        && !server.is_failing_over()
     {
         server.append_to_stream(GETACK);
     }

@@ -142,10 +142,37 @@ pub fn touch_everything(server: &Server, keyspace: &mut Keyspace) {
     keyspace.tell_clients(server);
 }
 
+/// Where a stream stands: its id and the offset.
+pub type StreamEnd = ([u8; 40], u64);
+
 /// Becomes a replica of a master: keys expire only when it says so. Where our stream stands:
 /// `None` if its changes were not counted, so that nobody may go on from there.
-pub fn demote(server: &Server, host: &str, port: u16) -> Option<([u8; 40], u64)> {
+pub fn demote(server: &Server, host: &str, port: u16) -> Option<StreamEnd> {
     let mut keyspace = server.keyspace.lock();
+    demote_locked(server, &mut keyspace, host, port)
+}
+
+/// As [`demote`], if the stream ends at `expected`; the error is where it ends instead.
+pub fn demote_at(
+    server: &Server,
+    host: &str,
+    port: u16,
+    expected: Option<u64>,
+) -> Result<Option<StreamEnd>, u64> {
+    let mut keyspace = server.keyspace.lock();
+    let offset = server.log.appended_offset();
+    if expected.is_some_and(|expected| expected != offset) {
+        return Err(offset);
+    }
+    Ok(demote_locked(server, &mut keyspace, host, port))
+}
+
+fn demote_locked(
+    server: &Server,
+    keyspace: &mut Keyspace,
+    host: &str,
+    port: u16,
+) -> Option<StreamEnd> {
     keyspace.expire_mode = ExpireMode::Hide;
     let mut replication = server.state.replication.lock();
     let same = replication
@@ -156,7 +183,7 @@ pub fn demote(server: &Server, host: &str, port: u16) -> Option<([u8; 40], u64)>
     let offset = server.log.appended_offset();
     let is_counted = replication.master.is_some() || state.kind != LogKind::None;
     if !same {
-        server.disconnect_blocked(&mut keyspace);
+        server.disconnect_blocked(keyspace);
         server.state.feed.fetch_add(1, Ordering::AcqRel);
         replication.master = Some(MasterLink {
             host: host.to_owned(),

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod backlog;
 pub mod commands;
+pub mod failover;
 pub mod follow;
 pub mod history;
 pub mod identity;

@@ -7,7 +7,7 @@ use crate::replication::commands::GETACK;
 use crate::replication::identity::lose_count;
 use crate::replication::replicas::reached;
 use crate::server::Server;
-use crate::state::{PauseMode, ShutdownRequest};
+use crate::state::{PauseBy, PauseMode, ShutdownRequest};
 use redrock_proto::client::next_within;
 use redrock_proto::v1::{self, Activity, Progress, SaveKind};
 use redrock_proto::{ErrorCode, RpcError};
@@ -406,7 +406,10 @@ async fn wait_for_replicas(server: &Server, services: &Services, wait: Duration)
         return;
     }
     let until = crate::clock::unix_ms().saturating_add(wait.as_millis() as i64);
-    server.state.pause.start(until, PauseMode::Write);
+    server
+        .state
+        .pause
+        .start(PauseBy::Shutdown, until, PauseMode::Write);
     // Lifted also when the shutdown is taken back meanwhile.
     let _paused = Paused(server);
     server.append_to_stream(GETACK);
@@ -422,6 +425,6 @@ struct Paused<'s>(&'s Server);
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        self.0.state.pause.lift();
+        self.0.state.pause.lift(PauseBy::Shutdown);
     }
 }

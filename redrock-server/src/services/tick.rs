@@ -212,9 +212,6 @@ fn note_replica(server: &Server, status: Option<&v1::ReplicaStatus>) {
             status.sync_partial_ok,
             status.sync_partial_err,
         ];
-        if !status.failover {
-            replication.failover = "no-failover";
-        }
     }
     // While the agent lives it reports each change of the link itself.
     if status.is_none()
@@ -274,7 +271,12 @@ fn ping_replicas(services: &Services, server: &Server, last_ping_s: &mut i64) {
     let due = now_s.saturating_sub(*last_ping_s) >= i64::try_from(period_s).unwrap_or(i64::MAX);
     // While clients are held back the log stands still (DEBUG LOADAOF reads it).
     let held = server.held.load(Ordering::Acquire);
-    if !due || held || services.replicas.list().is_empty() || server.is_replica() {
+    if !due
+        || held
+        || server.is_failing_over()
+        || services.replicas.list().is_empty()
+        || server.is_replica()
+    {
         return;
     }
     *last_ping_s = now_s;

@@ -5,7 +5,7 @@ use super::stream::Stream;
 use super::{Limits, Object, ObjectType, ValueRef};
 use crate::keyspace::hot::entry::{INLINE_BYTES_MAX, NewValue};
 use redrock_rdb::number::parse_i64;
-use redrock_rdb::object::{self, ObjectError, encode as rdb, types};
+use redrock_rdb::object::{self, ObjectError, Target, Transcoder, encode as rdb, types};
 use std::sync::Arc;
 
 /// A value read from a record, ready for an entry.
@@ -76,6 +76,23 @@ pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
         ValueRef::Stream(stream) => stream.encode(out),
     };
     out[type_at] = type_byte;
+}
+
+/// A value as DUMP writes it and RESTORE reads it.
+pub fn dump(value: ValueRef<'_>, target: Target) -> Result<Vec<u8>, ObjectError> {
+    let mut record = Vec::new();
+    encode(value, &mut record);
+    let (type_byte, payload) = record.split_first().unwrap_or((&types::STRING, &[]));
+    let mut out = Vec::with_capacity(record.len() + 16);
+    // The type is known when the rest is written.
+    out.push(*type_byte);
+    let written = Transcoder::new(target).transcode(*type_byte, payload, &mut out)?;
+    drop(record);
+    if let Some(first) = out.first_mut() {
+        *first = written.object_type;
+    }
+    redrock_rdb::dump::seal(&mut out, 0, target.version);
+    Ok(out)
 }
 
 /// The type of a record's value.

@@ -111,19 +111,22 @@ impl v1::load_server::Load for Service {
             offset,
         }))
     }
-    async fn demote(&self, request: Request<v1::DemoteRequest>) -> Reply<v1::Empty> {
+    async fn demote(&self, request: Request<v1::DemoteRequest>) -> Reply<v1::DemoteReply> {
         let request = request.into_inner();
         self.check(request.run)?;
         *self.0.master.lock().unwrap() = Some((request.master_host, request.master_port));
         let log = self.0.log.borrow().clone();
         self.0.loaded.send_modify(|loaded| {
-            loaded.replid = log.replid;
+            loaded.replid = log.replid.clone();
             loaded.applied = log.written_offset;
         });
         self.0
             .log
             .send_modify(|log| log.role = v1::Role::Replica.into());
-        Ok(Response::new(v1::Empty {}))
+        Ok(Response::new(v1::DemoteReply {
+            replid: log.replid,
+            offset: log.written_offset,
+        }))
     }
     async fn link_state(&self, request: Request<v1::LinkStateRequest>) -> Reply<v1::Empty> {
         let request = request.into_inner();

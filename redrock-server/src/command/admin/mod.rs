@@ -6,6 +6,7 @@ mod client;
 mod commands;
 pub mod config;
 mod debug;
+mod failover;
 mod introspection;
 mod latency;
 mod memory;
@@ -32,6 +33,7 @@ pub const COMMANDS: &[Spec] = &[
     commands::COMMAND,
     config::CONFIG,
     debug::DEBUG,
+    failover::FAILOVER,
     introspection::INFO,
     introspection::LOLWUT,
     introspection::MONITOR,

@@ -84,7 +84,7 @@ pub(super) const WAITAOF: Spec = Spec::new("waitaof", 4, flag::BLOCKING, wait_ap
     .doc("7.2.0", "Blocks until all of the preceding write commands sent by the connection are written to the append-only file of the master and/or replicas.");
 
 fn replicaof(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    if ctx.server.state.replication.lock().failover != "no-failover" {
+    if ctx.server.is_failing_over() {
         return Err(CommandError::fixed(
             "ERR REPLICAOF not allowed while failing over.",
         ));
@@ -168,6 +168,11 @@ fn psync(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         4 if args.is(3, "failover") => true,
         _ => return Err(CommandError::Syntax),
     };
+    if failover && !ctx.server.is_replica() {
+        return Err(CommandError::fixed(
+            "ERR PSYNC FAILOVER can't be sent to a master.",
+        ));
+    }
     let replid = text(args.at(1).get(..64).unwrap_or(args.at(1)));
     hand_over(
         ctx,
@@ -191,6 +196,11 @@ fn hand_over(ctx: &mut Context<'_>, request: PeerRequest, failover: bool) -> Com
         ));
     }
     ctx.server.services()?;
+    if ctx.server.is_failing_over() {
+        return Err(CommandError::fixed(
+            "NOMASTERLINK Can't SYNC while failing over",
+        ));
+    }
     let unlinked = {
         let replication = ctx.server.state.replication.lock();
         let link = replication.master.as_ref();
@@ -227,7 +237,7 @@ fn wait(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let wanted = parse_i64(args.at(1)).ok_or(CommandError::NotInteger)?;
     let timeout = timeout(args.at(2))?;
     let services = ctx.server.services()?.clone();
-    let offset = ctx.client.changed_offset;
+    let offset = ctx.client.last_offset();
     let now = commands::acknowledged(&services, offset);
     if ctx.client.deny_blocking || i64::try_from(now).is_ok_and(|now| now >= wanted) {
         ctx.reply.len_int(now);
@@ -282,7 +292,7 @@ fn wait_append_only(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ));
     }
     let services = ctx.server.services()?.clone();
-    let offset = ctx.client.changed_offset;
+    let offset = ctx.client.last_offset();
     let now = commands::on_disk(ctx.server, &services, offset);
     if ctx.client.deny_blocking || (now.0 >= local && now.1 >= wanted) {
         write_pair(&mut ctx.reply, now);

@@ -7,12 +7,12 @@ use crate::config::Config;
 use crate::notify::Class;
 use crate::value::codec;
 use redrock_rdb::dump;
-use redrock_rdb::object::{Target, Transcoder};
+use redrock_rdb::object::Target;
 
 const BAD_FORMAT: CommandError = CommandError::fixed("ERR Bad data format");
 
 /// The version of the RDB format that payloads are written in, and whether they are compressed.
-fn target(config: &Config) -> Target {
+pub(crate) fn target(config: &Config) -> Target {
     let version = u16::try_from(config.snapshot.rdb_version).unwrap_or(10);
     Target {
         version,
@@ -26,19 +26,9 @@ pub(super) fn dump(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ctx.reply.null();
         return Ok(());
     };
-    let mut record = Vec::new();
-    codec::encode(value, &mut record);
-    let Some((type_byte, payload)) = record.split_first() else {
-        return Err(BAD_FORMAT);
-    };
-    let target = target(ctx.config);
-    let mut body = Vec::with_capacity(payload.len());
-    let written = Transcoder::new(target)
-        .transcode(*type_byte, payload, &mut body)
+    let payload = codec::dump(value, target(ctx.config))
         .map_err(|error| CommandError::text(format!("ERR {error}")))?;
-    let mut out = Vec::with_capacity(body.len() + 16);
-    dump::write(&mut out, written.object_type, &body, target.version);
-    ctx.reply.bulk(&out);
+    ctx.reply.bulk(&payload);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod delete;
 mod dump;
 mod expire;
 mod flush;
+mod migrate;
 mod moves;
 mod object;
 mod scan;
@@ -12,6 +13,8 @@ mod sort;
 #[cfg(test)]
 mod tests;
 mod ttl;
+
+pub(crate) use dump::target as dump_target;
 
 use super::table::{Group, Handler, KeySpec, Spec, acl, flag};
 use super::{Args, CommandError, CommandResult};
@@ -74,6 +77,13 @@ pub const COMMANDS: &[Spec] = &[
     none("keys", 2, READ, scan::keys)
         .acl(acl::KEYSPACE | acl::DANGEROUS)
         .doc("1.0.0", "Returns all key names that match a pattern."),
+    one("migrate", -6, WRITE | flag::MOVABLE_KEYS, migrate::migrate)
+        .keys(KeySpec::Custom(migrate::keys))
+        .acl(acl::KEYSPACE | acl::DANGEROUS)
+        .doc(
+            "2.6.0",
+            "Atomically transfers a key from one Redis instance to another.",
+        ),
     one("move", 3, FAST_WRITE, moves::move_key)
         .first_value()
         .doc("1.0.0", "Moves a key to another database."),

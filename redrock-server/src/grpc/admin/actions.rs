@@ -2,12 +2,14 @@
 
 use super::{Messages, Reply};
 use crate::grpc::Shared;
+use crate::replication::failover::{self, Wanted};
 use crate::state::ShutdownRequest;
 use redrock_proto::v1::{self, FileKind, Phase, ShutdownSave};
 use redrock_proto::{ErrorCode, RpcError};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -96,6 +98,33 @@ pub(super) async fn backups(shared: &Shared) -> Reply<v1::AdminBackups> {
         .collect();
     files.sort_by_key(|file| std::cmp::Reverse(file.created_unix_ms));
     Ok(Response::new(v1::AdminBackups { files }))
+}
+
+/// As the FAILOVER command, its steps passed on.
+pub(super) async fn failover(
+    shared: &Shared,
+    wire: v1::AdminFailoverRequest,
+) -> Reply<Messages<v1::Progress>> {
+    let services = shared.services()?;
+    if wire.abort {
+        if !failover::abort(&services, &shared.server).await? {
+            return Err(RpcError::not_found("no failover is under way").into());
+        }
+        let done = v1::Progress {
+            phase: Phase::Done.into(),
+            ..v1::Progress::default()
+        };
+        return Ok(Response::new(Box::pin(tokio_stream::once(Ok(done)))));
+    }
+    let port = u16::try_from(wire.port).map_err(|_| RpcError::invalid("port"))?;
+    let wanted = Wanted {
+        to: (!wire.host.is_empty()).then_some((wire.host, port)),
+        timeout_ms: wire.timeout_ms,
+        force: wire.force,
+    };
+    let steps = failover::start_for_operator(&services, &shared.server, wanted).await?;
+    let steps = ReceiverStream::new(steps).map(|step| step.map_err(Status::from));
+    Ok(Response::new(Box::pin(steps)))
 }
 
 /// Takes no new clients and waits for those there to leave; what is left at the end is closed.

@@ -94,10 +94,10 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<v1::AdminFailoverRequest>,
     ) -> Reply<Self::FailoverStream> {
-        self.shared.run.check_if_set(request.into_inner().run)?;
-        let error = redrock_proto::RpcError::unsupported("this build can't fail over by itself")
-            .with_hint("let Sentinel do it, or use REPLICAOF on both sides");
-        Err(error.into())
+        let wire = request.into_inner();
+        self.shared.run.check_if_set(wire.run.clone())?;
+        self.shared.loaded()?;
+        actions::failover(&self.shared, wire).await
     }
 
     async fn config_get(

@@ -31,7 +31,9 @@ impl Db<'_> {
                 ExpireMode::Ignore => {}
                 ExpireMode::Hide => return Ok(None),
                 ExpireMode::Delete => {
-                    self.expire_now(hash, key);
+                    if !self.notifier.expiry_rests() {
+                        self.expire_now(hash, key);
+                    }
                     return Ok(None);
                 }
             }
@@ -155,6 +157,29 @@ impl Db<'_> {
         }
         let hash = self.hash(key);
         Ok(self.database().table.find(hash, key).and_then(Entry::share))
+    }
+
+    /// A value with its expiry for use outside the locks: shared, and copied only where it lives in
+    /// its entry. While it is held the next change works on a copy.
+    pub fn shared(&mut self, key: &[u8]) -> CommandResult<Option<(Arc<Object>, Option<i64>)>> {
+        let hash = self.hash(key);
+        if self.entry(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        self.resident(hash, key)?;
+        let Some(entry) = self.database().table.find(hash, key) else {
+            return Ok(None);
+        };
+        let object = match (entry.share(), entry.value()) {
+            (Some(shared), _) => shared,
+            (None, Some(ValueRef::Int(n))) => {
+                let text = itoa::Buffer::new().format(n).as_bytes().to_vec();
+                Arc::new(Object::Raw(text))
+            }
+            (None, Some(ValueRef::Str(bytes))) => Arc::new(Object::Raw(bytes.to_vec())),
+            (None, _) => return Ok(None),
+        };
+        Ok(Some((object, entry.expire())))
     }
 
     /// Looks a string up for reading. `-WRONGTYPE` if it is of another type.

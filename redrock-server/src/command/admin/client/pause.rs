@@ -1,7 +1,7 @@
 //! CLIENT PAUSE and UNPAUSE.
 
 use crate::command::{Args, CommandError, CommandResult, Context};
-use crate::state::PauseMode;
+use crate::state::{PauseBy, PauseMode};
 
 pub(super) fn pause(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let mode = match args.get(3) {
@@ -25,13 +25,13 @@ pub(super) fn pause(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let end_ms = crate::clock::unix_ms()
         .checked_add(timeout_ms)
         .ok_or(bad("ERR timeout is out of range"))?;
-    ctx.server.state.pause.start(end_ms, mode);
+    ctx.server.state.pause.start(PauseBy::Client, end_ms, mode);
     ctx.reply.ok();
     Ok(())
 }
 
 pub(super) fn unpause(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    ctx.server.state.pause.lift();
+    ctx.server.state.pause.lift(PauseBy::Client);
     ctx.reply.ok();
     Ok(())
 }
