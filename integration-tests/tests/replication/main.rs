@@ -4,6 +4,7 @@
 //! between the two.
 
 mod blocked;
+mod failover;
 mod fields;
 mod link;
 mod master;
