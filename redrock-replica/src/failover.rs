@@ -191,9 +191,9 @@ impl Failover {
             biased;
             has_taken = decided => match has_taken {
                 true => Ok(()),
-                false => Err("the replica refused the role"),
+                false => Err("Failover target rejected psync request"),
             },
-            () = token.cancelled() => Err("the failover was aborted"),
+            () = token.cancelled() => Err("Failover manually aborted"),
             () = unreachable => Err("the replica can't be reached"),
         }
     }
@@ -229,8 +229,14 @@ impl Failover {
                 && began.elapsed() >= Duration::from_millis(request.timeout_ms);
             if is_over {
                 return match (request.force, meant.into_iter().next()) {
-                    (true, Some(replica)) => Ok((replica, None)),
-                    _ => Err(RpcError::timeout("no replica has caught up in time")),
+                    (true, Some(replica)) => {
+                        let (host, port) = (&request.host, request.port);
+                        tracing::info!(
+                            "FAILOVER to {host}:{port} time out exceeded, failing over."
+                        );
+                        Ok((replica, None))
+                    }
+                    _ => Err(RpcError::timeout("Replica never caught up before timeout")),
                 };
             }
             if told.elapsed() >= PROGRESS_INTERVAL {
@@ -246,7 +252,7 @@ impl Failover {
             }
             tokio::select! {
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
-                () = token.cancelled() => return Err(RpcError::cancelled("the failover was aborted")),
+                () = token.cancelled() => return Err(RpcError::cancelled("Failover manually aborted")),
             }
         }
     }

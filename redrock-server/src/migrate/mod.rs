@@ -49,8 +49,8 @@ impl Default for Migrations {
 pub struct Job {
     /// Whom to send to, as the client wrote it.
     pub host: String,
-    /// Its port; `None`: no such port can be.
-    pub port: Option<u16>,
+    /// Its port.
+    pub port: u16,
     /// The database there.
     pub database: i64,
     /// For connecting, and for each piece that is written or read.

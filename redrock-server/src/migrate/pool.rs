@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -74,8 +75,8 @@ fn forget_old(idle: &mut HashMap<Peer, Vec<(Instant, Connection)>>) {
 }
 
 /// Connects, trying each address of the host.
-pub(super) async fn connect(host: &str, port: u16) -> std::io::Result<Connection> {
-    let stream = TcpStream::connect((host, port)).await?;
+pub(super) async fn connect(addresses: &[SocketAddr]) -> std::io::Result<Connection> {
+    let stream = TcpStream::connect(addresses).await?;
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     Ok(Connection {

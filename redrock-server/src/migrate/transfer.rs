@@ -51,6 +51,8 @@ struct Answers {
 enum Failure {
     /// The target's answer to AUTH or SELECT, without its dash.
     Refused(Vec<u8>),
+    /// No connection in time.
+    Unreachable,
     /// `writing` or `reading`, and whether time was up.
     Broken(&'static str, bool),
     /// A value can't be had.
@@ -63,19 +65,13 @@ fn broken(verb: &'static str) -> impl Fn(Error) -> Failure {
 
 /// Sends all keys of a job.
 pub(super) async fn send(server: &Arc<Server>, job: &Job) -> Sent {
-    let unreachable = || Sent {
-        taken: Vec::new(),
-        result: Err(b"IOERR error or timeout connecting to the client".to_vec()),
-    };
-    let Some(port) = job.port else {
-        return unreachable();
-    };
-    let peer = (job.host.clone(), port, job.login.clone());
+    let peer = (job.host.clone(), job.port, job.login.clone());
     let answers = Mutex::new(Answers::default());
     let mut is_first = true;
     let failure = loop {
-        let Some(mut connection) = connection(server, job, &peer).await else {
-            return unreachable();
+        let mut connection = match connection(server, job, &peer).await {
+            Ok(connection) => connection,
+            Err(failure) => break Some(failure),
         };
         let ended = attempt(server, job, &mut connection, &answers).await;
         let untouched = {
@@ -111,23 +107,31 @@ fn verdict(failure: Option<Failure>, refused: Option<Vec<u8>>) -> Result<(), Vec
         (None, Some(Failure::Broken(verb, _))) => {
             Err(format!("IOERR error or timeout {verb} to target instance").into_bytes())
         }
+        (None, Some(Failure::Unreachable)) => {
+            Err(b"IOERR error or timeout connecting to the client".to_vec())
+        }
         (None, Some(Failure::Here(error))) => Err(error.resp().into_owned()),
         (None, None) => Ok(()),
     }
 }
 
-async fn connection(server: &Server, job: &Job, peer: &Peer) -> Option<Connection> {
+/// A connection that is refused shows in Redis when it is first written to.
+async fn connection(server: &Server, job: &Job, peer: &Peer) -> Result<Connection, Failure> {
     if let Some(idle) = server.migrations.pool.take(peer) {
-        return Some(idle);
+        return Ok(idle);
     }
-    let connecting = pool::connect(&peer.0, peer.1);
-    match tokio::time::timeout(job.timeout, connecting).await {
-        Ok(Ok(connection)) => Some(connection),
+    let resolving = tokio::net::lookup_host((peer.0.as_str(), peer.1));
+    let addresses = match tokio::time::timeout(job.timeout, resolving).await {
+        Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
+        Ok(Err(_)) | Err(_) => return Err(Failure::Unreachable),
+    };
+    match tokio::time::timeout(job.timeout, pool::connect(&addresses)).await {
+        Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, host = peer.0, port = peer.1, "MIGRATE can't connect");
-            None
+            Err(Failure::Broken("writing", false))
         }
-        Err(_) => None,
+        Err(_) => Err(Failure::Unreachable),
     }
 }
 

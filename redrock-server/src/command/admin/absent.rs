@@ -151,6 +151,15 @@ fn module_help(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     super::help(
         ctx,
         "MODULE",
-        &["LIST", "    Return a list of loaded modules."],
+        &[
+            "LIST",
+            "    Return a list of loaded modules.",
+            "LOAD <path> [<arg> ...]",
+            "    Load a module library from <path>, passing to it any optional arguments.",
+            "LOADEX <path> [[CONFIG NAME VALUE] [CONFIG NAME VALUE]] [ARGS ...]",
+            "    Load a module library from <path>, while passing it module configurations and optional arguments.",
+            "UNLOAD <name>",
+            "    Unload a module.",
+        ],
     )
 }

@@ -107,7 +107,9 @@ pub(super) fn migrate(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         host: String::from_utf8_lossy(args.at(1)).into_owned(),
         port: std::str::from_utf8(args.at(2))
             .ok()
-            .and_then(|port| port.parse().ok()),
+            .and_then(|port| port.parse().ok())
+            // As in Redis no error of its own: nobody listens there.
+            .unwrap_or(0),
         database,
         timeout: Duration::from_millis(timeout_ms.unsigned_abs()),
         copy: options.copy,

@@ -7,7 +7,7 @@ use crate::keyspace::db::Expiry;
 pub(super) fn populate(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let positive = |i: usize| -> CommandResult<u64> {
         let bad = CommandError::fixed("ERR value is out of range, must be positive");
-        u64::try_from(args.int(i)?).map_err(|_| bad)
+        u64::try_from(args.int(i).unwrap_or(-1)).map_err(|_| bad)
     };
     let count = positive(2)?;
     let prefix = args.get(3).unwrap_or(b"key");
