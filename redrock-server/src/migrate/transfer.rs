@@ -27,6 +27,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const LOADED_TOGETHER: usize = 16;
 /// Values from this size on are encoded on a thread that may be busy for a while, bytes.
 const LARGE_VALUE_BYTES: usize = 256 << 10;
+/// Keys that have left and whose answer was not read yet.
+const UNANSWERED_MAX: usize = 1024;
 /// The longest line of a target that is understood; as Redis's buffer.
 const LINE_BYTES_MAX: u64 = 1023;
 
@@ -142,8 +144,7 @@ async fn attempt(
     answers: &Mutex<Answers>,
 ) -> Result<(), Failure> {
     greet(job, connection).await?;
-    // At most one entry a key.
-    let (sender, mut sent) = mpsc::unbounded_channel();
+    let (sender, mut sent) = mpsc::channel(UNANSWERED_MAX);
     let Connection { reader, writer, .. } = connection;
     let writing = write_all(server, job, writer, sender);
     let reading = async {
@@ -233,7 +234,7 @@ async fn write_all(
     server: &Arc<Server>,
     job: &Job,
     writer: &mut Writer,
-    sent: mpsc::UnboundedSender<usize>,
+    sent: mpsc::Sender<usize>,
 ) -> Result<(), Failure> {
     let (mut out, mut collected) = (Vec::new(), Vec::new());
     let mut budget = WaitBudget::default();
@@ -256,19 +257,19 @@ async fn write_all(
             write_piece(job, writer, &payload).await?;
             drop(payload);
             write_piece(job, writer, end_of_command(job)).await?;
-            tell(&sent, &mut collected);
+            tell(&sent, &mut collected).await;
         }
     }
     write_piece(job, writer, &out).await?;
-    tell(&sent, &mut collected);
+    tell(&sent, &mut collected).await;
     Ok(())
 }
 
 /// These keys have left.
-fn tell(sent: &mpsc::UnboundedSender<usize>, keys: &mut Vec<usize>) {
+async fn tell(sent: &mpsc::Sender<usize>, keys: &mut Vec<usize>) {
     for key in keys.drain(..) {
         // Who reads the answers ends early only together with us.
-        let _ended = sent.send(key);
+        let _ended = sent.send(key).await;
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) async fn failover(
 ) -> Reply<Messages<v1::Progress>> {
     let services = shared.services()?;
     if wire.abort {
-        if !failover::abort(&services, &shared.server).await? {
+        if !failover::abort(services, &shared.server).await? {
             return Err(RpcError::not_found("no failover is under way").into());
         }
         let done = v1::Progress {
@@ -122,7 +122,7 @@ pub(super) async fn failover(
         timeout_ms: wire.timeout_ms,
         force: wire.force,
     };
-    let steps = failover::start_for_operator(&services, &shared.server, wanted).await?;
+    let steps = failover::start_for_operator(services, &shared.server, wanted).await?;
     let steps = ReceiverStream::new(steps).map(|step| step.map_err(Status::from));
     Ok(Response::new(Box::pin(steps)))
 }

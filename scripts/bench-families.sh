@@ -1,0 +1,245 @@
+#!/usr/bin/env bash
+# CPU time per request of redrock-server with its companions and of Redis, command by command: the
+# same data, pipeline 16, one server after the other on the same machine. Prints a Markdown table
+# with ratios and each family's median. Ratios matter, not the absolute figures.
+# Usage: scripts/bench-families.sh [option of both servers...]
+# REQUESTS: requests a command (60000); FAMILIES: only these, divided by blanks;
+# OURS_OPTIONS: options of redrock-server alone, as one string.
+set -euo pipefail
+: "${CARGO_TARGET_DIR:=${REDROCK_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/target}}"
+server=$CARGO_TARGET_DIR/release/redrock-server
+port_ours=${PORT_OURS:-7103}
+port_redis=${PORT_REDIS:-7104}
+requests=${REQUESTS:-60000}
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$work"' EXIT
+mkdir "$work/ours" "$work/redis"
+# shellcheck disable=SC2086
+"$server" --port "$port_ours" --dir "$work/ours" --save '' "$@" ${OURS_OPTIONS:-} >"$work/ours.log" 2>&1 &
+# shellcheck disable=SC2034
+ours=$!
+redis-server --port "$port_redis" --dir "$work/redis" --save '' "$@" >"$work/redis.log" 2>&1 &
+# shellcheck disable=SC2034
+redis=$!
+for port in "$port_ours" "$port_redis"; do
+    until redis-cli -p "$port" ping 2>/dev/null | grep -q PONG; do sleep 0.1; done
+done
+
+# One line a command: family, share of the requests in percent, the command. `__rand_int__` is a
+# number of twelve digits below 10000. What a family reads is made by the lines marked 0, which
+# run once for each of their numbers and are not shown.
+commands() {
+    cat <<'LIST'
+string 100 SET str:__rand_int__ value-of-some-length
+string 100 GET str:__rand_int__
+string 100 INCR counter:__rand_int__
+string 100 INCRBYFLOAT float:__rand_int__ 1.5
+string 100 APPEND appended:__rand_int__ x
+string 100 GETRANGE str:__rand_int__ 2 8
+string 100 SETRANGE ranged:__rand_int__ 4 abc
+string 100 STRLEN str:__rand_int__
+string 100 SETNX str:__rand_int__ other
+string 100 GETSET str:__rand_int__ value-of-some-length
+string 100 SETEX volatile:__rand_int__ 10000 value
+string 50 MSET m1:__rand_int__ a m2:__rand_int__ b m3:__rand_int__ c m4:__rand_int__ d
+string 50 MGET m1:__rand_int__ m2:__rand_int__ m3:__rand_int__ m4:__rand_int__
+string 20 LCS str:000000000001 str:000000000002
+bitmap 100 SETBIT bits __rand_int__ 1
+bitmap 100 GETBIT bits __rand_int__
+bitmap 50 BITCOUNT bits
+bitmap 50 BITPOS bits 0
+bitmap 50 BITFIELD fields INCRBY u8 __rand_int__ 1
+bitmap 10 BITOP OR bits:to bits fields
+key 100 EXISTS str:__rand_int__
+key 100 TYPE str:__rand_int__
+key 100 EXPIRE str:__rand_int__ 100000
+key 100 TTL str:__rand_int__
+key 100 PERSIST str:__rand_int__
+key 100 TOUCH str:__rand_int__
+key 100 OBJECT ENCODING str:__rand_int__
+key 50 DUMP str:__rand_int__
+key 50 COPY str:__rand_int__ copy:__rand_int__ REPLACE
+key 50 RENAME copy:000000000001 copy:000000000001
+key 100 DEL copy:__rand_int__
+key 20 SCAN __rand_int__
+key 50 RANDOMKEY
+key 20 SORT nums
+key 20 SORT nums BY w:* GET #
+hash 0 HSET small f:__rand_int__ v
+hash 100 HSET hash:__rand_int__ field value
+hash 100 HSET big field:__rand_int__ value
+hash 100 HGET big field:__rand_int__
+hash 100 HMGET hash:__rand_int__ field none
+hash 100 HINCRBY counts field:__rand_int__ 1
+hash 100 HEXISTS big field:__rand_int__
+hash 100 HSTRLEN big field:__rand_int__
+hash 100 HLEN big
+hash 50 HGETALL h20
+hash 50 HKEYS h20
+hash 50 HRANDFIELD h20 3
+hash 20 HSCAN big 0
+hash 100 HDEL big field:__rand_int__
+list 100 LPUSH list e:__rand_int__
+list 100 RPUSH list e:__rand_int__
+list 50 LRANGE list 0 9
+list 20 LRANGE list 0 99
+list 50 LINDEX list 100
+list 50 LSET list 50 x
+list 100 LLEN list
+list 50 LINSERT l20 BEFORE e:5 x
+list 50 LPOS l20 e:9
+list 50 LREM l20 1 x
+list 50 LMOVE list list LEFT RIGHT
+list 50 LTRIM list 0 100000
+list 100 LPOP list
+list 100 RPOP list
+set 100 SADD set:__rand_int__ member
+set 100 SADD set m:__rand_int__
+set 100 SADD ints __rand_int__
+set 100 SISMEMBER set m:__rand_int__
+set 50 SMISMEMBER set m:__rand_int__ m:1 m:2
+set 100 SCARD set
+set 50 SRANDMEMBER set
+set 20 SRANDMEMBER set 10
+set 50 SMEMBERS s20
+set 50 SINTER s20 s20b
+set 50 SUNION s20 s20b
+set 50 SDIFF s20 s20b
+set 20 SINTERSTORE s20to s20 s20b
+set 20 SSCAN set 0
+set 50 SMOVE set set2 m:__rand_int__
+set 100 SREM set m:__rand_int__
+set 50 SPOP ints
+zset 100 ZADD z __rand_int__ m:__rand_int__
+zset 100 ZADD zset:__rand_int__ 1 member
+zset 100 ZSCORE z m:__rand_int__
+zset 100 ZINCRBY z 1 m:__rand_int__
+zset 100 ZRANK z m:__rand_int__
+zset 100 ZCARD z
+zset 50 ZCOUNT z 100 __rand_int__
+zset 50 ZRANGE z 0 9
+zset 50 ZRANGE z 100 109 REV WITHSCORES
+zset 50 ZRANGEBYSCORE z __rand_int__ +inf LIMIT 0 10
+zset 50 ZRANGEBYLEX lex [m:000000000__rand_int__ + LIMIT 0 10
+zset 50 ZMSCORE z m:__rand_int__ none
+zset 20 ZRANDMEMBER z 5
+zset 20 ZUNION 2 z20 z20b WITHSCORES
+zset 20 ZINTERSTORE z20to 2 z20 z20b
+zset 20 ZDIFF 2 z20 z20b
+zset 20 ZSCAN z 0
+zset 100 ZREM z m:__rand_int__
+zset 50 ZPOPMIN z
+zset 50 ZPOPMAX z
+stream 100 XADD st * field value
+stream 100 XADD capped MAXLEN ~ 1000 * field value other __rand_int__
+stream 100 XLEN st
+stream 50 XRANGE st - + COUNT 10
+stream 20 XRANGE st - + COUNT 100
+stream 50 XREVRANGE st + - COUNT 10
+stream 50 XREAD COUNT 10 STREAMS st 0
+stream 50 XREADGROUP GROUP g c COUNT 1 STREAMS st >
+stream 50 XPENDING st g
+stream 20 XPENDING st g - + 10
+stream 50 XACK st g 1-1
+stream 20 XAUTOCLAIM st g c 1000000 0 COUNT 10
+stream 50 XINFO STREAM st
+stream 20 XINFO GROUPS st
+stream 50 XTRIM capped MAXLEN ~ 500
+stream 50 XDEL st 1-1
+hyperloglog 100 PFADD hll e:__rand_int__
+hyperloglog 100 PFADD hll:__rand_int__ e
+hyperloglog 50 PFCOUNT hll
+hyperloglog 10 PFCOUNT hll hll2
+hyperloglog 10 PFMERGE hll:to hll hll2
+geo 100 GEOADD geo 13.36 38.11 m:__rand_int__
+geo 50 GEOPOS geo m:__rand_int__
+geo 50 GEOHASH geo m:__rand_int__
+geo 50 GEODIST places a b
+geo 20 GEOSEARCH places FROMLONLAT 15 37 BYRADIUS 200 km ASC COUNT 10
+geo 20 GEORADIUS places 15 37 200 km WITHDIST
+pubsub 100 PUBLISH channel message
+connection 100 PING
+connection 100 ECHO text
+connection 50 SELECT 0
+connection 50 CLIENT ID
+connection 20 COMMAND COUNT
+transaction 50 MULTI
+transaction 50 EXEC
+LIST
+}
+
+# Collections of twenty elements and the like; the same on both sides.
+prepare() {
+    local i
+    for i in $(seq 20); do
+        echo "HSET h20 f:$i value-$i"
+        echo "RPUSH l20 e:$i"
+        echo "SADD s20 m:$i"
+        echo "SADD s20b m:$((i + 10))"
+        echo "ZADD z20 $i m:$i"
+        echo "ZADD z20b $i m:$((i + 10))"
+        echo "RPUSH nums $(((i * 7) % 20))"
+        echo "SET w:$i $(((i * 3) % 20))"
+        echo "GEOADD places 1$((i % 5)).$i 37.$i p:$i"
+        echo "PFADD hll2 x:$i"
+    done
+    for i in $(seq 1000 1999); do echo "ZADD lex 0 m:000000000$i"; done
+    echo "GEOADD places 13.361389 38.115556 a 15.087269 37.502669 b"
+    echo "SETRANGE bits 1300 x"
+    echo "XADD st 1-1 field value"
+    echo "XGROUP CREATE st g 0"
+}
+
+# ticks PID: CPU ticks of a process and its children.
+ticks() {
+    local total=0 pid value
+    for pid in "$1" $(pgrep -P "$1" || true); do
+        value=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
+        total=$((total + value))
+    done
+    echo "$total"
+}
+
+hz=$(getconf CLK_TCK)
+for side in ours redis; do
+    pid=${!side}
+    port_name=port_$side
+    port=${!port_name}
+    prepare | redis-cli -p "$port" >/dev/null
+    while read -r family share line; do
+        [ -z "${FAMILIES:-}" ] || grep -qw "$family" <<<"$FAMILIES" || continue
+        [ "$share" != 0 ] || continue
+        count=$((requests * share / 100))
+        read -r -a words <<<"$line"
+        before=$(ticks "$pid")
+        redis-benchmark -p "$port" -n "$count" -c 10 -P 16 -r 10000 -q "${words[@]}" >/dev/null 2>&1
+        after=$(ticks "$pid")
+        awk -v f="$family" -v l="$line" -v d=$((after - before)) -v n="$count" -v hz="$hz" \
+            'BEGIN { printf "%s\t%s\t%.3f\n", f, l, d / hz * 1e6 / n }'
+    done < <(commands) >"$work/$side.tsv"
+done
+
+paste "$work/ours.tsv" "$work/redis.tsv" | awk -F '\t' '
+    { ratio = $6 > 0 ? $3 / $6 : 0
+      if (!($1 in seen)) { seen[$1] = ++families; name[families] = $1 }
+      count[$1]++; ratios[$1, count[$1]] = ratio
+      rows[++lines] = sprintf("| %s | `%s` | %.2f | %.2f | %.2f |", $1, $2, $3, $6, ratio) }
+    END {
+      print "| family | command | RedRock us | Redis us | ratio |"
+      print "|---|---|---|---|---|"
+      for (i = 1; i <= lines; i++) print rows[i]
+      print ""
+      print "| family | commands | median ratio |"
+      print "|---|---|---|"
+      for (f = 1; f <= families; f++) {
+        n = count[name[f]]
+        for (i = 1; i <= n; i++) sorted[i] = ratios[name[f], i]
+        for (i = 2; i <= n; i++) {
+          x = sorted[i]
+          for (j = i - 1; j >= 1 && sorted[j] > x; j--) sorted[j + 1] = sorted[j]
+          sorted[j + 1] = x
+        }
+        median = n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
+        printf "| %s | %d | %.2f |\n", name[f], n, median
+      }
+    }'
