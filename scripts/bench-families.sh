@@ -26,8 +26,7 @@ for port in "$port_ours" "$port_redis"; do
 done
 
 # One line a command: family, share of the requests in percent, the command. `__rand_int__` is a
-# number of twelve digits below 10000. What a family reads is made by the lines marked 0, which
-# run once for each of their numbers and are not shown.
+# number of twelve digits below 10000, zeros first: no integer for commands that ask for one.
 commands() {
     cat <<'LIST'
 string 100 SET str:__rand_int__ value-of-some-length
@@ -44,11 +43,11 @@ string 100 SETEX volatile:__rand_int__ 10000 value
 string 50 MSET m1:__rand_int__ a m2:__rand_int__ b m3:__rand_int__ c m4:__rand_int__ d
 string 50 MGET m1:__rand_int__ m2:__rand_int__ m3:__rand_int__ m4:__rand_int__
 string 20 LCS str:000000000001 str:000000000002
-bitmap 100 SETBIT bits __rand_int__ 1
-bitmap 100 GETBIT bits __rand_int__
+bitmap 100 SETBIT bits 7000 1
+bitmap 100 GETBIT bits 7000
 bitmap 50 BITCOUNT bits
 bitmap 50 BITPOS bits 0
-bitmap 50 BITFIELD fields INCRBY u8 __rand_int__ 1
+bitmap 50 BITFIELD fields INCRBY u8 #3 1
 bitmap 10 BITOP OR bits:to bits fields
 key 100 EXISTS str:__rand_int__
 key 100 TYPE str:__rand_int__
@@ -59,13 +58,12 @@ key 100 TOUCH str:__rand_int__
 key 100 OBJECT ENCODING str:__rand_int__
 key 50 DUMP str:__rand_int__
 key 50 COPY str:__rand_int__ copy:__rand_int__ REPLACE
-key 50 RENAME copy:000000000001 copy:000000000001
+key 50 RENAME renamed renamed
 key 100 DEL copy:__rand_int__
 key 20 SCAN __rand_int__
 key 50 RANDOMKEY
 key 20 SORT nums
 key 20 SORT nums BY w:* GET #
-hash 0 HSET small f:__rand_int__ v
 hash 100 HSET hash:__rand_int__ field value
 hash 100 HSET big field:__rand_int__ value
 hash 100 HGET big field:__rand_int__
@@ -86,16 +84,16 @@ list 20 LRANGE list 0 99
 list 50 LINDEX list 100
 list 50 LSET list 50 x
 list 100 LLEN list
-list 50 LINSERT l20 BEFORE e:5 x
+list 50 LINSERT l20 BEFORE none x
 list 50 LPOS l20 e:9
-list 50 LREM l20 1 x
+list 50 LREM l20 1 none
 list 50 LMOVE list list LEFT RIGHT
 list 50 LTRIM list 0 100000
 list 100 LPOP list
 list 100 RPOP list
 set 100 SADD set:__rand_int__ member
 set 100 SADD set m:__rand_int__
-set 100 SADD ints __rand_int__
+set 100 SADD ints 1__rand_int__
 set 100 SISMEMBER set m:__rand_int__
 set 50 SMISMEMBER set m:__rand_int__ m:1 m:2
 set 100 SCARD set
@@ -163,8 +161,6 @@ connection 100 ECHO text
 connection 50 SELECT 0
 connection 50 CLIENT ID
 connection 20 COMMAND COUNT
-transaction 50 MULTI
-transaction 50 EXEC
 LIST
 }
 
@@ -186,6 +182,7 @@ prepare() {
     for i in $(seq 1000 1999); do echo "ZADD lex 0 m:000000000$i"; done
     echo "GEOADD places 13.361389 38.115556 a 15.087269 37.502669 b"
     echo "SETRANGE bits 1300 x"
+    echo "SET renamed value"
     echo "XADD st 1-1 field value"
     echo "XGROUP CREATE st g 0"
 }
@@ -208,11 +205,11 @@ for side in ours redis; do
     prepare | redis-cli -p "$port" >/dev/null
     while read -r family share line; do
         [ -z "${FAMILIES:-}" ] || grep -qw "$family" <<<"$FAMILIES" || continue
-        [ "$share" != 0 ] || continue
         count=$((requests * share / 100))
         read -r -a words <<<"$line"
         before=$(ticks "$pid")
-        redis-benchmark -p "$port" -n "$count" -c 10 -P 16 -r 10000 -q "${words[@]}" >/dev/null 2>&1
+        redis-benchmark -p "$port" -n "$count" -c 10 -P 16 -r 10000 -q "${words[@]}" >/dev/null 2>"$work/errors" </dev/null ||
+            { echo "$side: $line: $(tail -1 "$work/errors")" >&2; exit 1; }
         after=$(ticks "$pid")
         awk -v f="$family" -v l="$line" -v d=$((after - before)) -v n="$count" -v hz="$hz" \
             'BEGIN { printf "%s\t%s\t%.3f\n", f, l, d / hz * 1e6 / n }'

@@ -48,17 +48,19 @@ impl Keyspace {
                 .map(|entry| (table.hash(entry.key()).position(), entry.key()))
                 .filter(|(position, _)| *position >= step.next)
                 .collect();
-            found.sort_unstable();
             let wanted = count - step.keys.len();
             step.next = end;
-            if let Some(&(last, _)) = wanted.checked_sub(1).and_then(|at| found.get(at)) {
-                // Up to the end of the position of the last one that is wanted.
-                let divided = found.partition_point(|(position, _)| *position <= last);
-                if divided < found.len() {
+            if wanted < found.len() {
+                // Up to the end of the position of the last one that is wanted; the others are
+                // not sorted.
+                let (_, &mut (last, _), _) = found.select_nth_unstable(wanted.saturating_sub(1));
+                let all = found.len();
+                found.retain(|(position, _)| *position <= last);
+                if found.len() < all {
                     step.next = last + 1;
                 }
-                found.truncate(divided);
             }
+            found.sort_unstable();
             step.keys
                 .extend(found.into_iter().map(|(_, key)| key.to_vec()));
         }
