@@ -13,7 +13,7 @@ use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Group, Spec, flag};
-use super::{Context, latched, registry, residency, transaction};
+use super::{Context, latched, registry, residency};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
