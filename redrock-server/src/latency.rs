@@ -2,6 +2,8 @@
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Samples kept of each event, at most one a second.
 pub const SAMPLES_MAX: usize = 160;
@@ -66,12 +68,37 @@ impl Series {
 /// See the module. The events' names are fixed in the code, so their number is bounded.
 #[derive(Debug, Default)]
 pub struct LatencyMonitor {
+    /// `latency-monitor-threshold`; 0: off.
+    threshold_ms: AtomicU64,
     events: Mutex<BTreeMap<&'static str, Series>>,
 }
 
 impl LatencyMonitor {
-    /// Records a latency if it reaches the threshold; a threshold of 0 is off.
-    pub fn record(&self, event: &'static str, latency_ms: u64, threshold_ms: u64) {
+    /// Takes the threshold over.
+    pub fn configure(&self, threshold_ms: u64) {
+        self.threshold_ms.store(threshold_ms, Ordering::Relaxed);
+    }
+
+    /// Whether latencies are recorded.
+    pub fn is_on(&self) -> bool {
+        self.threshold_ms.load(Ordering::Relaxed) > 0
+    }
+
+    /// The start of something that may take long; `None` while nothing is recorded.
+    pub fn begin(&self) -> Option<Instant> {
+        self.is_on().then(Instant::now)
+    }
+
+    /// The end of what began.
+    pub fn end(&self, event: &'static str, began: Option<Instant>) {
+        if let Some(began) = began {
+            self.record(event, began.elapsed().as_millis() as u64);
+        }
+    }
+
+    /// Records a latency if it reaches the threshold.
+    pub fn record(&self, event: &'static str, latency_ms: u64) {
+        let threshold_ms = self.threshold_ms.load(Ordering::Relaxed);
         if threshold_ms > 0 && latency_ms >= threshold_ms {
             self.add(event, latency_ms, crate::clock::unix_ms() / 1000);
         }
@@ -136,8 +163,9 @@ mod tests {
     #[test]
     fn keeps_the_worst_spike_of_a_second_and_a_bounded_number() {
         let monitor = LatencyMonitor::default();
-        monitor.record("command", 9, 10);
-        monitor.record("command", 9, 0);
+        monitor.record("command", 9);
+        monitor.configure(10);
+        monitor.record("command", 9);
         assert!(monitor.all().is_empty());
         for second in 0..200 {
             monitor.add("command", 10, second);

@@ -1,6 +1,7 @@
 //! MONITOR: every command that runs, as text, to the clients that asked for it.
 
-use crate::command::table::Spec;
+use crate::command::table::{Spec, flag};
+use crate::command::{Args, Context};
 use crate::net::client::{Client, ClientShared};
 use crate::server::Server;
 use parking_lot::RwLock;
@@ -39,6 +40,14 @@ impl Monitors {
         }
         clients.retain(|client| client.id != id);
         self.count.store(clients.len(), Ordering::Relaxed);
+    }
+
+    /// Tells of a command that has just run, without its secrets, unless it is not to be shown.
+    pub fn show(&self, ctx: &Context<'_>, spec: &Spec, args: &Args<'_>) {
+        if !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
+            let shown = redacted(spec, args.all());
+            self.feed(ctx.server, ctx.client, ctx.db.index(), &shown);
+        }
     }
 
     /// Tells of a command that `client` ran in database `db`.

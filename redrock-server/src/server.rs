@@ -122,6 +122,8 @@ impl Server {
         client_memory.configure(&config);
         let eviction = crate::keyspace::evict::Eviction::default();
         eviction.configure(&config);
+        let latency = LatencyMonitor::default();
+        latency.configure(config.observation.latency_ms_min);
         Self {
             run_id,
             started_ms: crate::clock::unix_ms(),
@@ -129,7 +131,7 @@ impl Server {
             stats: Stats::new(workers),
             state: ServiceState::default(),
             slow_log: SlowLog::default(),
-            latency: LatencyMonitor::default(),
+            latency,
             monitors: Monitors::default(),
             keyspace: KeyspaceLock::new(keyspace),
             log: EffectLog::default(),
@@ -182,6 +184,7 @@ impl Server {
             .store(config.observation.events, Ordering::Relaxed);
         self.client_memory.configure(&config);
         self.eviction.configure(&config);
+        self.latency.configure(config.observation.latency_ms_min);
         let password = &config.security.password;
         if *password != self.config.read().security.password {
             self.acl.set_default_password(password.as_deref());
@@ -190,6 +193,7 @@ impl Server {
         self.config_version.fetch_add(1, Ordering::Release);
         self.config_changes.send_replace(());
         self.refresh_gates();
+        self.sweep_clients();
     }
 
     /// Tells of each change of the configuration.

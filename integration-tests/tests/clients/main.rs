@@ -85,6 +85,9 @@ impl Side {
                 Some(at) => Reply::Line(b'@', (at + 1).to_string().into()),
                 None => Reply::Line(b':', id),
             },
+            Reply::Line(b'+', text) if text.first().is_some_and(u8::is_ascii_digit) => {
+                Reply::Line(b'+', monitored(&text))
+            }
             Reply::Bulk(kind, text) if VERSIONS.contains(&&text[..]) => {
                 Reply::Bulk(kind, b"version".to_vec())
             }
@@ -134,6 +137,17 @@ impl Side {
         let replies = replies.into_iter();
         Ok(replies.map(|reply| self.without_ids(reply)).collect())
     }
+}
+
+/// What MONITOR shows, without time and address.
+fn monitored(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let parts = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    let (source, command) = parts.unwrap_or_default();
+    let db = source.split(' ').next().unwrap_or_default();
+    format!("[{db}]{command}").into()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

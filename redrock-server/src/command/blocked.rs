@@ -270,11 +270,13 @@ fn serve_one(
     if latched::may_change_unresolved(&keyspace.latches, &args) {
         // Its connection waits for the key that is being sent elsewhere, and runs it again.
         client.rerun = Some(command.clone());
+        client.reprocessing = true;
         keyspace.blocked.remove(id);
         return server.return_client(client, Vec::new());
     }
-    let mut out = Vec::new();
+    let (mut out, mut rerun) = (Vec::new(), false);
     let first_push = keyspace.tracking.begin_served(client.id());
+    client.reprocessing = true;
     let result = registry::resolve(&args).and_then(|spec| {
         // The rules may have changed while it waited.
         acl::check::enforce(server, config, &client, spec, &args)?;
@@ -298,6 +300,7 @@ fn serve_one(
             // saved: its connection waits for that and runs the command again.
             out.clear();
             client.rerun = Some(command.clone());
+            rerun = true;
         }
         Err(error) => {
             out.clear();
@@ -305,6 +308,7 @@ fn serve_one(
         }
         Ok(()) => {}
     }
+    client.reprocessing = rerun;
     if client.block.take().is_some() {
         // Nothing for it after all: it keeps its deadline and its place in the queues.
         if let Some(waiting) = keyspace.blocked.clients.get_mut(&id) {

@@ -120,16 +120,34 @@ fn settle(outcome: &Outcome, client: &mut Client, argv: &[&[u8]], start: usize, 
         end_caching(client, argv);
         match client.reply_mode {
             ReplyMode::On => {}
+            ReplyMode::Off if is_subscription(argv) => {}
             ReplyMode::Off => out.truncate(start),
             ReplyMode::SkipNext => client.reply_mode = ReplyMode::Skip,
             ReplyMode::Skip => {
-                out.truncate(start);
+                if !is_subscription(argv) {
+                    out.truncate(start);
+                }
                 client.reply_mode = ReplyMode::On;
             }
         }
+        client.reprocessing = false;
     }
     client.take_pushes(out);
     client.publish();
+}
+
+/// Whether the answers to a command are messages, which come in any CLIENT REPLY mode.
+fn is_subscription(argv: &[&[u8]]) -> bool {
+    const NAMES: [&str; 6] = [
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+    ];
+    let name = argv.first().copied().unwrap_or_default();
+    NAMES.iter().any(|known| is_word(name, known))
 }
 
 /// `CLIENT CACHING` holds for one command, or for a whole transaction.
@@ -310,7 +328,7 @@ fn refuse(
         return;
     }
     let error = if is_exec {
-        abort_exec(server, client, error)
+        abort_exec(server, client, args.all(), error)
     } else {
         error
     };
@@ -462,6 +480,10 @@ fn call_at(
         let duration_us = crate::clock::unix_us().saturating_sub(start_us).max(0) as u64;
         account(ctx, spec, args, duration_us, result.is_err());
     }
+    // What blocks is shown at once, and not again when it is served.
+    if !again && !ctx.client.reprocessing && !ctx.server.monitors.is_empty() {
+        ctx.server.monitors.show(ctx, spec, args);
+    }
     result
 }
 
@@ -476,10 +498,19 @@ fn remember_keys(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
 
 /// What EXEC answers when it is refused before it runs: the transaction is over. As in Redis also
 /// when there was none.
-fn abort_exec(server: &Server, client: &mut Client, error: CommandError) -> CommandError {
+fn abort_exec(
+    server: &Server,
+    client: &mut Client,
+    argv: &[&[u8]],
+    error: CommandError,
+) -> CommandError {
     client.transaction = None;
     client.watch_dirty.store(false, Ordering::Relaxed);
     server.unwatch(std::mem::take(&mut client.watched), client.shared.id);
+    // MULTI was shown: now it is clear that the transaction is over.
+    if !server.monitors.is_empty() {
+        server.monitors.feed(server, client, client.db, argv);
+    }
     let text = error.resp();
     let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
     CommandError::Bytes([b"EXECABORT Transaction discarded because of: ", reason].concat())
@@ -494,7 +525,7 @@ pub fn gave_up(
 ) -> CommandError {
     let is_exec = registry::resolve(&Args::new(argv)).is_ok_and(|spec| spec.name == "exec");
     let error = if is_exec {
-        abort_exec(server, client, error)
+        abort_exec(server, client, argv, error)
     } else {
         error
     };
@@ -505,7 +536,9 @@ pub fn gave_up(
 /// Counts a command that ran; slow log, latency monitor, MONITOR.
 fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, failed: bool) {
     let server = ctx.server;
-    let options = &ctx.config.observation;
+    // What a command has configured holds for itself.
+    let changed = (spec.name == "config|set").then(|| server.config());
+    let options = &changed.as_deref().unwrap_or(ctx.config).observation;
     server
         .stats
         .executed(spec, usec, failed, options.latency_tracking);
@@ -515,9 +548,7 @@ fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, f
         } else {
             "command"
         };
-        server
-            .latency
-            .record(event, usec / 1000, options.latency_ms_min);
+        server.latency.record(event, usec / 1000);
     }
     let slow = u64::try_from(options.slow_us_min).is_ok_and(|min| usec >= min);
     if slow && !spec.has(flag::SKIP_SLOWLOG) {
@@ -526,12 +557,6 @@ fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, f
         server
             .slow_log
             .push(&shown, usec, client, options.slow_entries_max);
-    }
-    if !server.monitors.is_empty() && !spec.has(flag::SKIP_MONITOR | flag::ADMIN) {
-        let shown = monitor::redacted(spec, args.all());
-        server
-            .monitors
-            .feed(server, ctx.client, ctx.db.index(), &shown);
     }
     if spec.group == Group::Connection {
         ctx.client.publish_identity();

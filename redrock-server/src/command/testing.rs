@@ -56,7 +56,7 @@ struct Events {
 
 impl Notifier for Events {
     fn notify(&self, class: Class, event: &'static str, key: &[u8], db: usize) {
-        if class != Class::KEY_MISS {
+        if class != Class::KEY_MISS && class != Class::NEW {
             let shown = (self.show)(class, event, &String::from_utf8_lossy(key), db);
             self.found.borrow_mut().push(shown);
         }

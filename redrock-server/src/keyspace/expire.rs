@@ -168,6 +168,7 @@ impl Keyspace {
             if left == 0 {
                 break;
             }
+            let began = server.latency.begin();
             let mut db = Db::new(self, server, effect, cursor.db, now_ms);
             db.touch = false;
             if db.expire_if_due(&key) {
@@ -177,6 +178,7 @@ impl Keyspace {
                 // A large hash that a snapshot is reading waits for the next round.
                 left -= db.expire_fields(&key, left).unwrap_or(0).min(left);
             }
+            server.latency.end("expire-del", began);
             server.log.append_effect(effect);
         }
         let more = left == 0;
@@ -244,6 +246,8 @@ pub fn cycle(server: &Server, cursor: &mut ExpireCursor, limit: Duration) {
         }
         std::thread::yield_now();
     }
+    let took_ms = start.elapsed().as_millis() as u64;
+    server.latency.record("expire-cycle", took_ms);
     server
         .expiry
         .note_cycle(start.elapsed(), capped, sampled, expired);

@@ -92,6 +92,8 @@ pub struct Keyspace {
     pub blocked: crate::command::blocked::BlockedTable,
     /// Databases and keys that became ready for blocked clients in the running command.
     pub ready: Vec<(usize, Vec<u8>)>,
+    /// CLIENT PAUSE: until then what expires is only hidden, unix ms.
+    pub expiry_paused_until_ms: i64,
     /// Expired keys are deleted (a master after loading) or only hidden (a replica, a load).
     pub expire_mode: ExpireMode,
     /// Whether fields of hashes may expire, and how many hashes have some that do.
@@ -158,6 +160,7 @@ impl Keyspace {
             garbage: reclaim::Garbage::default(),
             blocked: crate::command::blocked::BlockedTable::default(),
             ready: Vec::new(),
+            expiry_paused_until_ms: 0,
             expire_mode: ExpireMode::Delete,
             field_expiry,
         }

@@ -73,6 +73,8 @@ struct Writer {
 pub trait LogObserver: Send + Sync {
     /// Held replies may go: the log became durable further, or writable again.
     fn advanced(&self);
+    /// What clients wait for was synced, which took so many milliseconds (`appendfsync always`).
+    fn synced(&self, _took_ms: u64) {}
     /// The server must not go on.
     fn fatal(&self, reason: &str);
 }

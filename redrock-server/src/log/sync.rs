@@ -118,6 +118,9 @@ impl EffectLog {
                     self.publish();
                     if self.policy() == FsyncPolicy::Always {
                         self.advanced();
+                        if let Some(observer) = self.observer.get() {
+                            observer.synced(self.elapsed_ms().saturating_sub(began));
+                        }
                     }
                 }
                 true

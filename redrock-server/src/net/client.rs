@@ -77,6 +77,10 @@ pub struct ClientShared {
     pub argument_bytes: AtomicU64,
     /// Stream offset behind a change that was made while its reply was made outside the locks.
     pub late_offset: AtomicU64,
+    /// Watched keys.
+    pub watched: AtomicU32,
+    /// Prefixes that it is told of in broadcast mode.
+    pub prefixes: AtomicU32,
     /// What is known about who it is.
     pub identity: Mutex<Identity>,
 }
@@ -84,14 +88,26 @@ pub struct ClientShared {
 impl ClientShared {
     /// Memory of the client, bytes: its structures and what is buffered.
     pub fn memory_bytes(&self) -> usize {
-        let buffered = [
-            &self.out_bytes,
-            &self.query_bytes,
-            &self.argument_bytes,
-            &self.queued_bytes,
-        ]
-        .map(|bytes| bytes.load(Ordering::Relaxed) as usize);
-        size_of::<Self>() + size_of::<Client>() + buffered.iter().sum::<usize>()
+        let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed) as usize;
+        // Arguments are parts of what was received.
+        let input = load(&self.query_bytes).max(load(&self.argument_bytes));
+        let buffered = load(&self.out_bytes) + input + load(&self.queued_bytes);
+        size_of::<Self>() + size_of::<Client>() + buffered + self.registered_bytes()
+    }
+
+    /// What it has registered for, roughly and without the names, as Redis counts it.
+    fn registered_bytes(&self) -> usize {
+        const EACH_BYTES: usize = 72;
+        let [channels, patterns, shard_channels] = &self.subscriptions;
+        let counts = [
+            channels,
+            patterns,
+            shard_channels,
+            &self.watched,
+            &self.prefixes,
+        ];
+        let count = |n: &AtomicU32| n.load(Ordering::Relaxed) as usize;
+        counts.map(count).iter().sum::<usize>() * EACH_BYTES
     }
 }
 
@@ -300,6 +316,8 @@ pub struct Client {
     pub changed_offset: u64,
     /// A command to run again when the client is back from the table of blocked clients.
     pub rerun: Option<OwnedCommand>,
+    /// Its command runs again after it was blocked, and has been shown to MONITOR before.
+    pub reprocessing: bool,
     /// Close the connection once the replies are sent (QUIT, protocol errors).
     pub close_after_reply: bool,
 }
@@ -341,6 +359,7 @@ impl Client {
             wait: None,
             block: None,
             rerun: None,
+            reprocessing: false,
             deferred: None,
             peer: None,
             hand_over: None,
@@ -402,6 +421,8 @@ impl Client {
         for (slot, count) in shared.subscriptions.iter().zip(counts) {
             slot.store(count as u32, Ordering::Relaxed);
         }
+        let watched = self.watched.len() as u32;
+        shared.watched.store(watched, Ordering::Relaxed);
         let queued = self
             .transaction
             .as_ref()

@@ -227,13 +227,14 @@ impl Server {
     /// `maxmemory-clients`.
     pub fn limit_clients(&self) {
         let memory = &self.client_memory;
+        let mut closed = Vec::new();
         let clients = self.clients.read();
         let live: Vec<&ClientShared> = clients
             .values()
             .map(|client| &**client)
             .filter(|client| !client.kill.load(Ordering::Relaxed))
             .collect();
-        let close = |sizes: Vec<(u64, usize)>, limit: u64, option: &str| {
+        let mut close = |sizes: Vec<(u64, usize)>, limit: u64, option: &str| {
             for index in too_large(sizes, limit) {
                 let Some(client) = live.get(index) else {
                     continue;
@@ -243,6 +244,7 @@ impl Server {
                 tracing::info!(id, addr, bytes, option, "Evicting client");
                 memory.evicted.fetch_add(1, Ordering::Relaxed);
                 client.kill.store(true, Ordering::Relaxed);
+                closed.push(client.id);
                 self.poke(client);
             }
         };
@@ -266,6 +268,23 @@ impl Server {
             let kept: u64 = kept.iter().map(|(_, (bytes, _))| bytes).sum();
             let sizes = sizes.into_iter().map(|(_, size)| size).collect();
             close(sizes, eviction.saturating_sub(kept), "maxmemory-clients");
+        }
+        drop(live);
+        drop(clients);
+        // From now on nobody sees them; their owners do the rest.
+        if !closed.is_empty() {
+            let mut clients = self.clients.write();
+            closed.iter().for_each(|id| _ = clients.remove(id));
+        }
+    }
+
+    /// A client is about to run a command with arguments of so many bytes: they count, and may be
+    /// too much.
+    pub fn note_arguments(&self, client: &ClientShared, bytes: usize) {
+        client.argument_bytes.store(bytes as u64, Ordering::Relaxed);
+        let limited = self.client_memory.eviction_bytes.load(Ordering::Relaxed) > 0;
+        if limited && bytes >= CHARGED_BYTES_MIN {
+            self.limit_clients();
         }
     }
 

@@ -100,7 +100,9 @@ impl Worker {
         for connection in &*self.pending.borrow() {
             connection.take_outbox();
         }
+        let began = self.server.latency.begin();
         let point = self.server.log.flush();
+        self.server.latency.end("aof-write", began);
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         let mut held = Vec::new();
         for connection in pending {

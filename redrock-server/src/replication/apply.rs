@@ -4,6 +4,7 @@
 //! very bytes are appended to our log under one lock hold, so that our stream is our master's,
 //! byte for byte, and chains inherit its offsets. A transaction is one lock hold.
 
+use crate::command::args::is_word;
 use crate::command::effect::Effect;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::net::client::OwnedCommand;
@@ -14,6 +15,7 @@ use anyhow::bail;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What a master may send in one argument: its own limits were checked when the client sent it.
 const BULK_BYTES_MAX: usize = 1 << 30;
@@ -30,6 +32,11 @@ pub struct Applier<'s> {
     applied_offset: u64,
     /// Ours among the feeds; see [`crate::state::ServiceState::feed`].
     feed: u64,
+}
+
+fn is_ping(command: &OwnedCommand) -> bool {
+    let argv = command.argv();
+    argv.first().is_some_and(|name| is_word(name, "ping"))
 }
 
 impl<'s> Applier<'s> {
@@ -129,6 +136,9 @@ impl<'s> Applier<'s> {
         for command in commands {
             self.replayer.wait_for_memory(&command.argv())?;
         }
+        if !commands.iter().all(is_ping) {
+            self.wait_unpaused()?;
+        }
         let mut keyspace = self.lock_when_released()?;
         if self.is_superseded() {
             bail!("the stream is no longer followed");
@@ -147,6 +157,27 @@ impl<'s> Applier<'s> {
         drop(keyspace);
         self.server.send_broadcasts();
         applied
+    }
+
+    /// Waits for the end of CLIENT PAUSE, which holds back our master's changes as everybody's.
+    fn wait_unpaused(&self) -> anyhow::Result<()> {
+        /// How soon a stop or another feed is noticed.
+        const LOOK: Duration = Duration::from_millis(100);
+        let pause = &self.server.state.pause;
+        while pause.is_on() && !self.is_superseded() {
+            if self.server.fate.is_stopping() {
+                bail!("the server is shutting down");
+            }
+            let Some(services) = self.server.services.get() else {
+                break;
+            };
+            let left_ms = pause.end_ms().saturating_sub(crate::clock::unix_ms());
+            let left = Duration::from_millis(left_ms.max(1) as u64).min(LOOK);
+            services.handle.block_on(async {
+                let _ = tokio::time::timeout(left, pause.lifted.notified()).await;
+            });
+        }
+        Ok(())
     }
 
     /// The keyspace, once clients are not held back: a save or a reload lets nothing in, as in a

@@ -40,6 +40,12 @@ impl LogObserver for Observer {
             }
         }
     }
+    fn synced(&self, took_ms: u64) {
+        if let Some(server) = self.0.upgrade() {
+            server.latency.record("aof-fsync-always", took_ms);
+        }
+    }
+
     fn fatal(&self, reason: &str) {
         if let Some(server) = self.0.upgrade() {
             server.fate.fail(reason);

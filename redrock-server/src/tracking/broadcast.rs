@@ -53,9 +53,10 @@ impl Broadcasts {
         self.news
     }
 
-    pub(super) fn add(&mut self, prefix: &[u8], client: &Arc<ClientShared>) {
+    /// False if the client has the prefix already.
+    pub(super) fn add(&mut self, prefix: &[u8], client: &Arc<ClientShared>) -> bool {
         let state = self.prefixes.entry(prefix.to_vec()).or_default();
-        state.clients.insert(client.id, client.clone());
+        state.clients.insert(client.id, client.clone()).is_none()
     }
 
     pub(super) fn remove(&mut self, client: u64) {

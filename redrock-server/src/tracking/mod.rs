@@ -127,7 +127,9 @@ impl TrackingTable {
             let every: &[&[u8]] = &[b""];
             let prefixes = if prefixes.is_empty() { every } else { prefixes };
             for prefix in prefixes {
-                self.broadcasts.add(prefix, client);
+                if self.broadcasts.add(prefix, client) {
+                    client.prefixes.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -139,6 +141,7 @@ impl TrackingTable {
             return;
         }
         self.broadcasts.remove(client.id);
+        client.prefixes.store(0, Ordering::Relaxed);
         client.tracking.store(0, Ordering::Relaxed);
         if self.clients.is_empty() {
             self.forget_keys();

@@ -110,7 +110,7 @@ pub const COMMANDS: &[Spec] = &[
 /// Deletes those of `fields` that are over on behalf of a command that only reads: not where
 /// nothing is deleted at the moment.
 fn expire_met(ctx: &mut Context<'_>, key: &[u8], fields: &[&[u8]]) {
-    if !ctx.server.state.pause.is_set() && !ctx.server.log.refuses_writes() {
+    if !ctx.server.state.pause.is_on() && !ctx.server.log.refuses_writes() {
         // A large hash that a snapshot is reading is left to active expiry.
         let _deleted = ctx.db.expire_named(key, fields);
     }

@@ -5,6 +5,7 @@ use super::super::position::KeyHash;
 use super::super::snapshot::LARGE_VALUE_BYTES;
 use super::{Collection, Db, Expiry, StringRef};
 use crate::command::{CommandError, CommandResult};
+use crate::notify::Class;
 use crate::value::{Object, ValueRef};
 use redrock_rdb::number::parse_i64;
 use std::sync::Arc;
@@ -21,9 +22,12 @@ impl Db<'_> {
     }
 
     pub(in crate::keyspace) fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
+        self.remove_hidden(entry.key());
         entry.set_dirty(true);
         entry.set_epoch(self.keyspace.epoch);
         entry.set_access(self.keyspace.access.initial());
+        self.notifier
+            .notify(Class::NEW, "new", entry.key(), self.index);
         self.database_mut().count_in(&entry);
         let key = self
             .keyspace

@@ -30,6 +30,9 @@ impl Db<'_> {
             match self.keyspace.expire_mode {
                 ExpireMode::Ignore => {}
                 ExpireMode::Hide => return Ok(None),
+                ExpireMode::Delete if self.now_ms() < self.keyspace.expiry_paused_until_ms => {
+                    return Ok(None);
+                }
                 ExpireMode::Delete => {
                     if !self.notifier.expiry_rests() {
                         self.expire_now(hash, key);
@@ -60,6 +63,15 @@ impl Db<'_> {
         }
         let read = self.keyspace.load_blocking(self.index, key);
         read.map_err(|error| CommandError::text(format!("ERR {error}")))
+    }
+
+    /// Removes what has expired and is only hidden, where a new value takes its place.
+    pub(super) fn remove_hidden(&mut self, key: &[u8]) {
+        let hides = self.keyspace.expire_mode == ExpireMode::Hide
+            || self.keyspace.expiry_paused_until_ms > 0;
+        if hides {
+            self.expire_if_due(key);
+        }
     }
 
     fn expire_now(&mut self, hash: KeyHash, key: &[u8]) {

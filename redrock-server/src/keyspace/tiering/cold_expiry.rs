@@ -65,7 +65,7 @@ fn round(server: &Server, store: &ColdStore) -> Result<bool, ColdError> {
 fn may_expire(server: &Server) -> bool {
     server.keyspace.lock().expire_mode == ExpireMode::Delete
         && server.expiry.enabled.load(Ordering::Relaxed)
-        && !server.state.pause.is_set()
+        && !server.state.pause.is_on()
         && !server.log.refuses_writes()
 }
 

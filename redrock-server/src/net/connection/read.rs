@@ -306,17 +306,15 @@ impl Session {
         (self.needed, self.admitted) = (0, false);
         let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
         self.parser.arguments(rest, &mut argv);
-        if self.killed() {
-            return Some(Pause::Close);
-        }
         let shared = &self.connection.shared;
         shared
             .query_bytes
             .store(rest.len() as u64, Ordering::Relaxed);
         let argument_bytes: usize = argv.iter().map(|arg| arg.len()).sum();
-        shared
-            .argument_bytes
-            .store(argument_bytes as u64, Ordering::Relaxed);
+        self.worker.server.note_arguments(shared, argument_bytes);
+        if self.killed() {
+            return Some(Pause::Close);
+        }
         let mut out = self.connection.out.borrow_mut();
         let mut scratch = self.worker.scratch.borrow_mut();
         let before = out.len();

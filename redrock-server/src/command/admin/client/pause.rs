@@ -25,13 +25,17 @@ pub(super) fn pause(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let end_ms = crate::clock::unix_ms()
         .checked_add(timeout_ms)
         .ok_or(bad("ERR timeout is out of range"))?;
-    ctx.server.state.pause.start(PauseBy::Client, end_ms, mode);
+    let pause = &ctx.server.state.pause;
+    pause.start(PauseBy::Client, end_ms, mode);
+    ctx.db.keyspace().expiry_paused_until_ms = pause.end_ms();
     ctx.reply.ok();
     Ok(())
 }
 
 pub(super) fn unpause(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    ctx.server.state.pause.lift(PauseBy::Client);
+    let pause = &ctx.server.state.pause;
+    pause.lift(PauseBy::Client);
+    ctx.db.keyspace().expiry_paused_until_ms = pause.end_ms();
     ctx.reply.ok();
     Ok(())
 }
