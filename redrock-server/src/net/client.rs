@@ -71,6 +71,9 @@ pub struct ClientShared {
     pub queued_bytes: AtomicU64,
     /// Bytes received and not executed.
     pub query_bytes: AtomicU64,
+    /// Those of them that were not even parsed (`qbuf`).
+    pub unparsed_bytes: AtomicU64,
+    /// Watched keys and subscriptions, roughly.
     /// What its connection has charged to the clients' account; see [`super::memory`].
     pub charged_bytes: AtomicU64,
     /// Bytes of the running or last command's arguments.

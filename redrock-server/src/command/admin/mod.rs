@@ -10,7 +10,7 @@ mod failover;
 mod introspection;
 mod latency;
 mod memory;
-mod persistence;
+pub(super) mod persistence;
 mod replication;
 mod service;
 mod slowlog;
