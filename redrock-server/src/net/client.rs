@@ -73,7 +73,6 @@ pub struct ClientShared {
     pub query_bytes: AtomicU64,
     /// Those of them that were not even parsed (`qbuf`).
     pub unparsed_bytes: AtomicU64,
-    /// Watched keys and subscriptions, roughly.
     /// What its connection has charged to the clients' account; see [`super::memory`].
     pub charged_bytes: AtomicU64,
     /// Bytes of the running or last command's arguments.
