@@ -2,8 +2,11 @@
 # Installs the Debian 12 packages that RedRock needs, only those that are missing.
 #
 #   scripts/install-deps.sh run       what building and running needs
-#   scripts/install-deps.sh test      and what the tests compare with
+#   scripts/install-deps.sh test      and what the tests compare with, client libraries included
 #   scripts/install-deps.sh compose   and a container engine for the compose test
+#
+# The client libraries, of the versions that integration-tests/clients names, go into a folder of
+# their own beside the build's: REDROCK_CLIENTS_DIR, or the user's cache folder.
 #
 # Works as root or through sudo. No service that a package brings is started or enabled:
 # a Redis on port 6379 would be in the way, and a machine that already runs one keeps it.
@@ -86,11 +89,46 @@ check_rust() {
   install rustup from https://rustup.rs, open a new shell, and run this again."
 }
 
+# A program that may also have been installed in another way than by its package.
+lacks() {
+    ! command -v "$1" >/dev/null
+}
+
+# Installs the client libraries anew when what they are to be has changed.
+install_clients() {
+    local here folder made want
+    here=$(cd "$(dirname "$0")/../integration-tests/clients" && pwd)
+    folder=${REDROCK_CLIENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/clients}
+    want=$(cat "$here/requirements.txt" "$here/package.json" "$here/package-lock.json" | sha256sum)
+    if [ "$(cat "$folder/installed" 2>/dev/null)" = "$want" ]; then return 0; fi
+    printf 'install-deps: client libraries into %s\n' "$folder"
+    made=$folder.new
+    rm -rf "$made"
+    mkdir -p "$made/node" "${folder%/*}"
+    cp "$here/package.json" "$here/package-lock.json" "$made/node/"
+    (cd "$made/node" && npm install --no-save --silent --no-audit --no-fund --ignore-scripts --omit=optional </dev/null) ||
+        fail "npm could not install the client libraries"
+    rm -rf "$folder"
+    mv "$made" "$folder"
+    # A virtual environment holds its own path, so it is made in its place.
+    { python3 -m venv "$folder/python" &&
+        "$folder/python/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" </dev/null; } ||
+        fail "pip could not install the client libraries"
+    printf '%s\n' "$want" >"$folder/installed"
+}
+
 case "${1:-run}" in
 run) packages=("${RUN_PACKAGES[@]}") ;;
 test) packages=("${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}") ;;
 compose) packages=("${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${COMPOSE_PACKAGES[@]}") ;;
 *) fail "usage: $0 [run|test|compose]" ;;
 esac
+if [ "${1:-run}" != run ]; then
+    if lacks node || lacks npm; then packages+=(nodejs npm); fi
+    if lacks python3 || ! python3 -c 'import ensurepip' 2>/dev/null; then
+        packages+=(python3 python3-venv)
+    fi
+fi
 install_missing "${packages[@]}"
 check_rust
+[ "${1:-run}" = run ] || install_clients

@@ -29,6 +29,12 @@ pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// Says why a test is skipped; panics under `RR_NO_SKIP`, where nothing may be.
+pub fn missing(what: &str) {
+    assert!(std::env::var_os("RR_NO_SKIP").is_none(), "{what}");
+    eprintln!("skipped: {what}");
+}
+
 /// Whether a real Redis is installed.
 pub fn has_redis() -> bool {
     let found = Command::new("redis-server")
@@ -36,7 +42,7 @@ pub fn has_redis() -> bool {
         .output()
         .is_ok();
     if !found {
-        eprintln!("skipped: redis-server is not installed");
+        missing("redis-server is not installed");
     }
     found
 }

@@ -9,7 +9,7 @@ mod trace;
 use redrock_integration_tests::daemons::{companions_up, has_ended, info, signal, until};
 use redrock_integration_tests::load::steps::Plan;
 use redrock_integration_tests::load::{Ledger, Load};
-use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis};
+use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis, missing};
 use redrock_integration_tests::resp::{Client, Reply};
 use redrock_integration_tests::scale::{between, seed};
 use rustix::process::Signal;
@@ -29,7 +29,7 @@ fn can_trace() -> bool {
         .status();
     let can = traced.is_ok_and(|status| status.success());
     if !can {
-        eprintln!("skipped: strace is not installed or may not trace here");
+        missing("strace is not installed or may not trace here");
     }
     can
 }
