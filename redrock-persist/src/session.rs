@@ -187,7 +187,14 @@ impl Session {
         self.ready().await?;
         let settings = self.settings().await?;
         let root = self.source.dir.root();
-        let temporary = root.join(format!("temp-{}.rdb", std::process::id()));
+        // Redis's names: a save in the foreground is the server's own.
+        let own = std::process::id();
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_pid().unsigned_abs());
+        let writer = match purpose {
+            Purpose::Save => parent.unwrap_or(own),
+            _ => own,
+        };
+        let temporary = root.join(format!("temp-{writer}.rdb"));
         let target = root.join(&settings.dbfilename);
         let plan = Plan {
             purpose,
@@ -196,6 +203,7 @@ impl Session {
             file: file_options(&settings, false),
             incremental_fsync: settings.save_incremental_fsync,
             rate: settings.snapshot_rate,
+            key_delay: settings.key_delay,
         };
         let taken = snapshot::take(&self.source, plan, progress, cancel)
             .await
@@ -243,6 +251,7 @@ impl Session {
             file: file_options(&settings, true),
             incremental_fsync: settings.rewrite_incremental_fsync,
             rate: settings.snapshot_rate,
+            key_delay: settings.key_delay,
             pins: Arc::clone(&self.pins),
             keep_history: settings.keep_history,
             progress,

@@ -5,6 +5,7 @@
 //! it arrives; names that are not known are none of our business.
 
 use std::path::Path;
+use std::time::Duration;
 
 use redrock_daemon::disk::automatic_share;
 use redrock_daemon::logging::Level;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub keep_history: bool,
     /// `repl-backlog-disk-size` in bytes; 0: by the size of the disk.
     pub backlog_disk_bytes: u64,
+    /// `rdb-key-save-delay`: a pause before each key, for tests.
+    pub key_delay: Duration,
     pub log_level: Option<Level>,
 }
 
@@ -61,6 +64,7 @@ impl Default for Settings {
             rewrite_min_bytes: 64 << 20,
             keep_history: false,
             backlog_disk_bytes: 0,
+            key_delay: Duration::ZERO,
             log_level: None,
         }
     }
@@ -114,6 +118,11 @@ impl Settings {
             "auto-aof-rewrite-min-size" => self.rewrite_min_bytes = bytes(value)?,
             "aof-disable-auto-gc" => self.keep_history = yes_no(value)?,
             "repl-backlog-disk-size" => self.backlog_disk_bytes = bytes(value)?,
+            "rdb-key-save-delay" => {
+                // A negative one is so many keys a microsecond: too short to wait.
+                let delay_us: i64 = value.parse().ok()?;
+                self.key_delay = Duration::from_micros(delay_us.max(0).unsigned_abs());
+            }
             "loglevel" => self.log_level = Some(value.parse().ok()?),
             _ => {}
         }

@@ -38,6 +38,8 @@ pub struct Settings {
     pub port: u16,
     pub replica_announce_port: u16,
     pub replica_announce_ip: String,
+    /// `bind-source-addr`; empty: the system's choice.
+    pub bind_source_addr: String,
     pub log_level: Option<Level>,
 }
 
@@ -55,6 +57,7 @@ impl Default for Settings {
             port: 6379,
             replica_announce_port: 0,
             replica_announce_ip: String::new(),
+            bind_source_addr: String::new(),
             log_level: None,
         }
     }
@@ -85,6 +88,7 @@ impl Settings {
             "port" => self.port = value.parse().ok()?,
             "replica-announce-port" => self.replica_announce_port = value.parse().ok()?,
             "replica-announce-ip" => self.replica_announce_ip = value.to_owned(),
+            "bind-source-addr" => self.bind_source_addr = value.to_owned(),
             "loglevel" => self.log_level = Some(value.parse().ok()?),
             _ => {}
         }

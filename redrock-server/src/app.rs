@@ -1,5 +1,6 @@
 //! Starts, runs and drains the server.
 
+use crate::banner;
 use crate::command::rename::{self, Renames};
 use crate::config::{Config, Loaded, LogLevel, Settings, users};
 use crate::keyspace::Keyspace;
@@ -9,6 +10,7 @@ use crate::memory::oom_score;
 use crate::net::acceptor::Acceptor;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
 use crate::net::open_files;
+use crate::process_title;
 use crate::server::Server;
 use crate::services;
 use crate::start::directory::{self, DataDirectory};
@@ -46,10 +48,11 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
 
 fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let Loaded { config, notices } = loaded;
-    banner(&config, &notices);
+    banner::starting(&config, &notices);
     let config = with_room_for_clients(config)?;
     std::env::set_current_dir(&config.dir)
         .with_context(|| format!("enter dir '{}'", config.dir.display()))?;
+    process_title::show(&config);
     rename::install(renames(&config));
     if let Err(error) = oom_score::apply(&config) {
         tracing::warn!(%error, "oom-score-adj not set");
@@ -97,30 +100,6 @@ fn level(level: LogLevel) -> Level {
     }
 }
 
-/// The first lines of the log: what runs, with which configuration.
-fn banner(config: &Config, notices: &[String]) {
-    let (own, redis) = (env!("CARGO_PKG_VERSION"), crate::REDIS_VERSION);
-    let pid = std::process::id();
-    tracing::info!("RedRock is starting: version={own}, redis={redis}, bits=64, pid={pid}");
-    match &config.file {
-        Some(file) => tracing::info!("Configuration loaded from {}", file.display()),
-        None => tracing::info!("Configuration loaded: no file, defaults and given options"),
-    }
-    for notice in notices {
-        tracing::warn!("{notice}");
-    }
-    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
-    if let Some(somaxconn) = somaxconn.and_then(|text| text.trim().parse::<u32>().ok())
-        && somaxconn < config.network.backlog
-    {
-        let backlog = config.network.backlog;
-        tracing::warn!(
-            "The TCP backlog setting of {backlog} cannot be enforced because \
-             /proc/sys/net/core/somaxconn is set to the lower value of {somaxconn}."
-        );
-    }
-}
-
 /// Lowers `maxclients` to what the limit of open files allows.
 fn with_room_for_clients(config: Config) -> anyhow::Result<Config> {
     let wanted = config.network.clients_max;
@@ -159,7 +138,7 @@ fn renames(config: &Config) -> Renames {
 fn build(config: Config) -> Arc<Server> {
     let positioner = Positioner::new((rand::random(), rand::random()));
     let mut keyspace = Keyspace::new(config.databases, positioner);
-    keyspace.access.configure(&config.memory);
+    keyspace.configure(&config.memory);
     let workers = worker_count(config.workers);
     let hex = |_| char::from(b"0123456789abcdef"[rand::random_range(0..16)]);
     let run_id: String = (0..40).map(hex).collect();
@@ -187,11 +166,20 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
         }
         Ok(())
     });
-    hooks.add(&["oom-score-adj", "oom-score-adj-values"], |_, new| {
+    hooks.add(&["proc-title-template"], |_, new| {
+        process_title::show(new);
+        Ok(())
+    });
+    let scored = Arc::downgrade(server);
+    hooks.add(&["oom-score-adj", "oom-score-adj-values"], move |_, new| {
         oom_score::apply(new).map_err(|error| {
             tracing::warn!(%error, "oom-score-adj not set");
             "Failed to set current oom_score_adj. Check server logs.".to_owned()
-        })
+        })?;
+        if let Some(services) = scored.upgrade().and_then(|s| s.services.get().cloned()) {
+            oom_score::apply_to_companions(new, services.companions.pids());
+        }
+        Ok(())
     });
     let synced = Arc::downgrade(server);
     hooks.add(&["appendfsync"], move |_, new| {
@@ -233,6 +221,7 @@ async fn serve(
         bail!("Configured to not listen anywhere, exiting.");
     }
     let data = DataDirectory::open(&config, &server.run_id).await?;
+    tracing::info!("Server initialized");
     tiering::start::start(server)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
     crate::keyspace::evict::spawn(server.clone()).context("start eviction")?;
@@ -281,7 +270,7 @@ fn start_recovery(
         let watch = server.fate.watch("recovery");
         let result = recover(&server, &data);
         match &result {
-            Ok(()) => ready(&server.config()),
+            Ok(()) => banner::ready(&server.config()),
             Err(error) => server.fate.fail(whole(error.as_ref())),
         }
         watch.done();
@@ -291,15 +280,6 @@ fn start_recovery(
         .name("recovery".into())
         .spawn(work)
         .context("start the recovery")
-}
-
-fn ready(config: &Config) {
-    if config.port != 0 {
-        tracing::info!("Ready to accept connections tcp, port {}", config.port);
-    }
-    if let Some(path) = &config.network.unix_socket {
-        tracing::info!("Ready to accept connections unix, {}", path.display());
-    }
 }
 
 /// Periodic work.

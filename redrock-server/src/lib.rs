@@ -6,6 +6,7 @@ pub const REDIS_VERSION: &str = "7.2.6";
 
 pub mod acl;
 pub mod app;
+mod banner;
 pub mod clock;
 pub mod command;
 pub mod companions;
@@ -20,6 +21,7 @@ pub mod memory;
 pub mod monitor;
 pub mod net;
 pub mod notify;
+pub mod process_title;
 pub mod pubsub;
 pub mod replication;
 pub mod server;

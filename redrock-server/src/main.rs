@@ -2,13 +2,14 @@
 
 use redrock_daemon::error_text::whole;
 use redrock_server::config::arguments::{self, Invocation};
-use redrock_server::{REDIS_VERSION, app, config, daemonize};
+use redrock_server::{REDIS_VERSION, app, config, daemonize, process_title};
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    process_title::prepare();
     let command_line = match arguments::parse(std::env::args_os().skip(1)) {
         Invocation::Run(command_line) => command_line,
         Invocation::Help => {

@@ -170,6 +170,7 @@ impl Server {
         self.events
             .store(config.observation.events, Ordering::Relaxed);
         self.client_memory.configure(&config);
+        self.sweep_clients();
         self.eviction.configure(&config);
         let password = &config.security.password;
         if *password != self.config.read().security.password {
@@ -331,20 +332,40 @@ impl Server {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, client.resp3);
         match error {
-            Some(text) => reply.error(text.as_bytes()),
+            Some(text) => {
+                reply.error(text.as_bytes());
+                self.stats.error(&CommandError::text(text.to_owned()));
+            }
             None => (request.on_timeout)(&mut reply),
         }
+        self.count_unserved(&client.shared, error.is_some());
         self.return_client(client, out);
         true
     }
 
+    /// Counts a blocked command that ended without having run (`updateStatsOnUnblock`).
+    pub fn count_unserved(&self, client: &ClientShared, failed: bool) {
+        let last = client.last_command.load(Ordering::Relaxed);
+        let specs = crate::command::registry::numbered();
+        if let Some(spec) = specs.iter().find(|spec| spec.index + 1 == last) {
+            let track = self.config().observation.latency_tracking;
+            self.stats.executed(spec, 0, failed, track);
+        }
+    }
+
     /// Periodic work, every 100 ms.
     pub fn tick(&self) {
+        let start = std::time::Instant::now();
         self.stats.tick(crate::clock::unix_us());
         self.sweep_clients();
         let keys_max = self.config().memory.tracking_keys_max;
         self.keyspace.lock().limit_tracking(self, keys_max);
         self.report_log();
+        let took_us = (start.elapsed().as_micros() as u64).max(1);
+        self.stats
+            .periodic_usec
+            .fetch_add(took_us, Ordering::Relaxed);
+        self.stats.cycle(took_us, 0);
     }
 
     /// Makes a client's worker look at it.

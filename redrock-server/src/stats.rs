@@ -62,7 +62,29 @@ struct Shard {
     output_bytes: AtomicU64,
     reads: AtomicU64,
     writes: AtomicU64,
+    cycles: AtomicU64,
+    cycle_usec: AtomicU64,
+    cycle_usec_max: AtomicU64,
+    cycle_commands_max: AtomicU64,
+    log_usec: AtomicU64,
     by_command: Box<[CommandCounters]>,
+}
+
+/// What threads did between two sleeps, all shards together (Redis: its event loop).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CycleStats {
+    /// `eventloop_cycles`
+    pub count: u64,
+    /// `eventloop_duration_sum`
+    pub usec: u64,
+    /// `eventloop_duration_max`
+    pub usec_max: u64,
+    /// `eventloop_cmd_per_cycle_max`
+    pub commands_max: u64,
+    /// `eventloop_duration_aof_sum`: writing the log
+    pub log_usec: u64,
+    /// `eventloop_duration_cron_sum`: periodic work
+    pub periodic_usec: u64,
 }
 
 /// See the module. Field names with a quoted text are INFO's.
@@ -79,6 +101,8 @@ pub struct Stats {
     pub expire_time_caps: AtomicU64,
     /// `expire_cycle_cpu_milliseconds`, in microseconds here
     pub expire_usec: AtomicU64,
+    /// `eventloop_duration_cron_sum`
+    pub periodic_usec: AtomicU64,
     /// `acl_access_denied_auth`, `..._cmd`, `..._key`, `..._channel`
     denied: [AtomicU64; 4],
     /// `used_memory_peak`, bytes
@@ -105,6 +129,7 @@ impl Stats {
             errors: AtomicU64::new(0),
             expire_time_caps: AtomicU64::new(0),
             expire_usec: AtomicU64::new(0),
+            periodic_usec: AtomicU64::new(0),
             denied: Default::default(),
             memory_peak: AtomicUsize::new(0),
             memory_startup: AtomicUsize::new(0),
@@ -197,6 +222,60 @@ impl Stats {
         add(&shard.writes, 1, own);
     }
 
+    /// Counts what the calling thread did between two sleeps.
+    pub fn cycle(&self, usec: u64, commands: u64) {
+        let (Some(shard), own) = self.shard() else {
+            return;
+        };
+        add(&shard.cycles, 1, own);
+        add(&shard.cycle_usec, usec, own);
+        for (max, value) in [
+            (&shard.cycle_usec_max, usec),
+            (&shard.cycle_commands_max, commands),
+        ] {
+            if value > max.load(Ordering::Relaxed) {
+                max.fetch_max(value, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Counts the writing of the log before replies leave.
+    pub fn log_written(&self, usec: u64) {
+        if let (Some(shard), own) = self.shard() {
+            add(&shard.log_usec, usec, own);
+        }
+    }
+
+    /// Commands of the calling thread's shard so far.
+    pub fn own_commands(&self) -> u64 {
+        let (shard, _) = self.shard();
+        shard.map_or(0, |shard| shard.commands.load(Ordering::Relaxed))
+    }
+
+    /// What was counted of the threads' work.
+    pub fn cycles(&self) -> CycleStats {
+        let max = |counter: fn(&Shard) -> &AtomicU64| {
+            let shards = self.shards.iter();
+            let values = shards.map(|shard| counter(shard).load(Ordering::Relaxed));
+            values.max().unwrap_or(0)
+        };
+        CycleStats {
+            count: self.sum(|shard| &shard.cycles),
+            usec: self.sum(|shard| &shard.cycle_usec),
+            usec_max: max(|shard| &shard.cycle_usec_max),
+            commands_max: max(|shard| &shard.cycle_commands_max),
+            log_usec: self.sum(|shard| &shard.log_usec),
+            periodic_usec: self.periodic_usec.load(Ordering::Relaxed),
+        }
+    }
+
+    /// `eventloop_duration_cmd_sum`: microseconds in commands.
+    pub fn command_usec(&self) -> u64 {
+        let all = self.shards.iter().flat_map(|shard| &shard.by_command);
+        all.map(|counters| counters.usec.load(Ordering::Relaxed))
+            .sum()
+    }
+
     fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         self.shards
             .iter()
@@ -270,7 +349,14 @@ impl Stats {
         crate::memory::stats::refresh();
         let allocated = crate::memory::stats::allocated();
         self.memory_peak.fetch_max(allocated, Ordering::Relaxed);
-        let values = [self.commands(), self.input_bytes(), self.output_bytes()];
+        let cycles = self.cycles();
+        let values = [
+            self.commands(),
+            self.input_bytes(),
+            self.output_bytes(),
+            cycles.count,
+            cycles.usec,
+        ];
         self.sampler.lock().sample(now_us, values);
     }
 
@@ -284,10 +370,17 @@ impl Stats {
                 output_bytes,
                 reads,
                 writes,
+                cycles,
+                cycle_usec,
+                cycle_usec_max,
+                cycle_commands_max,
+                log_usec,
                 by_command,
             } = shard;
             [commands, input_bytes, output_bytes, reads, writes]
                 .into_iter()
+                .chain([cycles, cycle_usec, cycle_usec_max])
+                .chain([cycle_commands_max, log_usec])
                 .for_each(zero);
             for counters in by_command {
                 let CommandCounters {
@@ -309,10 +402,12 @@ impl Stats {
             errors,
             expire_time_caps,
             expire_usec,
+            periodic_usec,
             ..
         } = self;
         [connections, rejected, errors, expire_time_caps, expire_usec]
             .into_iter()
+            .chain([periodic_usec])
             .chain(&self.denied)
             .for_each(zero);
         self.memory_peak

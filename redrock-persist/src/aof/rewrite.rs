@@ -61,6 +61,7 @@ pub struct Rewrite<'a> {
     pub file: FileOptions,
     pub incremental_fsync: bool,
     pub rate: pace::Rate,
+    pub key_delay: Duration,
     pub pins: Arc<Mutex<Pins>>,
     /// `aof-disable-auto-gc`.
     pub keep_history: bool,
@@ -238,6 +239,7 @@ impl Rewrite<'_> {
             file: self.file,
             incremental_fsync: self.incremental_fsync,
             rate: self.rate,
+            key_delay: self.key_delay,
         };
         snapshot::take(self.source, plan, self.progress, self.cancel).await
     }

@@ -48,9 +48,10 @@ pub async fn get(
     let mut fresh = wanted.fresh;
     for _ in 0..ATTEMPTS_MAX {
         if let Some(job) = session.jobs.of(Activity::Base) {
-            // How it ended shows below.
+            // The one for us, unless it is past its cut and a fresh one is wanted. How it ended
+            // shows below.
+            fresh &= !job.progress.is_before_cut();
             let _ = watch_progress(&job.progress, job.finished(), sender, as_reply).await;
-            fresh = false;
         }
         if !fresh && let Some(base) = pinned_present(session, &wanted).await? {
             return Ok(base);
@@ -170,6 +171,7 @@ async fn run(
         file,
         incremental_fsync: settings.rewrite_incremental_fsync,
         rate: settings.snapshot_rate,
+        key_delay: settings.key_delay,
     };
     // If it fails behind its cut the log is on and goes on: the next base needs no switch.
     let taken = snapshot::take(&session.source, plan, progress, cancel)

@@ -117,6 +117,7 @@ impl Job {
         let temporary = self.plan.temporary.clone();
         let sink = FileSink::create(&self.dir, &temporary, self.plan.incremental_fsync)?;
         let mut rdb = RdbFile::begin(sink, &temporary, self.plan.file, &self.begin)?;
+        rdb.pause_before_keys(self.plan.key_delay, Arc::clone(&self.cancelled));
         let cold_keys = self.dirty_part(&mut rdb)?;
         self.dir.pass("snapshot-after-dirty")?;
         if let Some(checkpoint) = self.checkpoint.take() {

@@ -58,6 +58,8 @@ pub struct Plan {
     pub file: FileOptions,
     pub incremental_fsync: bool,
     pub rate: pace::Rate,
+    /// A pause before each key.
+    pub key_delay: Duration,
 }
 
 /// A file that is whole and synced under its temporary name.

@@ -9,6 +9,9 @@
 //! - a value that can't be written fails the file, naming database and key: none is skipped.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use redrock_proto::RpcError;
 use redrock_proto::model::record::{Access, RecordHeader};
@@ -26,6 +29,9 @@ pub(super) const LARGE_VALUE_BYTES: usize = 256 * 1024;
 /// memory up to this length. Only listpack-encoded sets are concerned, whose length the server's
 /// own limits keep far below.
 const WHOLE_VALUE_BYTES_MAX: u64 = 64 << 20;
+
+/// How soon a pause notices that nobody wants the file any more.
+const PAUSE_STEP: Duration = Duration::from_millis(20);
 
 /// How the file is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub(super) struct RdbFile {
     database: Option<u32>,
     copied: u64,
     transcoded: u64,
+    /// A pause before each key, and what ends it early.
+    pause: (Duration, Arc<AtomicBool>),
 }
 
 /// Everything of an entry but its value.
@@ -121,7 +129,31 @@ impl RdbFile {
             database: None,
             copied: 0,
             transcoded: 0,
+            pause: (Duration::ZERO, Arc::default()),
         })
+    }
+
+    /// Makes the writing slow: `delay` before each key, until it is `cancelled`.
+    pub(super) fn pause_before_keys(&mut self, delay: Duration, cancelled: Arc<AtomicBool>) {
+        self.pause = (delay, cancelled);
+    }
+
+    fn wait_before_key(&self) -> Result<()> {
+        let (delay, cancelled) = &self.pause;
+        if delay.is_zero() {
+            return Ok(());
+        }
+        let end = Instant::now() + *delay;
+        loop {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(RpcError::cancelled("the snapshot was given up"));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(PAUSE_STEP));
+        }
     }
 
     /// Bytes so far, those in the buffer included.
@@ -212,7 +244,9 @@ impl RdbFile {
         Ok(())
     }
 
+    /// Before each entry: its database.
     fn select(&mut self, database: u32) -> Result<()> {
+        self.wait_before_key()?;
         if self.database == Some(database) {
             return Ok(());
         }

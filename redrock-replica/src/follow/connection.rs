@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::Target;
 use super::reply::{
@@ -36,6 +36,33 @@ pub(super) struct Connection {
     timeout: Duration,
 }
 
+/// Connects from `source`, where one is given: an address of this machine, of the peer's family.
+/// As in Redis, one that can't be used is told and passed over.
+async fn connect(address: SocketAddr, source: &str) -> io::Result<TcpStream> {
+    if source.is_empty() {
+        return TcpStream::connect(address).await;
+    }
+    let from_source = async {
+        let source = tokio::net::lookup_host((source, 0))
+            .await?
+            .find(|source| source.is_ipv4() == address.is_ipv4())
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = match address.is_ipv4() {
+            true => TcpSocket::new_v4()?,
+            false => TcpSocket::new_v6()?,
+        };
+        socket.bind(source)?;
+        socket.connect(address).await
+    };
+    match from_source.await {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            tracing::warn!(source, %error, "bind-source-addr can't be used");
+            TcpStream::connect(address).await
+        }
+        result => result,
+    }
+}
+
 impl Connection {
     /// Connects, trying each address of the host.
     pub(super) async fn open(target: &Target, settings: &Settings) -> anyhow::Result<Connection> {
@@ -47,7 +74,7 @@ impl Connection {
             .collect();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
-            let connecting = TcpStream::connect(address);
+            let connecting = connect(address, &settings.bind_source_addr);
             match tokio::time::timeout(settings.repl_timeout, connecting).await {
                 Ok(Ok(stream)) => {
                     socket::prepare(&stream, settings);

@@ -11,7 +11,7 @@ pub(crate) enum Refusal {
     #[error("the master can't serve us now: {0}")]
     Later(String),
     /// It asks for a password, or refuses ours.
-    #[error("the master refuses our credentials: {0}")]
+    #[error("Unable to AUTH to MASTER: {0}")]
     Credentials(String),
     #[error("the master answered {step} with: {line}")]
     Other { step: &'static str, line: String },

@@ -33,8 +33,8 @@ const NEWLINE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the log may take to show what a new base says.
 const LOG_CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// The persister may just be restarting.
-const BASE_ATTEMPTS: u32 = 5;
-const BASE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+const BASE_ATTEMPTS: u32 = 50;
+const BASE_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves a replica until its connection ends.
 pub(super) async fn run(
@@ -237,7 +237,9 @@ impl Service<'_> {
         announced: bool,
     ) -> anyhow::Result<std::convert::Infallible> {
         let found = tokio::select! {
-            found = self.usable_base() => found,
+            // Who says SYNC knows no offsets: it expects the data of this moment, and nothing of
+            // what was before.
+            found = self.usable_base(!announced) => found,
             error = send_newlines(writer) => return Err(error),
         };
         let (base, log) = match found {
@@ -282,9 +284,8 @@ impl Service<'_> {
 
     /// A base on our stream whose segments are all there, and the log's state
     /// that says so.
-    async fn usable_base(&self) -> anyhow::Result<(Base, LogState)> {
+    async fn usable_base(&self, mut fresh: bool) -> anyhow::Result<(Base, LogState)> {
         let version = sync_state::rdb_version_max(&self.handoff.version);
-        let mut fresh = false;
         for attempt in 1..=BASE_ATTEMPTS {
             match self.pin.get_base(version, fresh).await {
                 Ok(base) => {

@@ -71,6 +71,14 @@ impl BlockedTable {
         self.queues.len()
     }
 
+    /// Number of keys that someone waits for who also wants to know when they go
+    /// (`total_blocking_keys_on_nokey`).
+    pub fn gone_count(&self) -> usize {
+        let or_gone = |id: &u64| self.clients.get(id).is_some_and(|w| w.request.or_gone);
+        let queues = self.queues.values();
+        queues.filter(|queue| queue.iter().any(or_gone)).count()
+    }
+
     /// Number of clients that wait with a deadline (`clients_in_timeout_table`).
     pub fn timeout_count(&self) -> usize {
         self.clients
@@ -221,19 +229,20 @@ impl Keyspace {
         if self.ready.is_empty() {
             return;
         }
-        let now_ms = crate::clock::unix_ms();
-        serve(server, &server.config(), effect, self, now_ms);
+        serve(server, &server.config(), effect, self);
     }
 }
 
-/// Serves the clients that wait for the keys in `keyspace.ready`.
+/// Serves the clients that wait for the keys in `keyspace.ready`. What came before is complete and
+/// leaves first: as in Redis each served command is a unit of its own in the log, and sees the
+/// time anew.
 pub(super) fn serve(
     server: &Server,
     config: &Arc<Config>,
     effect: &mut Effect,
     keyspace: &mut Keyspace,
-    now_ms: i64,
 ) {
+    server.settle(effect);
     // Keys are served in the order in which they became ready. Serving may push to other keys
     // (BLMOVE), which become ready for the next round.
     while !keyspace.ready.is_empty() {
@@ -241,7 +250,13 @@ pub(super) fn serve(
             if !keyspace.blocked.waits_for(db, &key) {
                 continue;
             }
-            let found = Db::new(keyspace, server, effect, db, now_ms).presence(&key);
+            let now_ms = crate::clock::unix_ms();
+            let mut view = Db::new(keyspace, server, effect, db, now_ms);
+            // A look deletes nothing: what has expired goes when somebody asks for it.
+            let found = match view.has_expired(&key) {
+                true => Ok(None),
+                false => view.presence(&key),
+            };
             let found = found.map(|found| found.map(|found| found.object_type));
             for id in keyspace.blocked.concerned(db, key, found.as_ref().ok()) {
                 serve_one(server, config, effect, keyspace, id, now_ms);
@@ -295,6 +310,7 @@ fn serve_one(
         }
         Err(error) => {
             out.clear();
+            server.stats.error(&error);
             Reply::new(&mut out, client.resp3).error(&error.resp());
         }
         Ok(()) => {}

@@ -14,8 +14,8 @@ use super::reply::Reply;
 use super::table::{Group, Spec, flag};
 use super::{Context, registry, residency, transaction};
 use crate::config::Config;
-use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
+use crate::keyspace::{ExpireMode, Keyspace};
 use crate::monitor;
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
 use crate::server::Server;
@@ -296,7 +296,7 @@ fn run_locked(
         client.changed_offset = end;
     }
     if !keyspace.ready.is_empty() {
-        super::blocked::serve(server, config, &mut scratch.effect, keyspace, now_ms);
+        super::blocked::serve(server, config, &mut scratch.effect, keyspace);
     }
     end_hold(server, keyspace);
     if let Some(deferred) = slot
@@ -339,8 +339,13 @@ fn run_command(
 ) -> Option<Wait> {
     let start = out.len();
     let limit = server.reply_limit(config, &client.shared, start);
+    // CLIENT PAUSE: nothing expires, what has is hidden.
+    let paused = server.state.pause.is_set() && keyspace.expire_mode == ExpireMode::Delete;
+    if paused {
+        keyspace.expire_mode = ExpireMode::Hide;
+    }
     let db = Db::new(
-        keyspace,
+        &mut *keyspace,
         server,
         &mut scratch.effect,
         client.db,
@@ -365,6 +370,9 @@ fn run_command(
         }
     };
     let over = ctx.reply.is_over();
+    if paused {
+        keyspace.expire_mode = ExpireMode::Delete;
+    }
     if wait.is_some() || over {
         out.truncate(start);
     }

@@ -12,6 +12,8 @@ pub struct Effect {
     mode: Mode,
     commands: Vec<u8>,
     count: usize,
+    /// The commands have nothing to do with each other and are no transaction.
+    separate: bool,
     /// Databases of the first and the last command.
     first_db: usize,
     last_db: usize,
@@ -23,6 +25,12 @@ enum Mode {
     Verbatim,
     Replaced,
     Suppressed,
+}
+
+/// The word by which a deletion of the server's own leaves: Redis tells replicas to free as lazily
+/// as itself.
+pub fn deletion(lazy: bool) -> &'static [u8] {
+    if lazy { b"UNLINK" } else { b"DEL" }
 }
 
 /// Appends one command in RESP.
@@ -66,6 +74,16 @@ impl Effect {
         self.push(db, argv);
     }
 
+    /// Keys that expired on the way of a walk over all of them leave one by one.
+    pub fn separate(&mut self) {
+        self.separate = true;
+    }
+
+    /// Whether what is propagated is one transaction.
+    pub fn is_transaction(&self) -> bool {
+        self.count > 1 && !self.separate
+    }
+
     /// See [`super::Context::propagate_nothing`].
     pub fn suppress(&mut self) {
         self.mode = Mode::Suppressed;
@@ -99,6 +117,7 @@ impl Effect {
     pub fn clear(&mut self) {
         self.dirty = 0;
         self.mode = Mode::Verbatim;
+        self.separate = false;
         self.count = 0;
         self.commands.clear();
         self.commands.shrink_to(64 << 10);

@@ -18,6 +18,9 @@ pub mod flag {
     pub const NOT_LOADING: u32 = 1 << 5;
     /// Accepted for compatibility, without effect here: reported once.
     pub const NO_EFFECT: u32 = 1 << 6;
+    /// An option that Redis does not have, set at start only: CONFIG SET takes the value in force,
+    /// so that who sets all that CONFIG GET shows is not refused for what he does not know.
+    pub const OURS: u32 = 1 << 7;
 }
 
 /// A check beyond the kind's own.
@@ -67,6 +70,11 @@ impl OptionSpec {
     /// Only settable at start.
     pub(super) const fn start_only(self) -> Self {
         self.with(flag::START_ONLY)
+    }
+
+    /// Only settable at start, and unknown to Redis.
+    pub(super) const fn ours(self) -> Self {
+        self.with(flag::START_ONLY | flag::OURS)
     }
 
     /// Accepted, without effect here.

@@ -34,16 +34,18 @@ struct Rewriter {
 
 /// The new content for a file that held `old`. `users`: a `user` line for each, none where there
 /// is an ACL file.
-pub fn rewritten(old: &[u8], settings: &Settings, users: &[Vec<u8>]) -> Vec<u8> {
+///
+/// With `everything` defaults are written too.
+pub fn rewritten(old: &[u8], settings: &Settings, users: &[Vec<u8>], everything: bool) -> Vec<u8> {
     let mut rewriter = Rewriter::read(old);
     let defaults = Settings::new(Path::new("/"));
     for (index, option) in OPTIONS.iter().enumerate() {
         let (value, default) = (settings.value(index), defaults.value(index));
         rewriter.processed.insert(option.name.into());
-        let forced_dir = matches!(option.kind, Kind::Dir);
+        let all = everything || matches!(option.kind, Kind::Dir);
         for (line, forced) in option.kind.lines(option.name, value, default) {
             let key = option_of(&line).unwrap_or_else(|| option.name.into());
-            rewriter.write(&key, line, forced || forced_dir);
+            rewriter.write(&key, line, forced || all);
             rewriter.processed.insert(key);
         }
     }
@@ -148,7 +150,12 @@ fn option_of(line: &[u8]) -> Option<String> {
 }
 
 /// Rewrites `path` in place. One call at a time: they share the file aside.
-pub fn rewrite_file(path: &Path, settings: &Settings, users: &[Vec<u8>]) -> io::Result<()> {
+pub fn rewrite_file(
+    path: &Path,
+    settings: &Settings,
+    users: &[Vec<u8>],
+    everything: bool,
+) -> io::Result<()> {
     static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let old = match std::fs::read(path) {
@@ -156,7 +163,7 @@ pub fn rewrite_file(path: &Path, settings: &Settings, users: &[Vec<u8>]) -> io::
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    replace_file(path, &rewritten(&old, settings, users))
+    replace_file(path, &rewritten(&old, settings, users, everything))
 }
 
 /// Durably replaces a file's content. One call at a time for each file.

@@ -139,6 +139,14 @@ impl Settings {
             .unwrap_or_default()
     }
 
+    /// All options with their values, those too that patterns do not find.
+    pub fn all(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let options = OPTIONS.iter().enumerate();
+        options
+            .map(|(index, option)| (option.name.into(), self.show(index)))
+            .collect()
+    }
+
     /// CONFIG GET: names and values that match any of `patterns`, each name once.
     pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -189,9 +197,9 @@ impl Settings {
             Value::Choice(2) => context.local_client,
             other => *other == Value::Choice(1),
         };
-        let mut targets = Vec::with_capacity(pairs.len());
+        let mut targets: Vec<(usize, &[u8], &[u8])> = Vec::with_capacity(pairs.len());
         let mut refused = None;
-        for (name, _) in pairs {
+        for (name, value) in pairs {
             // An unknown name is what the error tells of, wherever it stands.
             let Some((index, option)) = find(name) else {
                 if refused.is_some() {
@@ -207,6 +215,9 @@ impl Settings {
             if refused.is_some() {
                 continue;
             }
+            if option.has(flag::OURS) && self.show(index) == *value {
+                continue;
+            }
             if option.has(flag::START_ONLY) {
                 refused = Some(failed(name, "can't set immutable config"));
             } else if option.has(flag::PROTECTED) && !protected_allowed {
@@ -214,16 +225,16 @@ impl Settings {
             } else if option.has(flag::NOT_LOADING) && context.loading {
                 let text = "LOADING Redis is loading the dataset in memory";
                 refused = Some(CommandError::fixed(text));
-            } else if targets.contains(&index) {
+            } else if targets.iter().any(|(known, ..)| *known == index) {
                 refused = Some(failed(name, "duplicate parameter"));
             }
-            targets.push(index);
+            targets.push((index, *name, *value));
         }
         if let Some(error) = refused {
             return Err(error);
         }
         let mut changed = self.clone();
-        for (&index, (name, value)) in targets.iter().zip(pairs) {
+        for &(index, name, value) in &targets {
             let multi = OPTIONS.get(index).is_some_and(|o| o.has(flag::MULTI));
             let words: Vec<&[u8]> = match multi {
                 true if value.is_empty() => Vec::new(),

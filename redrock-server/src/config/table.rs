@@ -107,7 +107,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         },
         "0",
     ),
-    number("workers", "0", 0, 256).start_only(),
+    number("workers", "0", 0, 256).ours(),
     // TLS.
     number("tls-port", "0", 0, 65535),
     unset("tls-cert-file"),
@@ -145,9 +145,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     yes_no("crash-log-enabled", true).no_effect(),
     yes_no("crash-memcheck-enabled", true).no_effect(),
     number("databases", "16", 1, INT).start_only(),
-    yes_no("always-show-logo", false).start_only().no_effect(),
-    yes_no("set-proc-title", true).start_only().no_effect(),
-    text("proc-title-template", "{title} {listen-addr} {server-mode}").no_effect(),
+    yes_no("always-show-logo", false).start_only(),
+    yes_no("set-proc-title", true).start_only(),
+    text("proc-title-template", "{title} {listen-addr} {server-mode}")
+        .check(crate::process_title::check),
     text("locale-collate", "").no_effect(),
     text("ignore-warnings", "").no_effect(),
     yes_no("use-exit-on-panic", false)
@@ -169,9 +170,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     yes_no("rdb-del-sync-files", false),
     yes_no("rdb-save-incremental-fsync", true).no_effect(),
     special("dir", Kind::Dir, "").with(flag::PROTECTED | flag::NOT_LOADING),
-    number("rdb-key-save-delay", "0", -INT - 1, INT)
-        .with(flag::HIDDEN)
-        .no_effect(),
+    number("rdb-key-save-delay", "0", -INT - 1, INT).with(flag::HIDDEN),
     number("key-load-delay", "0", -INT - 1, INT)
         .with(flag::HIDDEN)
         .no_effect(),
@@ -184,7 +183,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     .with(flag::HIDDEN)
     .no_effect(),
     text("snapshot-rate", "auto").check(is_rate),
-    yes_no("load-anyway", false).start_only(),
+    yes_no("load-anyway", false).ours(),
     // The append-only log.
     yes_no("appendonly", false).with(flag::NOT_LOADING),
     text("appendfilename", "appendonly.aof")
@@ -247,9 +246,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     choice("maxmemory-policy", "noeviction", POLICIES),
     number("maxmemory-samples", "5", 1, INT),
     number("maxmemory-eviction-tenacity", "10", 0, 100),
-    yes_no("enable-rocksdb-feature", false).start_only(),
-    yes_no("maxmemory-only-for-rocksdb", true).start_only(),
-    unset("rockdbdir").alias("rocksdb_folder").start_only(),
+    yes_no("enable-rocksdb-feature", false).ours(),
+    yes_no("maxmemory-only-for-rocksdb", true).ours(),
+    unset("rockdbdir").alias("rocksdb_folder").ours(),
     number("max-hope-hot-keys", "1000", 0, LONG),
     bytes("maxrockmem", "0", 0, ULONG),
     bytes("maxpsmem", "0", 0, ULONG),
@@ -257,9 +256,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     number("lfu-log-factor", "10", 0, INT),
     number("lfu-decay-time", "1", 0, INT),
     number("active-expire-effort", "1", 1, 10),
-    yes_no("lazyfree-lazy-eviction", false).no_effect(),
-    yes_no("lazyfree-lazy-expire", false).no_effect(),
-    yes_no("lazyfree-lazy-server-del", false).no_effect(),
+    yes_no("lazyfree-lazy-eviction", false),
+    yes_no("lazyfree-lazy-expire", false),
+    yes_no("lazyfree-lazy-server-del", false),
     yes_no("lazyfree-lazy-user-del", false).no_effect(),
     yes_no("lazyfree-lazy-user-flush", false).no_effect(),
     number("tracking-table-max-keys", "1000000", 0, LONG),
@@ -307,8 +306,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     )
     .with(flag::MULTI),
     special("notify-keyspace-events", Kind::Events, "\"\""),
-    number("metrics-port", "0", 0, 65535).start_only(),
-    unset("statsd").start_only(),
+    number("metrics-port", "0", 0, 65535).ours(),
+    unset("statsd").ours(),
     // Encodings.
     number("hash-max-listpack-entries", "512", 0, LONG).alias("hash-max-ziplist-entries"),
     bytes("hash-max-listpack-value", "64", 0, LONG).alias("hash-max-ziplist-value"),
@@ -323,9 +322,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     bytes("stream-node-max-bytes", "4096", 0, LONG),
     number("stream-node-max-entries", "100", 0, LONG),
     // Companions, administration, backups.
-    choice("companions", "spawn", COMPANIONS).start_only(),
-    unset("socket-dir").start_only(),
-    unset("admin-addr").start_only(),
+    choice("companions", "spawn", COMPANIONS).ours(),
+    unset("socket-dir").ours(),
+    unset("admin-addr").ours(),
     number("backup-keep", "7", 0, INT),
     unset("backup-schedule"),
     // Cluster.

@@ -203,6 +203,12 @@ pub struct Memory {
     pub lfu_decay_min: u32,
     /// `active-expire-effort`, 1 to 10
     pub expire_effort: u32,
+    /// `lazyfree-lazy-eviction`: what is evicted leaves the log as UNLINK
+    pub lazy_eviction: bool,
+    /// `lazyfree-lazy-expire`, likewise for what expires
+    pub lazy_expire: bool,
+    /// `lazyfree-lazy-server-del`, likewise for what commands delete on their way
+    pub lazy_server_delete: bool,
     /// `tracking-table-max-keys`; 0 is no limit
     pub tracking_keys_max: usize,
     /// `oom-score-adj`: 0 no, 1 relative, 2 absolute
@@ -322,6 +328,12 @@ pub struct Observation {
     pub log_level: LogLevel,
     /// `logfile`, absolute; `None` is standard output
     pub log_file: Option<PathBuf>,
+    /// `set-proc-title`
+    pub set_title: bool,
+    /// `proc-title-template`
+    pub title_template: String,
+    /// `always-show-logo`
+    pub show_logo: bool,
     /// `pidfile`, absolute
     pub pid_file: Option<PathBuf>,
     /// `metrics-port`; 0 is off

@@ -95,6 +95,11 @@ impl SnapshotService {
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
         };
+        let for_replicas = matches!(request.purpose, Purpose::FullSync | Purpose::Rewrite);
+        if for_replicas && !server.is_replica() {
+            // As in Redis: peers that begin here and read no RDB file's fields learn the database.
+            server.log.force_select();
+        }
         if matches!(request.purpose, Purpose::Save | Purpose::BackgroundSave) {
             let changes = server.state.changes.load(Ordering::Relaxed);
             server

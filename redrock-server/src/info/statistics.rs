@@ -19,9 +19,16 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     let [replication_in, replication_out] = replication_bytes;
     let rates = {
         let sampler = stats.sampler.lock();
-        [Metric::Commands, Metric::Input, Metric::Output].map(|m| sampler.per_second(m))
+        [
+            Metric::Commands,
+            Metric::Input,
+            Metric::Output,
+            Metric::Cycles,
+            Metric::CycleUsec,
+        ]
+        .map(|m| sampler.per_second(m))
     };
-    let [ops, input, output] = rates;
+    let [ops, input, output, cycle_rate, cycle_usec] = rates;
     let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
     out.field("total_connections_received", load(&stats.connections));
     out.field("total_commands_processed", stats.commands());
@@ -73,7 +80,10 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         &["latest_fork_usec", "total_forks", "migrate_cached_sockets"],
         0,
     );
-    out.field("slave_expires_tracked_keys", 0);
+    out.field(
+        "slave_expires_tracked_keys",
+        facts.keyspace.replica_expires.len(),
+    );
     out.all(&["active_defrag_hits", "active_defrag_misses"], 0);
     out.all(&["active_defrag_key_hits", "active_defrag_key_misses"], 0);
     out.all(
@@ -97,20 +107,14 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         0,
     );
     out.all(&["reply_buffer_shrinks", "reply_buffer_expands"], 0);
-    out.all(
-        &[
-            "eventloop_cycles",
-            "eventloop_duration_sum",
-            "eventloop_duration_cmd_sum",
-        ],
-        0,
-    );
-    out.all(
-        &[
-            "instantaneous_eventloop_cycles_per_sec",
-            "instantaneous_eventloop_duration_usec",
-        ],
-        0,
+    let cycles = stats.cycles();
+    out.field("eventloop_cycles", cycles.count);
+    out.field("eventloop_duration_sum", cycles.usec);
+    out.field("eventloop_duration_cmd_sum", stats.command_usec());
+    out.field("instantaneous_eventloop_cycles_per_sec", cycle_rate);
+    out.field(
+        "instantaneous_eventloop_duration_usec",
+        cycle_usec.checked_div(cycle_rate).unwrap_or(0),
     );
     for (name, reason) in [
         ("acl_access_denied_auth", Reason::Auth),
@@ -221,15 +225,12 @@ pub(super) fn keyspace(facts: &Facts<'_>, out: &mut Section<'_>) {
     }
 }
 
-pub(super) fn debug(_facts: &Facts<'_>, out: &mut Section<'_>) {
-    out.all(
-        &["eventloop_duration_aof_sum", "eventloop_duration_cron_sum"],
-        0,
-    );
-    out.all(
-        &["eventloop_duration_max", "eventloop_cmd_per_cycle_max"],
-        0,
-    );
+pub(super) fn debug(facts: &Facts<'_>, out: &mut Section<'_>) {
+    let cycles = facts.server.stats.cycles();
+    out.field("eventloop_duration_aof_sum", cycles.log_usec);
+    out.field("eventloop_duration_cron_sum", cycles.periodic_usec);
+    out.field("eventloop_duration_max", cycles.usec_max);
+    out.field("eventloop_cmd_per_cycle_max", cycles.commands_max);
 }
 
 /// Clients that were closed for what they took.

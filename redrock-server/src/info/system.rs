@@ -72,7 +72,7 @@ pub(super) fn clients(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("tracking_clients", tracking.clients);
     out.field("clients_in_timeout_table", blocked.timeout_count());
     out.field("total_blocking_keys", blocked.key_count());
-    out.field("total_blocking_keys_on_nokey", 0);
+    out.field("total_blocking_keys_on_nokey", blocked.gone_count());
 }
 
 /// User and system time of `who`, as seconds with six digits.

@@ -13,7 +13,7 @@ use super::db::Db;
 use super::hot::HotTable;
 use super::hot::entry::Entry;
 use super::{ExpireMode, Keyspace};
-use crate::command::effect::Effect;
+use crate::command::effect::{Effect, deletion};
 use crate::command::table::{Spec, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::config::{Config, Policy};
@@ -32,6 +32,8 @@ const POOL_MAX: usize = 16;
 const KEYS_PER_LOOK: u64 = 16;
 /// Between measurements while nothing happens.
 const MEASURE_PERIOD: Duration = Duration::from_millis(100);
+/// How long an excess may last that passes by itself.
+const TRANSIENT: Duration = Duration::from_millis(2);
 const OOM_TEXT: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// A key that may be evicted.
@@ -79,6 +81,8 @@ pub struct Eviction {
     /// Since when the limit is exceeded, unix us; 0: it is not.
     exceeded_since_us: AtomicI64,
     exceeded_us: AtomicI64,
+    /// When an excess was last waited out.
+    waited_us: AtomicI64,
 }
 
 /// What a cycle came to.
@@ -127,6 +131,17 @@ impl Eviction {
         };
         let total = self.exceeded_us.load(Ordering::Relaxed) + current;
         (total / 1000, current / 1000)
+    }
+
+    /// Whether an excess may be one that passes by itself: it is waited for a few times a second.
+    fn may_pass(&self) -> bool {
+        let now_us = crate::clock::unix_us();
+        let last = self.waited_us.load(Ordering::Relaxed);
+        let due = now_us - last > MEASURE_PERIOD.as_micros() as i64;
+        if due {
+            self.waited_us.store(now_us, Ordering::Relaxed);
+        }
+        due
     }
 
     fn note(&self, cycle: Cycle) {
@@ -273,7 +288,13 @@ impl Keyspace {
     }
 
     /// Deletes a key; the bytes that become free.
-    fn evict(&mut self, server: &Server, effect: &mut Effect, db: usize, key: &[u8]) -> u64 {
+    fn evict(
+        &mut self,
+        server: &Server,
+        effect: &mut Effect,
+        (db, key): (usize, &[u8]),
+        lazy: bool,
+    ) -> u64 {
         let now_ms = crate::clock::unix_ms();
         let mut handle = Db::new(self, server, effect, db, now_ms);
         let hash = handle.hash(key);
@@ -281,7 +302,7 @@ impl Keyspace {
             return 0;
         };
         let bytes = entry.memory_bytes() as u64;
-        handle.effect.before(db, &[b"DEL", key]);
+        handle.effect.before(db, &[deletion(lazy), key]);
         handle.signal_gone(key);
         self.garbage.add(entry);
         self.stats.evicted += 1;
@@ -341,7 +362,12 @@ impl Server {
         if bytes_max == 0 || !self.may_evict(config) {
             return Cycle::Done;
         }
-        let used = eviction.measure();
+        let mut used = eviction.measure();
+        if used > bytes_max && eviction.may_pass() {
+            // Other threads take and give back tens of kilobytes at a time.
+            std::thread::sleep(TRANSIENT);
+            used = eviction.measure();
+        }
         let cycle = if used <= bytes_max {
             Cycle::Done
         } else if config.memory.policy == Policy::NoEviction {
@@ -400,7 +426,8 @@ impl Server {
             let Some((db, key)) = victim.flatten() else {
                 break Cycle::Nothing;
             };
-            freed += keyspace.evict(self, &mut effect, db, &key);
+            let lazy = config.memory.lazy_eviction;
+            freed += keyspace.evict(self, &mut effect, (db, &key), lazy);
             keys += 1;
         };
         keyspace.serve_blocked(self, &mut effect);

@@ -184,6 +184,41 @@ impl Keyspace {
     }
 }
 
+impl Keyspace {
+    /// On a replica: deletes what is due of the keys that its own clients gave an expiry
+    /// (`expireSlaveKeys`).
+    fn expire_of_replica(
+        &mut self,
+        server: &Server,
+        effect: &mut Effect,
+        now_ms: i64,
+    ) -> ExpireStep {
+        let mut step = ExpireStep {
+            wrapped: true,
+            ..ExpireStep::default()
+        };
+        let tracked = std::mem::take(&mut self.replica_expires);
+        for (index, key) in tracked {
+            let Some(database) = self.databases.get(index) else {
+                continue;
+            };
+            let entry = database.table.find(database.table.hash(&key), &key);
+            let Some(expire) = entry.and_then(|entry| entry.expire()) else {
+                continue;
+            };
+            step.sampled += 1;
+            if step.expired < DELETIONS_MAX as u64 && has_passed(Some(expire), now_ms) {
+                Db::new(self, server, effect, index, now_ms).expire_if_due(&key);
+                server.log.append_effect(effect);
+                step.expired += 1;
+            } else {
+                self.replica_expires.insert((index, key));
+            }
+        }
+        step
+    }
+}
+
 /// Time between two cycles and what one may take.
 fn budget(hz: u32, effort: u32) -> (Duration, Duration) {
     let hz = u64::from(hz.clamp(1, 500));
@@ -210,7 +245,7 @@ pub fn cycle(server: &Server, cursor: &mut ExpireCursor, limit: Duration) {
         let now_ms = crate::clock::unix_ms();
         let mut keyspace = server.keyspace.lock();
         keyspace.access.set_clock(now_ms);
-        if keyspace.expire_mode != ExpireMode::Delete
+        if keyspace.expire_mode == ExpireMode::Ignore
             || !server.expiry.enabled.load(Ordering::Relaxed)
             // CLIENT PAUSE: the data set stands still.
             || server.state.pause.is_set()
@@ -219,7 +254,13 @@ pub fn cycle(server: &Server, cursor: &mut ExpireCursor, limit: Duration) {
         {
             return;
         }
-        let step = keyspace.expire_step(server, &mut effect, cursor, now_ms);
+        let step = match keyspace.expire_mode {
+            ExpireMode::Delete => {
+                keyspace.replica_expires.clear();
+                keyspace.expire_step(server, &mut effect, cursor, now_ms)
+            }
+            _ => keyspace.expire_of_replica(server, &mut effect, now_ms),
+        };
         let garbage = keyspace.garbage.take();
         drop(keyspace);
         server.reclaimer.dispose(garbage);

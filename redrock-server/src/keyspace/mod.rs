@@ -83,6 +83,10 @@ pub struct Keyspace {
     pub ready: Vec<(usize, Vec<u8>)>,
     /// Expired keys are deleted (a master after loading) or only hidden (a replica, a load).
     pub expire_mode: ExpireMode,
+    /// Keys that clients of a writable replica gave an expiry: no master deletes them.
+    pub replica_expires: hashbrown::HashSet<(usize, Vec<u8>)>,
+    /// `lazyfree-lazy-expire`: expired keys leave the log as UNLINK. They are freed alike.
+    pub lazy_expire: bool,
 }
 
 /// What happens to a key past its expiry.
@@ -142,6 +146,8 @@ impl Keyspace {
             blocked: crate::command::blocked::BlockedTable::default(),
             ready: Vec::new(),
             expire_mode: ExpireMode::Delete,
+            replica_expires: hashbrown::HashSet::new(),
+            lazy_expire: false,
         }
     }
 
@@ -162,8 +168,8 @@ impl Keyspace {
         if index >= self.live {
             return 0;
         }
-        let watched = std::mem::take(&mut self.watched);
-        watched.changed_database(index, |key, expired| !expired && self.may_exist(index, key));
+        let mut watched = std::mem::take(&mut self.watched);
+        watched.changed_database(index, |key| (self.held(index, key), watch::Held::Nothing));
         self.watched = watched;
         let awaited = self.blocked.keys().filter(|(db, _)| *db == index);
         let gone = awaited.filter(|(_, key)| self.may_exist(index, key));
@@ -197,11 +203,9 @@ impl Keyspace {
         if a == b || a >= self.live || b >= self.live {
             return;
         }
-        let watched = std::mem::take(&mut self.watched);
+        let mut watched = std::mem::take(&mut self.watched);
         for (index, other) in [(a, b), (b, a)] {
-            watched.changed_database(index, |key, expired| {
-                self.may_exist(other, key) || (!expired && self.may_exist(index, key))
-            });
+            watched.changed_database(index, |key| (self.held(index, key), self.held(other, key)));
         }
         self.watched = watched;
         self.databases.swap(a, b);
@@ -216,6 +220,33 @@ impl Keyspace {
                 self.ready.push((db, key));
             }
         }
+    }
+
+    /// What a database holds under a name, as WATCH sees it.
+    fn held(&self, index: usize, key: &[u8]) -> watch::Held {
+        if !self.may_exist(index, key) {
+            return watch::Held::Nothing;
+        }
+        let hash = self.positioner.hash(key);
+        let entry = self
+            .databases
+            .get(index)
+            .and_then(|database| database.table.find(hash, key));
+        let expired = self.expire_mode != ExpireMode::Ignore
+            && expire::has_passed(
+                entry.and_then(|entry| entry.expire()),
+                crate::clock::unix_ms(),
+            );
+        match expired {
+            true => watch::Held::Expired,
+            false => watch::Held::Value,
+        }
+    }
+
+    /// Takes over what the configuration says of memory.
+    pub fn configure(&mut self, memory: &crate::config::Memory) {
+        self.access.configure(memory);
+        self.lazy_expire = memory.lazy_expire;
     }
 
     /// How much of a key is in memory. What has expired needs nothing from disk.

@@ -37,7 +37,7 @@ fn weight(entry: &Entry) -> usize {
         Some(ValueRef::Set(set)) => set.len(),
         Some(ValueRef::ZSet(zset)) => zset.len(),
         Some(ValueRef::Hash(hash)) => hash.len(),
-        Some(ValueRef::Stream(stream)) => stream.memory_bytes() >> 12,
+        Some(ValueRef::Stream(stream)) => stream.free_effort(),
     }
 }
 
@@ -136,8 +136,13 @@ impl Reclaimer {
                 self.queue(Piece::Database(database));
             }
         }
+        let piece = Piece::Entries(garbage.entries);
         if garbage.weight > WEIGHT_DISPOSE_MAX {
-            self.queue(Piece::Entries(garbage.entries));
+            self.queue(piece);
+        } else {
+            // Freed here, but by nobody who holds the lock.
+            let freed = &self.shared.freed_objects;
+            freed.fetch_add(piece.objects(), Ordering::Relaxed);
         }
     }
 

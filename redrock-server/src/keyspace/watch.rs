@@ -18,6 +18,17 @@ struct Watcher {
     expired: bool,
 }
 
+/// What a database holds under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// No such key.
+    Nothing,
+    /// A key whose time has passed.
+    Expired,
+    /// A value.
+    Value,
+}
+
 /// See the module. Bounded by the clients' own watch lists.
 #[derive(Debug, Default)]
 pub struct WatchTable {
@@ -85,13 +96,21 @@ impl WatchTable {
         }
     }
 
-    /// A whole database changes content. `touched(key, expired)` tells whether a watcher of the
-    /// key is affected, for whom it had `expired` or not.
-    pub fn changed_database(&self, db: usize, mut touched: impl FnMut(&[u8], bool) -> bool) {
-        for ((_, key), watchers) in self.keys.iter().filter(|((at, _), _)| *at == db) {
+    /// A whole database changes content. `held(key)` tells what it holds under a name before
+    /// and after that (Redis: `touchAllWatchedKeysInDb`).
+    pub fn changed_database(&mut self, db: usize, mut held: impl FnMut(&[u8]) -> (Held, Held)) {
+        for ((_, key), watchers) in self.keys.iter_mut().filter(|((at, _), _)| *at == db) {
+            let (before, after) = held(key);
+            if before == Held::Nothing && after == Held::Nothing {
+                continue;
+            }
             for watcher in watchers {
-                if touched(key, watcher.expired) {
-                    watcher.flag.store(true, Ordering::Relaxed);
+                match (watcher.expired, after) {
+                    // What had expired is deleted, or is as expired as before.
+                    (true, Held::Nothing) => watcher.expired = false,
+                    (true, Held::Expired) => {}
+                    (false, Held::Expired) if before == Held::Nothing => watcher.expired = true,
+                    _ => watcher.flag.store(true, Ordering::Relaxed),
                 }
             }
         }
@@ -117,5 +136,27 @@ mod tests {
         table.unwatch(0, b"k", 1);
         table.unwatch(0, b"k", 2);
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_swapped_database_changes_what_is_seen_and_not_what_had_expired() {
+        use Held::{Expired, Nothing, Value};
+        for (had_expired, before, after, dirty) in [
+            (false, Nothing, Nothing, false),
+            (false, Nothing, Expired, false),
+            (false, Nothing, Value, true),
+            (false, Value, Nothing, true),
+            (false, Value, Expired, true),
+            (true, Expired, Nothing, false),
+            (true, Expired, Expired, false),
+            (true, Expired, Value, true),
+        ] {
+            let mut table = WatchTable::default();
+            let flag = DirtyFlag::default();
+            table.watch(0, b"k", 1, &flag, had_expired);
+            table.changed_database(0, |_| (before, after));
+            let seen = flag.load(Ordering::Relaxed);
+            assert_eq!(seen, dirty, "{had_expired} {before:?} {after:?}");
+        }
     }
 }

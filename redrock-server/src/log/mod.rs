@@ -207,17 +207,18 @@ impl EffectLog {
                 return effect.clear();
             }
             let before = pending.bytes.len();
+            // In Redis's order: the SELECT stands inside the transaction.
+            if effect.is_transaction() {
+                write_command(&mut pending.bytes, &[b"MULTI"]);
+            }
             if pending.db != Some(first_db) {
                 let mut digits = itoa::Buffer::new();
                 let digits = digits.format(first_db).as_bytes();
                 write_command(&mut pending.bytes, &[b"SELECT", digits]);
             }
             pending.db = Some(last_db);
-            if effect.count() > 1 {
-                write_command(&mut pending.bytes, &[b"MULTI"]);
-            }
             pending.bytes.extend_from_slice(effect.commands());
-            if effect.count() > 1 {
+            if effect.is_transaction() {
                 write_command(&mut pending.bytes, &[b"EXEC"]);
             }
             let added = (pending.bytes.len() - before) as u64;

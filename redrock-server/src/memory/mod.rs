@@ -10,7 +10,12 @@ pub fn measure() -> (u64, u64) {
     // A failing mallctl means that statistics are compiled out: then only RSS is known.
     let _ = epoch::advance();
     let resident = resident_bytes();
-    let allocated = allocator::allocated::read().map_or(resident, |n| n as u64);
+    let known = allocator::allocated::read().is_ok();
+    let allocated = if known {
+        stats::allocated() as u64
+    } else {
+        resident
+    };
     (allocated, resident)
 }
 

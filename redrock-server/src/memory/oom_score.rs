@@ -10,17 +10,11 @@ const PATH: &str = "/proc/self/oom_score_adj";
 const SCORE_MIN: i32 = -1000;
 const SCORE_MAX: i32 = 1000;
 
-/// What the score was before the first change.
+/// What the score was before it was first changed, while the option is in force.
 static INHERITED: Mutex<Option<i32>> = Mutex::new(None);
 
-/// The score for a configuration: `None` leaves what was inherited.
-fn wanted(config: &Config, inherited: i32) -> Option<i32> {
-    let [master, replica, _] = config.memory.oom_scores;
-    let value = if config.replication.master.is_some() {
-        replica
-    } else {
-        master
-    };
+/// The score for a process with this offset: `None` leaves what was inherited.
+fn wanted(config: &Config, inherited: i32, value: i32) -> Option<i32> {
     let score = match config.memory.oom_score_mode {
         0 => return None,
         1 => inherited.saturating_add(value),
@@ -29,7 +23,17 @@ fn wanted(config: &Config, inherited: i32) -> Option<i32> {
     Some(score.clamp(SCORE_MIN, SCORE_MAX))
 }
 
-/// Sets the score that the configuration asks for, or the inherited one.
+/// The server's own offset, by its role.
+fn own_value(config: &Config) -> i32 {
+    let [master, replica, _] = config.memory.oom_scores;
+    match config.replication.master.is_some() {
+        true => replica,
+        false => master,
+    }
+}
+
+/// Sets the score that the configuration asks for; once it asks for none any more, the inherited
+/// one. A score that was never ours is left alone.
 pub fn apply(config: &Config) -> io::Result<()> {
     let mut inherited = INHERITED.lock();
     if inherited.is_none() && config.memory.oom_score_mode == 0 {
@@ -37,16 +41,39 @@ pub fn apply(config: &Config) -> io::Result<()> {
     }
     let base = match *inherited {
         Some(base) => base,
-        None => {
-            let text = std::fs::read_to_string(PATH)?;
-            text.trim()
-                .parse()
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?
-        }
+        None => read(PATH)?,
     };
-    std::fs::write(PATH, wanted(config, base).unwrap_or(base).to_string())?;
-    *inherited = Some(base);
+    let score = wanted(config, base, own_value(config));
+    std::fs::write(PATH, score.unwrap_or(base).to_string())?;
+    *inherited = score.map(|_| base);
     Ok(())
+}
+
+/// Sets the scores of the companions, which Redis's children stand for. What was inherited from
+/// the server is theirs too.
+pub fn apply_to_companions(config: &Config, pids: impl Iterator<Item = u32>) {
+    let [.., companions] = config.memory.oom_scores;
+    let Some(base) = *INHERITED.lock() else {
+        return;
+    };
+    let Some(score) = wanted(config, base, companions) else {
+        return;
+    };
+    for pid in pids {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        if read(&path).is_ok_and(|present| present != score)
+            && let Err(error) = std::fs::write(&path, score.to_string())
+        {
+            tracing::debug!(pid, %error, "oom-score-adj of a companion not set");
+        }
+    }
+}
+
+fn read(path: &str) -> io::Result<i32> {
+    let text = std::fs::read_to_string(path)?;
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 #[cfg(test)]
@@ -57,13 +84,14 @@ mod tests {
     fn scores_count_from_the_inherited_one_or_stand_alone() {
         let mut config = Config::default();
         config.memory.oom_scores = [10, 300, 800];
-        assert_eq!(wanted(&config, 5), None);
+        let own = |config: &Config| wanted(config, 5, own_value(config));
+        assert_eq!(own(&config), None);
         config.memory.oom_score_mode = 1;
-        assert_eq!(wanted(&config, 5), Some(15));
+        assert_eq!(own(&config), Some(15));
         config.memory.oom_score_mode = 2;
         config.replication.master = Some(("a".into(), 1));
-        assert_eq!(wanted(&config, 5), Some(300));
+        assert_eq!(own(&config), Some(300));
         config.memory.oom_scores = [0, 2000, 0];
-        assert_eq!(wanted(&config, 5), Some(1000));
+        assert_eq!(own(&config), Some(1000));
     }
 }

@@ -4,7 +4,7 @@
 //! microseconds, so it is called by the 100 ms tick and by the commands that show the figures.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use tikv_jemalloc_ctl::{epoch, stats};
+use tikv_jemalloc_ctl::{epoch, raw, stats};
 
 unsafe extern "C" {
     /// jemalloc's control interface, for what has neither input nor output.
@@ -29,9 +29,14 @@ pub fn refresh() {
     let _ = epoch::advance();
 }
 
-/// Bytes that were asked for and not freed (`used_memory`).
+/// Bytes that were asked for and not freed (`used_memory`). What threads have set aside to hand
+/// out again is free.
 pub fn allocated() -> usize {
-    stats::allocated::read().unwrap_or(0)
+    // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
+    // SAFETY: the name is terminated and its value a `size_t`.
+    let aside = unsafe { raw::read::<usize>(b"stats.arenas.4096.tcache_bytes\0") };
+    let allocated = stats::allocated::read().unwrap_or(0);
+    allocated.saturating_sub(aside.unwrap_or(0))
 }
 
 /// Bytes in pages that hold allocations.

@@ -132,8 +132,11 @@ impl Acceptor {
                 },
             }
         }
+        // Before the workers end, and with them the clients: who is disconnected and comes again
+        // must not get in.
+        self.tcp.clear();
         if let Some(path) = self.server.config().network.unix_socket.as_ref()
-            && self.unix.is_some()
+            && self.unix.take().is_some()
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::warn!(path = %path.display(), %error, "Unix socket not removed");

@@ -14,6 +14,9 @@ use crate::command::reply::Reply;
 use crate::command::table::Spec;
 use crate::value::ObjectType;
 
+/// What a watched key or a subscription takes, roughly: its entries in two tables.
+const KEPT_BYTES: usize = 128;
+
 /// The part of a client that other threads may reach: pushes, kills, unblocking.
 #[derive(Debug, Default)]
 pub struct ClientShared {
@@ -71,6 +74,10 @@ pub struct ClientShared {
     pub queued_bytes: AtomicU64,
     /// Bytes received and not executed.
     pub query_bytes: AtomicU64,
+    /// Those of them that were not even parsed (`qbuf`).
+    pub unparsed_bytes: AtomicU64,
+    /// Watched keys and subscriptions, roughly.
+    pub kept_bytes: AtomicU64,
     /// What its connection has charged to the clients' account; see [`super::memory`].
     pub charged_bytes: AtomicU64,
     /// Bytes of the running or last command's arguments.
@@ -82,14 +89,11 @@ pub struct ClientShared {
 impl ClientShared {
     /// Memory of the client, bytes: its structures and what is buffered.
     pub fn memory_bytes(&self) -> usize {
-        let buffered = [
-            &self.out_bytes,
-            &self.query_bytes,
-            &self.argument_bytes,
-            &self.queued_bytes,
-        ]
-        .map(|bytes| bytes.load(Ordering::Relaxed) as usize);
-        size_of::<Self>() + size_of::<Client>() + buffered.iter().sum::<usize>()
+        let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed) as usize;
+        // The arguments of what runs are in the buffer that they were read into.
+        let input = load(&self.query_bytes).max(load(&self.argument_bytes));
+        let kept = load(&self.queued_bytes) + load(&self.kept_bytes);
+        size_of::<Self>() + size_of::<Client>() + load(&self.out_bytes) + input + kept
     }
 }
 
@@ -382,6 +386,10 @@ impl Client {
         for (slot, count) in shared.subscriptions.iter().zip(counts) {
             slot.store(count as u32, Ordering::Relaxed);
         }
+        let kept = self.watched.len() + counts.iter().sum::<usize>();
+        shared
+            .kept_bytes
+            .store((kept * KEPT_BYTES) as u64, Ordering::Relaxed);
         let queued = self
             .transaction
             .as_ref()

@@ -14,10 +14,12 @@ use redrock_proto::v1::KickRequest;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For the agent's answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Between looks for an agent that starts.
+const START_PAUSE: Duration = Duration::from_millis(20);
 /// For a replica that was handed over to show up among those that the agent tells of.
 const SHOW_UP_WAIT: Duration = Duration::from_secs(30);
 /// A real replica tries again later when it hears this code; anything else makes it fall back to
@@ -49,7 +51,18 @@ impl Session {
             return HandedOver::Lost;
         };
         let socket = services.socket_dir.join(HANDOFF_SOCKET);
-        let answer = handoff::hand_over(&socket, &message, writer.as_fd(), ANSWER_WAIT).await;
+        let deadline = Instant::now() + ANSWER_WAIT;
+        let answer = loop {
+            let answer = handoff::hand_over(&socket, &message, writer.as_fd(), ANSWER_WAIT).await;
+            // An agent that was just started has no socket yet.
+            let starts = matches!(answer, Err(HandoffError::Unreachable(_)))
+                && services.starts("replica")
+                && Instant::now() < deadline;
+            if !starts || self.killed() {
+                break answer;
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        };
         let client = message.client_id;
         match answer {
             Ok(HandoffReply::Accepted) => {

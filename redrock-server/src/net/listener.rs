@@ -55,15 +55,8 @@ pub fn run_worker(
     PARKED.with(|slot| *slot.borrow_mut() = Some(worker.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(|| {
-            PARKED.with(|slot| {
-                if let Ok(worker) = slot.try_borrow()
-                    && let Some(worker) = &*worker
-                {
-                    worker.flush();
-                }
-            });
-        })
+        .on_thread_park(|| with_parked(Worker::before_sleep))
+        .on_thread_unpark(|| with_parked(Worker::woken))
         .build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
@@ -83,6 +76,16 @@ pub fn run_worker(
 
 thread_local! {
     static PARKED: std::cell::RefCell<Option<Rc<Worker>>> = const { std::cell::RefCell::new(None) };
+}
+
+fn with_parked(action: fn(&Worker)) {
+    PARKED.with(|slot| {
+        if let Ok(worker) = slot.try_borrow()
+            && let Some(worker) = &*worker
+        {
+            action(worker);
+        }
+    });
 }
 
 fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()> {

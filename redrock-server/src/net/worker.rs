@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How other threads reach a worker.
@@ -53,6 +53,8 @@ pub struct Worker {
     pub connections: RefCell<HashMap<u64, Rc<Connection>>>,
     pending: RefCell<Vec<Rc<Connection>>>,
     pending_bytes: Cell<usize>,
+    /// When the thread woke up, and how many commands it had run by then.
+    woke: Cell<Option<(Instant, u64)>>,
 }
 
 /// How often idle clients are looked for.
@@ -60,6 +62,9 @@ const IDLE_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reply bytes past which a worker flushes without waiting for the end of its wake-up.
 const INLINE_FLUSH_BYTES: usize = 64 << 10;
+
+/// Beyond this no limit of a client's output keeps replies back.
+const INLINE_LIMIT_BYTES_MAX: usize = 1 << 20;
 
 impl Worker {
     /// A worker without connections.
@@ -71,7 +76,24 @@ impl Worker {
             connections: RefCell::default(),
             pending: RefCell::default(),
             pending_bytes: Cell::new(0),
+            woke: Cell::new(None),
         })
+    }
+
+    /// The thread has something to do.
+    pub fn woken(&self) {
+        let commands = self.server.stats.own_commands();
+        self.woke.set(Some((Instant::now(), commands)));
+    }
+
+    /// The thread is about to sleep: sends what waits.
+    pub fn before_sleep(&self) {
+        self.flush();
+        if let Some((woke, commands)) = self.woke.take() {
+            let stats = &self.server.stats;
+            let more = stats.own_commands().saturating_sub(commands);
+            stats.cycle(woke.elapsed().as_micros() as u64, more);
+        }
     }
 
     /// A connection has `bytes` more to send.
@@ -84,8 +106,19 @@ impl Worker {
 
     /// Whether enough has collected to flush in the middle of a wake-up.
     pub fn should_flush(&self) -> bool {
-        self.pending_bytes.get() >= INLINE_FLUSH_BYTES
+        self.has_much_pending()
             || self.server.log.unwritten_bytes() >= crate::log::INLINE_FLUSH_BYTES
+    }
+
+    /// Whether replies are to go before the end of the wake-up: not as long as they may yet be too
+    /// many for the limit of a client's output, which then gets none.
+    fn has_much_pending(&self) -> bool {
+        let pending = self.pending_bytes.get();
+        if pending < INLINE_FLUSH_BYTES {
+            return false;
+        }
+        let hard = self.server.config().network.normal_limit.hard_bytes;
+        pending >= INLINE_LIMIT_BYTES_MAX || pending as u64 >= hard
     }
 
     /// Writes the log, then sends what waits. See the module.
@@ -100,7 +133,12 @@ impl Worker {
         for connection in &*self.pending.borrow() {
             connection.take_outbox();
         }
+        let written = self.server.log.has_unwritten().then(Instant::now);
         let point = self.server.log.flush();
+        if let Some(start) = written {
+            let took_us = start.elapsed().as_micros() as u64;
+            self.server.stats.log_written(took_us);
+        }
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         let mut held = Vec::new();
         for connection in pending {

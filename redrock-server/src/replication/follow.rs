@@ -2,6 +2,7 @@
 
 use super::history::Former;
 use super::identity;
+use crate::keyspace::watch::Held;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::log::state::LogKind;
 use crate::server::Server;
@@ -136,7 +137,8 @@ pub fn load_snapshot(
 /// All watched and all tracked keys may have changed.
 pub fn touch_everything(server: &Server, keyspace: &mut Keyspace) {
     for db in 0..keyspace.database_count() {
-        keyspace.watched.changed_database(db, |_, _| true);
+        let changed = |_: &[u8]| (Held::Value, Held::Value);
+        keyspace.watched.changed_database(db, changed);
     }
     keyspace.tracking.flushed();
     keyspace.tell_clients(server);

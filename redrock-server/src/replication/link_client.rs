@@ -55,8 +55,9 @@ impl Server {
         let mut clients: Vec<_> = self.clients.read().values().cloned().collect();
         let link = self.state.replication.lock();
         let link = link.master.as_ref().and_then(|link| link.client.as_ref());
+        clients.extend(link.cloned());
         // A killed one is on its way out.
-        clients.extend(link.filter(|c| !c.kill.load(Ordering::Relaxed)).cloned());
+        clients.retain(|client| !client.kill.load(Ordering::Relaxed));
         clients
     }
 }

@@ -147,6 +147,23 @@ impl Services {
         self.replica.clone()
     }
 
+    /// Whether this companion is our child, to be started again when it dies.
+    pub fn supervises(&self, name: &str) -> bool {
+        let mut members = self.companions.members().iter();
+        members.any(|member| member.name == name && member.process().is_some())
+    }
+
+    /// Whether we started this companion and nobody has heard of it so far.
+    pub fn starts(&self, name: &str) -> bool {
+        self.supervises(name)
+            && self.server().is_some_and(|server| {
+                let companions = server.state.companions.lock();
+                let mut companions = companions.iter();
+                !companions
+                    .any(|companion| companion.name == name && companion.last_seen_s.is_some())
+            })
+    }
+
     /// The server, while it lives.
     pub fn server(&self) -> Option<Arc<Server>> {
         self.server.upgrade()

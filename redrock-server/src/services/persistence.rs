@@ -19,6 +19,8 @@ use tonic::Streaming;
 const NAME: &str = "persister";
 /// How long a persister that was just started may take until it answers.
 const START_WAIT: Duration = Duration::from_secs(5);
+/// The same for one that has died: its supervisor starts it again after a pause.
+const RESTART_WAIT: Duration = Duration::from_millis(1500);
 const START_PAUSE: Duration = Duration::from_millis(20);
 const SAVING: &str = "ERR Background save already in progress";
 const REWRITING: &str = "ERR Background append only file rewriting already in progress";
@@ -61,15 +63,31 @@ impl Services {
         self.save_now(SaveKind::Foreground).await
     }
 
+    /// The save behind FLUSHALL, as Redis's: what is on disk is as empty as memory. Clients go on
+    /// meanwhile; without a persister there is none.
+    pub async fn save_after_flush(self: Arc<Self>) {
+        if let Some(_running) = Running::begin(&self, |services| &services.saving)
+            && let Err(error) = self.save_now(SaveKind::Foreground).await
+        {
+            tracing::warn!(error, "the save after FLUSHALL failed");
+        }
+    }
+
     /// Saves and follows the save to its end.
     pub(super) async fn save_now(&self, kind: SaveKind) -> Result<(), String> {
         let saved = async {
             let (stream, first) = self.start_save(kind, false).await?;
             finish(stream, first, |_| {}).await
         };
+        let was_ok = self.server().map(|s| s.state.snapshot.lock().last_ok);
         let result = saved.await.map_err(error_line);
         if let Some(server) = self.server() {
             tick::look(self, &server).await;
+            if let (Err(_), SaveKind::Foreground, Some(was_ok)) = (&result, kind, was_ok) {
+                // As in Redis who asked hears of it, and writes go on.
+                server.state.snapshot.lock().last_ok = was_ok;
+                server.refresh_gates();
+            }
         }
         result
     }
@@ -199,6 +217,10 @@ impl Services {
             return Ok(());
         }
         let _running = Running::begin(self, |services| &services.enabling);
+        if self.starts("persist") {
+            // How it fares shows below.
+            let _ = self.activity().await;
+        }
         let request = v1::EnableAppendOnlyRequest {
             run: self.run.to_wire(),
         };
@@ -233,6 +255,11 @@ impl Services {
             keep_stream: !self.replicas.list().is_empty(),
         };
         let keep_stream = request.keep_stream;
+        let rewrites =
+            |server: Arc<Server>| server.state.append_only.lock().rewrite_since_s.is_some();
+        if self.server().is_some_and(rewrites) {
+            tracing::info!("Killing running AOF rewrite child");
+        }
         match self
             .persist()
             .disable_append_only(request)
@@ -259,9 +286,10 @@ impl Services {
         Ok(())
     }
 
-    /// What the persister is at. One that was just started is waited for.
+    /// What the persister is at. One that was just started, or that is started again, is waited
+    /// for.
     pub(super) async fn activity(&self) -> Result<Activity, String> {
-        let deadline = Instant::now() + START_WAIT;
+        let asked = Instant::now();
         loop {
             let request = v1::PersistStatusRequest {
                 run: self.run.to_wire(),
@@ -270,33 +298,52 @@ impl Services {
                 Ok(status) => return Ok(status.into_inner().activity()),
                 Err(status) => RpcError::from(status),
             };
-            let starts = error.code == ErrorCode::Unavailable && self.persister_starts();
-            if !starts || Instant::now() > deadline {
+            let wait = match self.starts("persist") {
+                true => START_WAIT,
+                false if self.supervises("persist") => RESTART_WAIT,
+                false => Duration::ZERO,
+            };
+            if error.code != ErrorCode::Unavailable || asked.elapsed() >= wait {
                 return Err(error_line(error));
             }
             tokio::time::sleep(START_PAUSE).await;
         }
     }
 
-    /// Whether we started a persister that nobody has heard of so far.
-    fn persister_starts(&self) -> bool {
-        let mut members = self.companions.members().iter();
-        let started = members.any(|member| member.name == "persist" && member.process().is_some());
-        started && self.server().is_some_and(|server| !has_answered(&server))
+    /// Stops what the persister writes, if it is at anything.
+    async fn stop(&self, activity: Activity) {
+        if matches!(activity, Activity::Idle | Activity::Unspecified) {
+            return;
+        }
+        tracing::warn!("There is a save or a rewrite running. Stopping it!");
+        let run = self.run.to_wire();
+        if let Err(error) = self.persist().abort(v1::AbortRequest { run }).await {
+            tracing::warn!(error = error.message(), "it could not be stopped");
+        }
+    }
+
+    /// As Redis, an end without a save leaves no half of a file of one that is running.
+    async fn stop_running_save(&self) {
+        let running = || {
+            let server = self.server();
+            server.is_some_and(|s| s.state.snapshot.lock().running_since_s.is_some())
+        };
+        if !running() {
+            return;
+        }
+        self.stop(Activity::Save).await;
+        let deadline = Instant::now() + SILENCE_MAX;
+        while let Ok(Activity::Save) = self.activity().await
+            && Instant::now() < deadline
+        {
+            tokio::time::sleep(START_PAUSE).await;
+        }
     }
 
     /// The save before the end. As Redis kills its child, what runs is stopped first.
     async fn last_save(self: &Arc<Self>) -> Result<(), String> {
-        if !matches!(
-            self.activity().await?,
-            Activity::Idle | Activity::Unspecified
-        ) {
-            tracing::warn!("There is a save or a rewrite running. Stopping it!");
-            let run = self.run.to_wire();
-            if let Err(error) = self.persist().abort(v1::AbortRequest { run }).await {
-                tracing::warn!(error = error.message(), "it could not be stopped");
-            }
-        }
+        let activity = self.activity().await?;
+        self.stop(activity).await;
         let deadline = Instant::now() + SILENCE_MAX;
         loop {
             match self.clone().save().await {
@@ -308,13 +355,6 @@ impl Services {
             }
         }
     }
-}
-
-/// Whether the persister has ever answered.
-fn has_answered(server: &Server) -> bool {
-    let companions = server.state.companions.lock();
-    let mut companions = companions.iter();
-    companions.any(|companion| companion.name == "persist" && companion.last_seen_s.is_some())
 }
 
 fn error_line(error: RpcError) -> String {
@@ -379,6 +419,9 @@ pub async fn before_shutdown(server: &Arc<Server>, wish: ShutdownRequest) -> Res
             return Err("Writing initial AOF, can't exit.".to_owned());
         }
         tracing::warn!("Writing initial AOF. Exit anyway.");
+    }
+    if wish.nosave {
+        services.stop_running_save().await;
     }
     let save = wish.save || (!wish.nosave && !config.snapshot.points.is_empty());
     if !save || server.loading.is_active() {

@@ -7,8 +7,12 @@ use crate::server::Server;
 use crate::state::ShutdownRequest;
 use redrock_daemon::signals::StopSignal;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Between looks while periodic work is stopped.
+const PAUSE_LOOK: Duration = Duration::from_millis(10);
 /// What clients get that wait for a shutdown which does not come.
 const FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
 
@@ -51,6 +55,18 @@ pub async fn run(server: Arc<Server>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         };
         let Some(wish) = wish else { return };
+        // Redis sees signals in its periodic work, which tests can stop (DEBUG PAUSE-CRON).
+        while server.state.cron_paused.load(Ordering::Relaxed)
+            && server.state.shutdown.is_signalled()
+            && server.state.shutdown.is_requested()
+            && !stop.is_cancelled()
+        {
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+        if !server.state.shutdown.is_requested() {
+            tracing::info!("Shutdown manually aborted.");
+            continue;
+        }
         tracing::info!("User requested shutdown...");
         let taken_back = async { wishes.wait_for(Option::is_none).await.is_ok() };
         let result = tokio::select! {

@@ -3,6 +3,7 @@
 
 use super::Services;
 use crate::log::state::{LogKind, LogState};
+use crate::memory::oom_score;
 use crate::replication::backlog;
 use crate::server::Server;
 use crate::state::{AppendOnlyState, Companion, LinkState, SnapshotState};
@@ -20,10 +21,11 @@ const STATUS_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs until `stop`.
 pub async fn run(services: Arc<Services>, stop: CancellationToken) {
-    let mut last_ping_s = 0;
+    let mut last_ping_s = crate::clock::unix_ms() / 1000;
     let mut backlog = backlog::Watch::default();
     while let Some(server) = services.server() {
         look(&services, &server).await;
+        oom_score::apply_to_companions(&server.config(), services.companions.pids());
         ping_replicas(&services, &server, &mut last_ping_s);
         backlog.look(&services, &server);
         drop(server);

@@ -6,10 +6,9 @@
 use super::append_only::Again;
 use super::rdb::{self, CountingReader, RdbOptions};
 use crate::keyspace::ExpireMode;
-use crate::log::state::LogKind;
 use crate::replication::follow::touch_everything;
 use crate::server::Server;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use redrock_log::fs::{Fs as _, OpenMode, RealFs};
 use std::path::Path;
 use std::sync::Arc;
@@ -69,12 +68,11 @@ pub fn dump(server: &Server, path: &Path, how: RdbReload) -> anyhow::Result<()> 
     loaded.map(|_| ())
 }
 
-/// Loads the append-only files of the data directory `path` in place of the data. Once that has
+/// Loads the append-only files of the data directory `path` in place of the data, also while the
+/// log is off: BGREWRITEAOF makes a base then too. Once that has
 /// begun there is no way back: an error ends the server, as in Redis, and the next start
 /// recovers from the same files.
 pub fn log(server: &Arc<Server>, path: &Path) -> anyhow::Result<()> {
-    let kind = server.log.state().kind;
-    ensure!(kind == LogKind::AppendOnly, "appendonly is off");
     server.log.flush();
     let files = Again::find(server, path)?;
     let (mode, garbage) = {

@@ -11,9 +11,13 @@ pub enum Metric {
     Input = 1,
     /// Sent bytes.
     Output = 2,
+    /// Times that a thread woke up to work.
+    Cycles = 3,
+    /// Microseconds of work.
+    CycleUsec = 4,
 }
 
-const METRICS: usize = 3;
+const METRICS: usize = 5;
 
 /// See the module. Redis averages 16 samples taken every 100 ms; so does this.
 #[derive(Debug, Default)]
@@ -56,7 +60,7 @@ mod tests {
     fn averages_the_last_samples() {
         let mut sampler = Sampler::default();
         for i in 0..=40u64 {
-            sampler.sample(i as i64 * 100_000, [i * 10, i * 1000, 0]);
+            sampler.sample(i as i64 * 100_000, [i * 10, i * 1000, 0, 0, 0]);
         }
         assert_eq!(sampler.per_second(Metric::Commands), 100);
         assert_eq!(sampler.per_second(Metric::Input), 10_000);

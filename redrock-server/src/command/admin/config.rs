@@ -5,6 +5,7 @@ use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
 use crate::config::settings::find;
 use crate::config::{Config, SetContext, Settings, os_error_text, rewrite, sanitize};
+use crate::memory::oom_score;
 use crate::server::Server;
 use std::path::Path;
 
@@ -70,10 +71,7 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     change(ctx.server, &pairs, context)?;
     // Part of the keyspace, which this command holds: a hook could not take it.
-    ctx.db
-        .keyspace()
-        .access
-        .configure(&ctx.server.config().memory);
+    ctx.db.keyspace().configure(&ctx.server.config().memory);
     ctx.reply.ok();
     Ok(())
 }
@@ -98,7 +96,7 @@ fn set_later(
                 .collect();
             change(&server, &pairs, context)?;
             let config = server.config();
-            server.keyspace.lock().access.configure(&config.memory);
+            server.keyspace.lock().configure(&config.memory);
             Ok::<(), CommandError>(())
         });
         let mut out = Vec::new();
@@ -151,7 +149,8 @@ pub fn change(
 }
 
 /// Records a change that a command made at runtime to an option that CONFIG SET can't change
-/// (REPLICAOF and `replicaof`), so that CONFIG GET and REWRITE know of it. No hook is called.
+/// (REPLICAOF and `replicaof`), so that CONFIG GET and REWRITE know of it. No hook is called,
+/// but the score that the kernel goes by follows the role.
 pub fn record(server: &Server, name: &str, words: &[&[u8]]) -> Result<(), CommandError> {
     let _guard = server.config_change.lock();
     let old = server.config();
@@ -161,13 +160,22 @@ pub fn record(server: &Server, name: &str, words: &[&[u8]]) -> Result<(), Comman
     settings
         .set(index, words, false)
         .map_err(|why| CommandError::text(format!("ERR {why}")))?;
-    server.set_config(Config::new(settings, old.file.clone()));
+    let new = Config::new(settings, old.file.clone());
+    if let Err(error) = oom_score::apply(&new) {
+        tracing::warn!(%error, "oom-score-adj not set");
+    }
+    server.set_config(new);
     Ok(())
 }
 
 /// The file is written and synced outside the locks, with what is in force by then: in a
 /// transaction REPLICAOF may come before it.
 fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    rewrite_with(ctx, false)
+}
+
+/// CONFIG REWRITE; with `everything` what has its default is written too.
+pub(super) fn rewrite_with(ctx: &mut Context<'_>, everything: bool) -> CommandResult {
     let Some(path) = ctx.config.file.clone() else {
         return Err(CommandError::fixed(
             "ERR The server is running without a config file",
@@ -176,7 +184,8 @@ fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     let server = ctx.server.handle()?;
     let resp3 = ctx.client.resp3;
     ctx.client.deferred = Some(Deferred(Box::pin(async move {
-        let work = tokio::task::spawn_blocking(move || rewrite_now(&path, &server)).await;
+        let work =
+            tokio::task::spawn_blocking(move || rewrite_now(&path, &server, everything)).await;
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, resp3);
         match work {
@@ -189,9 +198,10 @@ fn rewrite_file(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn rewrite_now(path: &Path, server: &Server) -> CommandResult {
+fn rewrite_now(path: &Path, server: &Server, everything: bool) -> CommandResult {
     let config = server.config();
-    match rewrite::rewrite_file(path, &config.settings, &server.user_lines(&config)) {
+    let users = server.user_lines(&config);
+    match rewrite::rewrite_file(path, &config.settings, &users, everything) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             Ok(())

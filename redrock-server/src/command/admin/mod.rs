@@ -9,7 +9,7 @@ mod debug;
 mod introspection;
 mod latency;
 mod memory;
-mod persistence;
+pub(super) mod persistence;
 mod replication;
 mod service;
 mod slowlog;

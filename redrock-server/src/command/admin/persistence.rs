@@ -25,7 +25,7 @@ pub(super) const BGREWRITEAOF: Spec = Spec::new("bgrewriteaof", 1, FLAGS, rewrit
     );
 
 /// Makes the reply later: a status line, or an error line.
-pub(super) fn later(
+pub(in crate::command) fn later(
     ctx: &mut Context<'_>,
     work: impl Future<Output = Result<String, String>> + Send + 'static,
 ) -> CommandResult {

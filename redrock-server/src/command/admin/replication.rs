@@ -209,6 +209,9 @@ fn timeout(arg: &[u8]) -> CommandResult<Option<Duration>> {
     let ms = parse_i64(arg).ok_or(CommandError::fixed(
         "ERR timeout is not an integer or out of range",
     ))?;
+    if ms.checked_add(crate::clock::unix_ms()).is_none() {
+        return Err(CommandError::fixed("ERR timeout is out of range"));
+    }
     match u64::try_from(ms) {
         Ok(0) => Ok(None),
         Ok(ms) => Ok(Some(Duration::from_millis(ms))),

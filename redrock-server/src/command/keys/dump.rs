@@ -1,6 +1,7 @@
 //! DUMP and RESTORE.
 
 use crate::command::args::is_word;
+use crate::command::effect::deletion;
 use crate::command::string::expire_time;
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::config::Config;
@@ -109,7 +110,7 @@ pub(super) fn restore(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     {
         if exists {
             ctx.db.remove(key)?;
-            ctx.propagate(&[b"DEL", key]);
+            ctx.propagate(&[deletion(ctx.config.memory.lazy_server_delete), key]);
             ctx.changed(key, Class::GENERIC, "del");
         }
         ctx.reply.ok();

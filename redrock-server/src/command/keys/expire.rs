@@ -1,5 +1,6 @@
 //! EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT and PERSIST. All leave as absolute milliseconds.
 
+use crate::command::effect::deletion;
 use crate::command::string::expire_time::{self, Base, Unit};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::notify::Class;
@@ -69,7 +70,7 @@ fn generic(
     }
     if expire_time::is_past(&mut ctx.db, at_ms) {
         ctx.db.remove(key)?;
-        ctx.propagate(&[b"DEL", key]);
+        ctx.propagate(&[deletion(ctx.config.memory.lazy_expire), key]);
         ctx.changed(key, Class::GENERIC, "del");
     } else {
         ctx.db.set_expire(key, Some(at_ms))?;

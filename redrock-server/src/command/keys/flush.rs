@@ -1,6 +1,7 @@
 //! DBSIZE, FLUSHDB, FLUSHALL and SWAPDB: whole databases.
 
 use super::{NO_DATABASE, small_int};
+use crate::command::admin::persistence::later;
 use crate::command::{Args, CommandError, CommandResult, Context};
 
 /// `DBSIZE`
@@ -42,7 +43,27 @@ pub(super) fn flushdb(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 /// `FLUSHALL [ASYNC|SYNC]`
 pub(super) fn flushall(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let count = ctx.db.keyspace().database_count();
-    flush(ctx, args, 0..count)
+    flush(ctx, args, 0..count)?;
+    save_empty(ctx)
+}
+
+/// Where save points are set, FLUSHALL saves too, and answers when that is done. In transactions,
+/// scripts and a master's stream nobody waits for it.
+fn save_empty(ctx: &mut Context<'_>) -> CommandResult {
+    let saves = !ctx.config.snapshot.points.is_empty() && !ctx.server.loading.is_active();
+    let Some(services) = ctx.server.services.get().filter(|_| saves).cloned() else {
+        return Ok(());
+    };
+    if ctx.client.deny_blocking || ctx.client.obeyed {
+        let handle = services.handle.clone();
+        handle.spawn(services.save_after_flush());
+        return Ok(());
+    }
+    ctx.reply.truncate(ctx.reply.len() - b"+OK\r\n".len());
+    later(ctx, async move {
+        services.save_after_flush().await;
+        Ok("OK".to_owned())
+    })
 }
 
 /// `SWAPDB index1 index2`

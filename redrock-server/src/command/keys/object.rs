@@ -3,6 +3,7 @@
 use super::{READ, one};
 use crate::command::table::{KeySpec, Spec, acl, flag};
 use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::config::Policy;
 use crate::value::ValueRef;
 
 const KEY: KeySpec = KeySpec::Range {
@@ -75,8 +76,15 @@ fn encoding(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// `OBJECT REFCOUNT key`: always 1 but for Redis's shared integers.
 fn refcount(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    // Redis shares small integers unless each needs access data of its own.
+    let memory = &ctx.config.memory;
+    let shared = memory.bytes_max == 0
+        || !matches!(
+            memory.policy,
+            Policy::AllKeysLru | Policy::AllKeysLfu | Policy::VolatileLru | Policy::VolatileLfu
+        );
     match ctx.db.peek(args.at(2))? {
-        Some(ValueRef::Int(n)) if SHARED_INTEGERS.contains(&n) => {
+        Some(ValueRef::Int(n)) if shared && SHARED_INTEGERS.contains(&n) => {
             ctx.reply.int(i64::from(i32::MAX));
         }
         Some(_) => ctx.reply.int(1),

@@ -20,6 +20,7 @@ pub(super) fn scan(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ..Allowed::default()
     };
     let options = ScanOptions::parse(args, 2, allowed)?;
+    walks(ctx);
     let db = ctx.db.index();
     if ctx.db.keyspace().has_keys_on_disk_only(db) {
         return cold_scan::scan_keys(ctx, cursor, &options);
@@ -51,6 +52,13 @@ pub(super) fn scan(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// What expires on the way is propagated key by key, unless a transaction is around it.
+fn walks(ctx: &mut Context<'_>) {
+    if !ctx.client.deny_blocking {
+        ctx.db.effect.separate();
+    }
+}
+
 /// `KEYS pattern`
 pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let pattern = args.at(1);
@@ -76,6 +84,7 @@ pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// `RANDOMKEY`
 pub(super) fn randomkey(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
+    walks(ctx);
     let db = ctx.db.index();
     if ctx.db.keyspace().has_keys_on_disk_only(db) {
         return cold_scan::random_key(ctx);

@@ -1,5 +1,6 @@
 //! SPOP and SRANDMEMBER.
 
+use crate::command::effect::deletion;
 use crate::command::hash::peek_as;
 use crate::command::hash::random::{REPLY_TOO_LONG, may_repeat, parse_count};
 use crate::command::{Args, CommandError, CommandResult, Context};
@@ -79,7 +80,7 @@ fn spop_all(ctx: &mut Context<'_>, key: &[u8], len: usize) -> CommandResult {
     ctx.changed(key, Class::SET, "spop");
     ctx.db.effect.dirty += len as u64 - 1;
     ctx.notify(key, Class::GENERIC, "del");
-    ctx.propagate(&[b"DEL", key]);
+    ctx.propagate(&[deletion(ctx.config.memory.lazy_server_delete), key]);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::set::{Dialect, Options};
 use super::{expire_time, reply_string};
+use crate::command::effect::deletion;
 use crate::command::error::CommandResult;
 use crate::command::{Args, Context};
 use crate::keyspace::db::StringRef;
@@ -25,15 +26,15 @@ pub(super) fn getdel(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         return Ok(());
     };
     reply_string(&mut ctx.reply, value);
-    delete(ctx, key);
+    delete(ctx, key, b"DEL");
     Ok(())
 }
 
 /// Deletes a key that was read in the same command, so that it can't be missing or cold.
-fn delete(ctx: &mut Context<'_>, key: &[u8]) {
+fn delete(ctx: &mut Context<'_>, key: &[u8], deletion: &[u8]) {
     if ctx.db.remove(key).unwrap_or(false) {
         ctx.changed(key, Class::GENERIC, "del");
-        ctx.propagate(&[b"DEL", key]);
+        ctx.propagate(&[deletion, key]);
     }
 }
 
@@ -53,7 +54,10 @@ pub(super) fn getex(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let expire = expire?;
     reply_string(&mut ctx.reply, value);
     match expire {
-        Some(ms) if expire_time::is_past(&mut ctx.db, ms) => delete(ctx, key),
+        Some(ms) if expire_time::is_past(&mut ctx.db, ms) => {
+            let word = deletion(ctx.config.memory.lazy_expire);
+            delete(ctx, key, word);
+        }
         Some(ms) => change_expire(ctx, key, Some(ms)),
         None if options.persist && before.is_some() => change_expire(ctx, key, None),
         None => {}

@@ -11,7 +11,7 @@ fn settings(lines: &[(&str, &[&str])]) -> Settings {
 }
 
 fn text(old: &str, settings: &Settings) -> String {
-    String::from_utf8(rewritten(old.as_bytes(), settings, &[])).unwrap()
+    String::from_utf8(rewritten(old.as_bytes(), settings, &[], false)).unwrap()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_was_rewritten_loads_again_to_the_same_settings() {
             false,
         )
         .unwrap();
-    rewrite_file(&path, &before, &[]).unwrap();
+    rewrite_file(&path, &before, &[], false).unwrap();
     let line = super::super::arguments::CommandLine {
         file: Some(path),
         ..Default::default()

@@ -81,7 +81,7 @@ fn rewrite_file(server: &Server) -> Result<(), RpcError> {
                 .with_hint("the settings are in force but will be gone after a restart"),
         );
     };
-    rewrite::rewrite_file(path, &config.settings, &server.user_lines(&config))
+    rewrite::rewrite_file(path, &config.settings, &server.user_lines(&config), false)
         .map_err(|error| RpcError::internal(format!("rewrite {}: {error}", path.display())))
 }
 
@@ -97,8 +97,9 @@ async fn send_changes(shared: Shared, sender: mpsc::Sender<Result<v1::ConfigUpda
     let mut versions = shared.server.watch_config();
     versions.mark_unchanged();
     let mut sent = shared.server.config();
-    let settings = sent.settings.matching(&[b"*"]);
-    let settings = settings
+    let settings = sent
+        .settings
+        .all()
         .into_iter()
         .map(|(name, value)| setting(&name, &value))
         .collect();

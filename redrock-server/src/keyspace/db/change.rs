@@ -5,6 +5,7 @@ use super::super::position::KeyHash;
 use super::super::snapshot::LARGE_VALUE_BYTES;
 use super::{Collection, Db, Expiry, StringRef};
 use crate::command::{CommandError, CommandResult};
+use crate::keyspace::ExpireMode;
 use crate::value::{Object, ValueRef};
 use redrock_rdb::number::parse_i64;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Db<'_> {
         let hash = self.hash(key);
         let access = self.keyspace.access;
         let mut replaced = None;
-        let now_expire = match self.entry_for_change(hash, key)? {
+        let (before, after) = match self.entry_for_change(hash, key)? {
             None => {
                 let expire = if let Expiry::At(ms) = expiry {
                     Some(ms)
@@ -57,6 +58,7 @@ impl Db<'_> {
                     None
                 };
                 self.insert(hash, Entry::new(key, value, expire));
+                self.note_replica_expiry(key, expire);
                 return Ok(());
             }
             Some(entry) => {
@@ -83,7 +85,8 @@ impl Db<'_> {
             self.keyspace.garbage.add(old);
             self.signal_if_awaited(key);
         }
-        self.expire_changed(hash, now_expire.0, now_expire.1);
+        self.expire_changed(hash, before, after);
+        self.note_replica_expiry(key, after);
         Ok(())
     }
 
@@ -364,7 +367,17 @@ impl Db<'_> {
             }
         }
         self.expire_changed(hash, before, expire);
+        self.note_replica_expiry(key, expire);
         Ok(true)
+    }
+
+    /// On a replica that takes writes of clients: it must delete this key itself. What its master
+    /// sends, and what is loaded, comes with expiry off altogether.
+    fn note_replica_expiry(&mut self, key: &[u8], expire: Option<i64>) {
+        if expire.is_some() && self.keyspace.expire_mode == ExpireMode::Hide {
+            let slot = (self.index, key.to_vec());
+            self.keyspace.replica_expires.insert(slot);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::expire::has_passed;
 use super::super::hot::entry::Entry;
 use super::super::position::KeyHash;
 use super::{Collection, Db, Presence, StringRef};
+use crate::command::effect::deletion;
 use crate::command::{CommandError, CommandResult};
 use crate::notify::Class;
 use crate::value::{Object, ValueRef};
@@ -65,7 +66,8 @@ impl Db<'_> {
             self.keyspace.garbage.add(entry);
         }
         self.keyspace.stats.expired += 1;
-        self.effect.before(self.index, &[b"DEL", key]);
+        let word = deletion(self.keyspace.lazy_expire);
+        self.effect.before(self.index, &[word, key]);
         self.signal_gone(key);
         self.notifier
             .notify(Class::EXPIRED, "expired", key, self.index);

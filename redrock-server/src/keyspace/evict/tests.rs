@@ -43,7 +43,7 @@ fn victims(server: &Server, policy: Policy, count: usize) -> Vec<usize> {
     while numbers.len() < count
         && let Some((db, key)) = keyspace.eviction_victim(&mut pool, &config)
     {
-        assert!(keyspace.evict(server, &mut effect, db, &key) > 0);
+        assert!(keyspace.evict(server, &mut effect, (db, &key), false) > 0);
         let text = String::from_utf8(key).expect("a name");
         numbers.push(text["key:".len()..].parse().expect("a number"));
     }

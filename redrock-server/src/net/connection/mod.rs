@@ -124,9 +124,12 @@ impl Session {
 
     /// Sends what is left and leaves all tables.
     async fn finish(mut self) {
+        if self.killed() {
+            // As in Redis it gets nothing more.
+            self.connection.discard();
+        }
         self.worker.schedule(&self.connection, 0);
         self.worker.flush();
-        // Who was killed gets what its socket takes at once and no more.
         while self.connection.unsent() > 0 && !self.killed() {
             if self.connection.writable().await.is_err() {
                 break;

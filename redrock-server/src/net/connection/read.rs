@@ -104,27 +104,27 @@ impl Session {
         let mut writable = std::pin::pin!(connection.writable());
         poll_fn(|cx| {
             let polled = READ_BUFFER.with_borrow_mut(|scratch| {
-                let mut buf = ReadBuf::new(scratch);
-                let Some(reader) = &mut self.reader else {
-                    return Some(Event::Closed);
-                };
-                match Pin::new(reader).poll_read(cx, &mut buf) {
-                    Poll::Ready(Ok(())) if buf.filled().is_empty() => Some(Event::Closed),
-                    Poll::Ready(Ok(())) => {
-                        let filled = buf.filled();
-                        self.worker.server.stats.input(filled.len());
-                        let pause = if self.buffered.is_empty() {
-                            self.process(filled)
-                        } else {
-                            let mut all = std::mem::take(&mut self.buffered);
-                            make_room(&mut all, filled.len(), self.needed);
-                            all.extend_from_slice(filled);
-                            self.process_buffered(all)
-                        };
-                        Some(Event::Processed(pause))
+                let mut polled = None;
+                loop {
+                    let mut buf = ReadBuf::new(scratch);
+                    let Some(reader) = &mut self.reader else {
+                        return Some(Event::Closed);
+                    };
+                    match Pin::new(reader).poll_read(cx, &mut buf) {
+                        Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                        Poll::Ready(_) => return Some(Event::Closed),
+                        Poll::Pending => return polled,
                     }
-                    Poll::Ready(Err(_)) => Some(Event::Closed),
-                    Poll::Pending => None,
+                    let filled = buf.filled();
+                    let pause = self.take_in(filled);
+                    // The rest of a large request that may come is taken at once, as far as it
+                    // is there.
+                    let more = self.admitted && matches!(pause, Pause::Read);
+                    let whole = filled.len() == READ_BYTES;
+                    polled = Some(Event::Processed(pause));
+                    if !(more && whole && self.buffered.len() < self.needed) {
+                        return polled;
+                    }
                 }
             });
             match polled {
@@ -140,6 +140,18 @@ impl Session {
             }
         })
         .await
+    }
+
+    /// Runs what was read.
+    fn take_in(&mut self, filled: &[u8]) -> Pause {
+        self.worker.server.stats.input(filled.len());
+        if self.buffered.is_empty() {
+            return self.process(filled);
+        }
+        let mut all = std::mem::take(&mut self.buffered);
+        make_room(&mut all, filled.len(), self.needed);
+        all.extend_from_slice(filled);
+        self.process_buffered(all)
     }
 
     /// Whether the peer leaves more unread than its share: then nothing more is read.
@@ -198,6 +210,10 @@ impl Session {
         let shared = &self.connection.shared;
         let length = self.buffered.len();
         shared.query_bytes.store(length as u64, Ordering::Relaxed);
+        let unparsed = length.saturating_sub(self.parser.understood_bytes());
+        shared
+            .unparsed_bytes
+            .store(unparsed as u64, Ordering::Relaxed);
         let server = &self.worker.server;
         let held = self.buffered.capacity() + self.parser.memory_bytes();
         self.connection.note_input(server, held);
@@ -309,9 +325,9 @@ impl Session {
             return Some(Pause::Close);
         }
         let shared = &self.connection.shared;
-        shared
-            .query_bytes
-            .store(rest.len() as u64, Ordering::Relaxed);
+        for bytes in [&shared.query_bytes, &shared.unparsed_bytes] {
+            bytes.store(rest.len() as u64, Ordering::Relaxed);
+        }
         let argument_bytes: usize = argv.iter().map(|arg| arg.len()).sum();
         shared
             .argument_bytes
@@ -326,6 +342,7 @@ impl Session {
         drop(scratch);
         let pause = match outcome {
             Outcome::Done => {
+                shared.argument_bytes.store(0, Ordering::Relaxed);
                 let client = self.client.as_ref()?;
                 match (client.close_after_reply, client.hand_over.is_some()) {
                     (true, _) => Some(Pause::Close),

@@ -66,6 +66,14 @@ impl Connection {
         }
     }
 
+    /// Forgets what waits to be sent.
+    pub(super) fn discard(&self) {
+        *self.out.borrow_mut() = Vec::new();
+        self.shared.outbox.lock().clear();
+        self.head.set(0);
+        self.marks.borrow_mut().clear();
+    }
+
     /// Moves messages from other threads behind what waits to be sent.
     pub fn take_outbox(&self) {
         let mut outbox = self.shared.outbox.lock();

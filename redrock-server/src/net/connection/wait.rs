@@ -66,6 +66,8 @@ impl Session {
                 (request.on_timeout)(&mut Reply::new(&mut out, client.resp3));
                 drop(out);
                 self.worker.schedule(&self.connection, 0);
+                let server = &self.worker.server;
+                server.count_unserved(&self.connection.shared, false);
             }
             self.connection
                 .shared

@@ -17,6 +17,9 @@ use std::ops::Range;
 /// Longest inline request and longest header line, bytes (`PROTO_INLINE_MAX_SIZE`).
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// Arguments for which there is room from one request to the next.
+const ARGUMENTS_KEPT: usize = 1024;
+
 /// Limits that hold for one request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
@@ -66,6 +69,9 @@ pub enum Step {
 pub struct Parser {
     /// Position behind what was understood so far.
     at: usize,
+    /// Position behind what was understood of an unfinished request, the length of an argument
+    /// included whose value is still coming.
+    understood: usize,
     /// Arguments still to come; `None` before a request's first line was read.
     remaining: Option<usize>,
     arguments: Vec<Range<usize>>,
@@ -91,16 +97,24 @@ impl Parser {
 
     /// Forgets the last command; the buffer's consumed bytes were dropped.
     pub fn reset(&mut self) {
-        self.at = 0;
+        (self.at, self.understood) = (0, 0);
         self.remaining = None;
         self.arguments.clear();
+        self.arguments.shrink_to(ARGUMENTS_KEPT);
         self.unquoted.clear();
+        self.unquoted.shrink_to(ARGUMENTS_KEPT);
         self.inline = false;
     }
 
     /// Where the last command's arguments are in its buffer; `None` for an inline command.
     pub fn ranges(&self) -> Option<&[Range<usize>]> {
         (!self.inline).then_some(&*self.arguments)
+    }
+
+    /// Bytes at the start of the buffer that were understood: Redis counts them no longer as
+    /// waiting to be parsed.
+    pub fn understood_bytes(&self) -> usize {
+        self.understood.max(self.at)
     }
 
     /// Bytes of buffer that the unfinished request may still refer to, for memory limits.
@@ -171,6 +185,7 @@ impl Parser {
                 };
             }
             if buffer.len() < end + 2 {
+                self.understood = start;
                 return Step::Incomplete { needed: end + 2 };
             }
             self.arguments.push(start..end);

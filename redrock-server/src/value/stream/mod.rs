@@ -108,6 +108,14 @@ impl Stream {
         self.nodes.len()
     }
 
+    /// Allocations to free, roughly: nodes, and groups with what is pending in each, by the first
+    /// one (Redis: `lazyfreeGetFreeEffort`).
+    pub fn free_effort(&self) -> usize {
+        let first = self.groups.values().next();
+        let pending = first.map_or(0, Group::pending_count);
+        self.nodes.len() + self.groups.len() * (1 + pending)
+    }
+
     /// A group by its name.
     pub fn group(&self, name: &[u8]) -> Option<&Group> {
         self.groups.get(name)

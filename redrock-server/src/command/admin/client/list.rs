@@ -108,7 +108,7 @@ pub(crate) fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
         flags(client),
         client.db.load(Ordering::Relaxed),
         i64::from(client.queued.load(Ordering::Relaxed)) - 1,
-        load(&client.query_bytes),
+        load(&client.unparsed_bytes),
         load(&client.argument_bytes),
         load(&client.queued_bytes),
         u8::from(waiting > 0),

@@ -77,6 +77,7 @@ fn debug(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         (b"set-skip-checksum-validation", 3) => switch(ctx, args, &flags.skip_checksums),
         (b"set-disable-deny-scripts", 3) => ok(ctx),
         (b"quicklist-packed-threshold", 3) => packed_threshold(ctx, args),
+        (b"config-rewrite-force-all", 2) => super::config::rewrite_with(ctx, true),
         (b"change-repl-id", 2) => change_replication_id(ctx),
         (b"structsize", 2) => {
             ctx.reply.bulk(tables::struct_sizes().as_bytes());
@@ -274,6 +275,9 @@ fn help(ctx: &mut Context<'_>) -> CommandResult {
             "CHANGE-REPL-ID",
             "    Change the replication IDs of the instance.",
             "    Dangerous: should be used only for testing the replication subsystem.",
+            "CONFIG-REWRITE-FORCE-ALL",
+            "    Like CONFIG REWRITE but writes all configuration options, including",
+            "    those that have their default values.",
             "DIGEST",
             "    Output a hex signature representing the current DB content.",
             "DIGEST-VALUE <key> [<key> ...]",
