@@ -152,7 +152,7 @@ impl RdbFile {
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(left.min(PAUSE_STEP));
+            std::thread::park_timeout(left.min(PAUSE_STEP));
         }
     }
 

@@ -19,16 +19,9 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     let [replication_in, replication_out] = replication_bytes;
     let rates = {
         let sampler = stats.sampler.lock();
-        [
-            Metric::Commands,
-            Metric::Input,
-            Metric::Output,
-            Metric::Cycles,
-            Metric::CycleUsec,
-        ]
-        .map(|m| sampler.per_second(m))
+        [Metric::Commands, Metric::Input, Metric::Output].map(|m| sampler.per_second(m))
     };
-    let [ops, input, output, cycle_rate, cycle_usec] = rates;
+    let [ops, input, output] = rates;
     let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
     out.field("total_connections_received", load(&stats.connections));
     out.field("total_commands_processed", stats.commands());
@@ -107,15 +100,7 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         0,
     );
     out.all(&["reply_buffer_shrinks", "reply_buffer_expands"], 0);
-    let cycles = stats.cycles();
-    out.field("eventloop_cycles", cycles.count);
-    out.field("eventloop_duration_sum", cycles.usec);
-    out.field("eventloop_duration_cmd_sum", stats.command_usec());
-    out.field("instantaneous_eventloop_cycles_per_sec", cycle_rate);
-    out.field(
-        "instantaneous_eventloop_duration_usec",
-        cycle_usec.checked_div(cycle_rate).unwrap_or(0),
-    );
+    event_loop(facts, out);
     for (name, reason) in [
         ("acl_access_denied_auth", Reason::Auth),
         ("acl_access_denied_cmd", Reason::Command),
@@ -124,6 +109,24 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     ] {
         out.field(name, load(stats.denied(reason)));
     }
+}
+
+/// What the threads did between two sleeps; Redis has one event loop.
+fn event_loop(facts: &Facts<'_>, out: &mut Section<'_>) {
+    let stats = &facts.server.stats;
+    let [rate, usec] = {
+        let sampler = stats.sampler.lock();
+        [Metric::Cycles, Metric::CycleUsec].map(|metric| sampler.per_second(metric))
+    };
+    let cycles = stats.cycles();
+    out.field("eventloop_cycles", cycles.count);
+    out.field("eventloop_duration_sum", cycles.usec);
+    out.field("eventloop_duration_cmd_sum", stats.command_usec());
+    out.field("instantaneous_eventloop_cycles_per_sec", rate);
+    out.field(
+        "instantaneous_eventloop_duration_usec",
+        usec.checked_div(rate).unwrap_or(0),
+    );
 }
 
 impl Facts<'_> {

@@ -32,8 +32,6 @@ const POOL_MAX: usize = 16;
 const KEYS_PER_LOOK: u64 = 16;
 /// Between measurements while nothing happens.
 const MEASURE_PERIOD: Duration = Duration::from_millis(100);
-/// How long an excess may last that passes by itself.
-const TRANSIENT: Duration = Duration::from_millis(2);
 const OOM_TEXT: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// A key that may be evicted.
@@ -81,8 +79,6 @@ pub struct Eviction {
     /// Since when the limit is exceeded, unix us; 0: it is not.
     exceeded_since_us: AtomicI64,
     exceeded_us: AtomicI64,
-    /// When an excess was last waited out.
-    waited_us: AtomicI64,
 }
 
 /// What a cycle came to.
@@ -131,17 +127,6 @@ impl Eviction {
         };
         let total = self.exceeded_us.load(Ordering::Relaxed) + current;
         (total / 1000, current / 1000)
-    }
-
-    /// Whether an excess may be one that passes by itself: it is waited for a few times a second.
-    fn may_pass(&self) -> bool {
-        let now_us = crate::clock::unix_us();
-        let last = self.waited_us.load(Ordering::Relaxed);
-        let due = now_us - last > MEASURE_PERIOD.as_micros() as i64;
-        if due {
-            self.waited_us.store(now_us, Ordering::Relaxed);
-        }
-        due
     }
 
     fn note(&self, cycle: Cycle) {
@@ -362,12 +347,7 @@ impl Server {
         if bytes_max == 0 || !self.may_evict(config) {
             return Cycle::Done;
         }
-        let mut used = eviction.measure();
-        if used > bytes_max && eviction.may_pass() {
-            // Other threads take and give back tens of kilobytes at a time.
-            std::thread::sleep(TRANSIENT);
-            used = eviction.measure();
-        }
+        let used = eviction.measure();
         let cycle = if used <= bytes_max {
             Cycle::Done
         } else if config.memory.policy == Policy::NoEviction {
