@@ -143,8 +143,10 @@ mod tests {
 
     #[test]
     fn templates_are_expanded_and_unknown_variables_refused() {
-        let mut config = Config::default();
-        config.port = 7000;
+        let config = Config {
+            port: 7000,
+            ..Config::default()
+        };
         let shown = |template: &str| title(template, &config, "redrock-server");
         let template = "{title} {listen-addr} {server-mode}";
         assert_eq!(shown(template).as_deref(), Some("redrock-server *:7000"));

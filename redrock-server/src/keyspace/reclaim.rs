@@ -215,11 +215,12 @@ mod tests {
         let reclaimer = Reclaimer::default();
         reclaimer.dispose(garbage.take());
         assert!(garbage.is_empty() && reclaimer.pending_objects() == 0);
+        assert_eq!(reclaimer.freed_objects(), 1);
         let big = entry(WEIGHT_DISPOSE_MAX + 1);
         let object = big.share();
         garbage.add(big);
         reclaimer.dispose(garbage.take());
-        while reclaimer.freed_objects() == 0 {
+        while reclaimer.freed_objects() == 1 {
             std::thread::yield_now();
         }
         assert_eq!(object.map(|object| Arc::strong_count(&object)), Some(1));
