@@ -67,10 +67,10 @@ left() {
 
 # stop_left DIR: stops those, and says how many there were.
 stop_left() {
-    local pids pid tries
+    local pids pid
     pids=$(left "$1")
     for pid in $pids; do kill -CONT "$pid" 2>/dev/null || true; kill "$pid" 2>/dev/null || true; done
-    for tries in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
         [ -n "$(left "$1")" ] || break
         sleep 0.2
     done
