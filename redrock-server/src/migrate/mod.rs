@@ -4,7 +4,7 @@
 //! that they stand still while everybody else goes on, and the transfer is a task of the
 //! services' runtime. What the target has taken is deleted, and the DEL appended, in one lock
 //! hold at the end, with the latch still on: a key is deleted only if its value is the one that
-//! was sent, because nothing could change it. See `docs/adr/0009-migrate-latches-its-keys.md`.
+//! was sent, because nothing could change it. See `docs/adr/0010-migrate-latches-its-keys.md`.
 //!
 //! Memory: one value after the other is encoded, from a shared reference, and what all transfers
 //! hold encoded together is bounded ([`ENCODED_BYTES_MAX`], or the one value that is larger).
