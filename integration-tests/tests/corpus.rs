@@ -129,16 +129,16 @@ fn files_of_all_redis_versions_are_loaded_as_redis_does_or_refused_by_name() {
         let json: Value = serde_json::from_str(&json).unwrap();
         let values = json.as_array().unwrap();
         let folder = folder_with(&file);
-        if let Some(refused) = values.iter().find(|value| has_field_expiry(value)) {
+        let mut options = OPTIONS.to_vec();
+        if values.iter().any(has_field_expiry) {
             let port = free_port().unwrap();
-            let (status, text) =
-                Server::refused(Kind::RedRock, folder.path(), port, &OPTIONS).unwrap();
+            let refused = Server::refused(Kind::RedRock, folder.path(), port, &options);
+            let (status, text) = refused.unwrap();
             assert!(!status.success(), "{name}");
-            let key = refused["key"].as_str().unwrap();
-            assert!(text.contains(&format!("value of key '{key}'")), "{text}");
-            continue;
+            assert!(text.contains("set rdb-version 12"), "{name}: {text}");
+            options.extend(["--rdb-version", "12"]);
         }
-        let server = Server::start(Kind::RedRock, folder.path(), &OPTIONS).unwrap();
+        let server = Server::start(Kind::RedRock, folder.path(), &options).unwrap();
         let mut client = server.client().unwrap();
         loaded += 1;
         let alive = values.iter().filter(|value| value["expiration"].is_null());

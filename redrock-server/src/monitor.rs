@@ -23,13 +23,15 @@ impl Monitors {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// A client listens from now on.
-    pub fn add(&self, client: &Arc<ClientShared>) {
-        if !client.monitor.swap(true, Ordering::Relaxed) {
-            let mut clients = self.clients.write();
-            clients.push(client.clone());
-            self.count.store(clients.len(), Ordering::Relaxed);
+    /// A client listens from now on; false if it did already.
+    pub fn add(&self, client: &Arc<ClientShared>) -> bool {
+        if client.monitor.swap(true, Ordering::Relaxed) {
+            return false;
         }
+        let mut clients = self.clients.write();
+        clients.push(client.clone());
+        self.count.store(clients.len(), Ordering::Relaxed);
+        true
     }
 
     /// A client is gone, or listens no more (RESET).

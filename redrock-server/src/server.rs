@@ -382,7 +382,7 @@ impl Server {
     /// client does not wait.
     pub fn unblock_client(&self, id: u64, keyspace: &mut Keyspace, error: Option<&str>) -> bool {
         let Some((Some(client), request)) = keyspace.blocked.remove(id) else {
-            return false;
+            return keyspace.blocked.end_elsewhere(id, error);
         };
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, client.resp3);

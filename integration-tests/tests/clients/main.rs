@@ -14,13 +14,15 @@
 #![allow(clippy::panic)]
 
 mod scripts;
+mod sessions;
 #[path = "../differential/wire.rs"]
 #[expect(dead_code, reason = "shared with the differential test")]
 mod wire;
 
 use anyhow::{Context as _, bail, ensure};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
-use scripts::{SCRIPTS, Script};
+use scripts::{Script, TRACKING};
+use sessions::SESSIONS;
 use std::time::{Duration, Instant};
 use wire::{Connection, Reply, Words};
 
@@ -235,7 +237,7 @@ fn play_all(options: &[&str], spills: bool) -> anyhow::Result<()> {
     let theirs = ["--appendonly", "no", "--enable-debug-command", "yes"];
     let theirs = Server::start(Kind::Redis, folders[1].path(), &theirs)?;
     let mut found = Vec::new();
-    for script in SCRIPTS {
+    for script in TRACKING.iter().chain(SESSIONS) {
         let mut sides = [Side::open(&ours, spills)?, Side::open(&theirs, false)?];
         let differences =
             play(script, &mut sides).with_context(|| format!("script {:?}", script.name))?;

@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// One blocked client.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub struct BlockedTable {
     clients: HashMap<u64, Waiting>,
     /// Counts changes to another master, for those who wait elsewhere (WAIT).
     demotions: watch::Sender<u64>,
+    /// Ends the waits of those, by client: with an error, or as if their time were up.
+    elsewhere: HashMap<u64, oneshot::Sender<Option<String>>>,
 }
 
 impl BlockedTable {
@@ -122,9 +124,24 @@ impl BlockedTable {
         queue.copied().filter(is_concerned).collect()
     }
 
-    /// Changes when this server becomes a replica, or another master's.
-    pub fn demotions(&self) -> watch::Receiver<u64> {
-        self.demotions.subscribe()
+    /// A client begins to wait for no key: what ends that.
+    pub fn begin_elsewhere(&mut self, client: u64) -> Endings {
+        // Those of waits that are over go when they outnumber the others.
+        if self.elsewhere.len() > 64 + 2 * self.demotions.receiver_count() {
+            self.elsewhere.retain(|_, ending| !ending.is_closed());
+        }
+        let (ending, unblocked) = oneshot::channel();
+        self.elsewhere.insert(client, ending);
+        Endings {
+            demotions: self.demotions.subscribe(),
+            unblocked,
+        }
+    }
+
+    /// Ends a client's wait for no key; false if it does not wait so.
+    pub fn end_elsewhere(&mut self, client: u64, error: Option<&str>) -> bool {
+        let ending = self.elsewhere.remove(&client);
+        ending.is_some_and(|ending| ending.send(error.map(str::to_owned)).is_ok())
     }
 
     /// Parks a client.
@@ -168,26 +185,41 @@ const DEMOTED: CommandError = CommandError::fixed(
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
 );
 
-/// A wait for `reply` that ends with an error and the connection when the server becomes a
-/// replica.
-pub async fn unless_demoted(
+/// What ends a wait for no key before its time.
+#[derive(Debug)]
+pub struct Endings {
+    /// Changes when this server becomes a replica, or another master's.
+    demotions: watch::Receiver<u64>,
+    /// CLIENT UNBLOCK.
+    unblocked: oneshot::Receiver<Option<String>>,
+}
+
+/// A wait for `reply`. CLIENT UNBLOCK ends it with an error, or with what `timed_out` gives; the
+/// server's becoming a replica with an error and the connection.
+pub async fn unless_ended(
     server: Arc<Server>,
     client: Arc<ClientShared>,
-    mut demotions: watch::Receiver<u64>,
+    mut endings: Endings,
     resp3: bool,
     reply: impl Future<Output = Vec<u8>>,
+    timed_out: impl FnOnce() -> Vec<u8>,
 ) -> Vec<u8> {
-    tokio::select! {
+    let error = tokio::select! {
         biased;
-        Ok(()) = demotions.changed() => {
+        Ok(()) = endings.demotions.changed() => {
             client.closing.store(true, Ordering::Relaxed);
-            let mut out = Vec::new();
-            server.stats.error(&DEMOTED);
-            Reply::new(&mut out, resp3).error(&DEMOTED.resp());
-            out
+            DEMOTED
         }
-        reply = reply => reply,
-    }
+        Ok(ending) = &mut endings.unblocked => match ending {
+            Some(text) => CommandError::text(text),
+            None => return timed_out(),
+        },
+        reply = reply => return reply,
+    };
+    let mut out = Vec::new();
+    server.stats.error(&error);
+    Reply::new(&mut out, resp3).error(&error.resp());
+    out
 }
 
 impl Server {
@@ -259,10 +291,31 @@ pub(super) fn serve(
             };
             let found = found.map(|found| found.map(|found| found.object_type));
             for id in keyspace.blocked.concerned(db, key, found.as_ref().ok()) {
-                serve_one(server, config, effect, keyspace, id, now_ms);
+                if !hand_back(server, keyspace, id) {
+                    serve_one(server, config, effect, keyspace, id, now_ms);
+                }
             }
         }
     }
+}
+
+/// A client whose command would change a key that is being sent elsewhere: its connection waits
+/// for that and runs the command again. False if it would not.
+fn hand_back(server: &Server, keyspace: &mut Keyspace, id: u64) -> bool {
+    let Some(waiting) = keyspace.blocked.clients.get_mut(&id) else {
+        return false;
+    };
+    let argv = waiting.command.argv();
+    if !latched::may_change_unresolved(&keyspace.latches, &Args::new(&argv)) {
+        return false;
+    }
+    if let Some(mut client) = waiting.client.take() {
+        client.rerun = Some(std::mem::take(&mut waiting.command));
+        client.reprocessing = true;
+        keyspace.blocked.remove(id);
+        server.return_client(client, Vec::new());
+    }
+    true
 }
 
 fn serve_one(
@@ -273,22 +326,16 @@ fn serve_one(
     id: u64,
     now_ms: i64,
 ) {
-    let Some(waiting) = keyspace.blocked.clients.get_mut(&id) else {
+    let waiting = keyspace.blocked.clients.get_mut(&id);
+    let take = |waiting: &mut Waiting| {
+        let client = waiting.client.take()?;
+        Some((client, std::mem::take(&mut waiting.command)))
+    };
+    let Some((mut client, command)) = waiting.and_then(take) else {
         return;
     };
-    let Some(mut client) = waiting.client.take() else {
-        return;
-    };
-    let command = std::mem::take(&mut waiting.command);
     let argv = command.argv();
     let args = Args::new(&argv);
-    if latched::may_change_unresolved(&keyspace.latches, &args) {
-        // Its connection waits for the key that is being sent elsewhere, and runs it again.
-        client.rerun = Some(command.clone());
-        client.reprocessing = true;
-        keyspace.blocked.remove(id);
-        return server.return_client(client, Vec::new());
-    }
     let (mut out, mut rerun) = (Vec::new(), false);
     let first_push = keyspace.tracking.begin_served(client.id());
     client.reprocessing = true;
@@ -333,11 +380,15 @@ fn serve_one(
         }
         return;
     }
-    keyspace.blocked.remove(id);
+    give_reply(keyspace, client, out, first_push);
+}
+
+/// A client's wait is over: it leaves with its reply at the end of the lock hold.
+fn give_reply(keyspace: &mut Keyspace, client: Box<Client>, reply: Vec<u8>, first_push: usize) {
+    keyspace.blocked.remove(client.id());
     let modes = &client.shared.tracking;
     modes.fetch_and(!mode::CACHING, Ordering::Relaxed);
     let after = keyspace.tracking.end_served(client.id(), first_push);
-    let reply = out;
     keyspace.blocked.served.push(Served {
         client,
         reply,

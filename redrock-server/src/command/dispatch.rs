@@ -4,23 +4,26 @@
 //! the command, the blocked clients that it makes ready, and the append of all effects to the
 //! log, so that log order is serialization order.
 
+mod after;
+mod call;
 mod checks;
 pub mod scripts;
 
-use super::args::{Args, is_word};
+use super::args::Args;
 use super::cross_protocol;
 use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
-use super::table::{Group, Spec, flag};
+use super::table::{Spec, flag};
 use super::{Context, latched, registry, residency};
 use crate::config::Config;
 use crate::keyspace::db::Db;
 use crate::keyspace::{ExpireMode, Keyspace};
-use crate::monitor;
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
 use crate::server::Server;
-use crate::tracking::mode;
+use after::settle;
+pub use call::call;
+use call::call_at;
 use checks::{check, is_paused, memory_charge, queue, refuse_reply, reply_queued};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -114,53 +117,6 @@ pub fn execute(
     outcome
 }
 
-/// What CLIENT REPLY makes of a reply that began at `start`; shows the client's new state.
-fn settle(outcome: &Outcome, client: &mut Client, argv: &[&[u8]], start: usize, out: &mut Vec<u8>) {
-    if matches!(outcome, Outcome::Done) {
-        end_caching(client, argv);
-        match client.reply_mode {
-            ReplyMode::On => {}
-            ReplyMode::Off if is_subscription(argv) => {}
-            ReplyMode::Off => out.truncate(start),
-            ReplyMode::SkipNext => client.reply_mode = ReplyMode::Skip,
-            ReplyMode::Skip => {
-                if !is_subscription(argv) {
-                    out.truncate(start);
-                }
-                client.reply_mode = ReplyMode::On;
-            }
-        }
-        client.reprocessing = false;
-    }
-    client.take_pushes(out);
-    client.publish();
-}
-
-/// Whether the answers to a command are messages, which come in any CLIENT REPLY mode.
-fn is_subscription(argv: &[&[u8]]) -> bool {
-    const NAMES: [&str; 6] = [
-        "subscribe",
-        "unsubscribe",
-        "psubscribe",
-        "punsubscribe",
-        "ssubscribe",
-        "sunsubscribe",
-    ];
-    let name = argv.first().copied().unwrap_or_default();
-    NAMES.iter().any(|known| is_word(name, known))
-}
-
-/// `CLIENT CACHING` holds for one command, or for a whole transaction.
-fn end_caching(client: &Client, argv: &[&[u8]]) {
-    let modes = &client.shared.tracking;
-    if modes.load(Ordering::Relaxed) & mode::CACHING == 0 || client.transaction.is_some() {
-        return;
-    }
-    if !argv.first().is_some_and(|name| is_word(name, "client")) {
-        modes.fetch_and(!mode::CACHING, Ordering::Relaxed);
-    }
-}
-
 fn execute_one(
     server: &Server,
     scratch: &mut Scratch,
@@ -193,18 +149,8 @@ fn execute_one(
         .has(flag::SCRIPT)
         .then(|| scripts::effective(server, spec, &args));
     let as_said = said.as_ref().unwrap_or(spec);
-    let checked = check(server, &config, client, spec, as_said, &args).and_then(|()| {
-        if spec.has(flag::ALLOW_BUSY) {
-            return Ok(());
-        }
-        server.scripting.busy_error().map_or(Ok(()), Err)
-    });
     let charge = memory_charge(argv);
-    let is_busy = server.scripting.is_busy();
-    let checked = match is_busy {
-        true => checked,
-        false => checked.and_then(|()| server.make_room(&config, client, as_said, charge)),
-    };
+    let checked = admit(server, &config, client, (spec, as_said), &args, charge);
     if let Err(error) = checked {
         server.stats.refused(spec);
         refuse(server, client, &args, is_exec, error, out);
@@ -220,7 +166,7 @@ fn execute_one(
         reply_queued(server, &config, client, out);
         return Outcome::Done;
     }
-    if is_busy {
+    if server.scripting.is_busy() {
         return match scripts::run_beside(server, &config, client, spec, &args, out) {
             true => Outcome::Done,
             false => Outcome::Retry(Wait::Script),
@@ -241,6 +187,27 @@ fn execute_one(
     run(server, &config, scratch, slot, spec, flags, &args, out)
 }
 
+/// Whether a command may run now: `specs` is what it is, and what it is as its script says.
+fn admit(
+    server: &Server,
+    config: &Arc<Config>,
+    client: &mut Client,
+    (spec, as_said): (&'static Spec, &Spec),
+    args: &Args<'_>,
+    charge: u64,
+) -> super::CommandResult {
+    check(server, config, client, spec, as_said, args)?;
+    if !spec.has(flag::ALLOW_BUSY)
+        && let Some(error) = server.scripting.busy_error()
+    {
+        return Err(error);
+    }
+    if server.scripting.is_busy() {
+        return Ok(());
+    }
+    server.make_room(config, client, as_said, charge)
+}
+
 /// Takes the keyspace and runs the command, unless a script has become busy meanwhile.
 fn run_unless_busy(
     server: &Server,
@@ -259,11 +226,10 @@ fn run_unless_busy(
         // It is refused, or not, as one that comes now.
         return Outcome::Retry(Wait::Nothing);
     };
-    if let Some(wait) = waits_under_lock(server, &keyspace, flags) {
+    if let Some(wait) = waits_under_lock(server, &keyspace, flags)
+        .or_else(|| latched::wait(&keyspace.latches, client, spec, args))
+    {
         return Outcome::Retry(wait);
-    }
-    if latched::waits(&keyspace.latches, client, spec, args) {
-        return Outcome::Retry(Wait::Latched(keyspace.latches.released()));
     }
     let missing = residency::missing(&keyspace, client, spec, args);
     if !missing.is_empty() {
@@ -461,49 +427,6 @@ fn run_command(
     wait
 }
 
-/// Runs one command in a context; collects its effects. EXEC and scripts call it for each
-/// command of theirs. The error, if any, is the caller's to write.
-pub fn call(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) -> super::CommandResult {
-    call_at(ctx, spec, args, crate::clock::unix_us())
-}
-
-/// [`call`] by a caller that has just read the clock.
-fn call_at(
-    ctx: &mut Context<'_>,
-    spec: &'static Spec,
-    args: &Args<'_>,
-    start_us: i64,
-) -> super::CommandResult {
-    let dirty_before = ctx.db.effect.dirty;
-    ctx.db.touch = !ctx.client.no_touch;
-    let result = (spec.handler)(ctx, args);
-    let db = ctx.db.index();
-    ctx.db.effect.finish_command(db, args.all(), dirty_before);
-    // A command that blocks, or that must be run again, is counted when it has run for good.
-    let again = matches!(result, Err(CommandError::Cold(..) | CommandError::Busy));
-    if spec.has(flag::READONLY) && !again && ctx.db.keyspace().tracking.remembers() {
-        remember_keys(ctx, spec, args);
-    }
-    if ctx.client.block.is_none() && !again {
-        let duration_us = crate::clock::unix_us().saturating_sub(start_us).max(0) as u64;
-        account(ctx, spec, args, duration_us, result.is_err());
-    }
-    // What blocks is shown at once, and not again when it is served.
-    if !again && !ctx.client.reprocessing && !ctx.server.monitors.is_empty() {
-        ctx.server.monitors.show(ctx, spec, args);
-    }
-    result
-}
-
-/// The caller may keep what it has read. A script's commands count, not the script.
-fn remember_keys(ctx: &mut Context<'_>, spec: &'static Spec, args: &Args<'_>) {
-    if matches!(spec.name, "eval_ro" | "evalsha_ro" | "fcall_ro") || spec.has(flag::PUBSUB) {
-        return;
-    }
-    let tracking = &mut ctx.db.keyspace().tracking;
-    spec.keys.visit(args, |at| tracking.remember(args.at(at)));
-}
-
 /// What EXEC answers when it is refused before it runs: the transaction is over. As in Redis also
 /// when there was none.
 fn abort_exec(
@@ -539,34 +462,4 @@ pub fn gave_up(
     };
     server.stats.error(&error);
     error
-}
-
-/// Counts a command that ran; slow log, latency monitor, MONITOR.
-fn account(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>, usec: u64, failed: bool) {
-    let server = ctx.server;
-    // What a command has configured holds for itself.
-    let changed = (spec.name == "config|set").then(|| server.config());
-    let options = &changed.as_deref().unwrap_or(ctx.config).observation;
-    server
-        .stats
-        .executed(spec, usec, failed, options.latency_tracking);
-    if options.latency_ms_min > 0 && usec >= 1000 {
-        let event = if spec.has(flag::FAST) {
-            "fast-command"
-        } else {
-            "command"
-        };
-        server.latency.record(event, usec / 1000);
-    }
-    let slow = u64::try_from(options.slow_us_min).is_ok_and(|min| usec >= min);
-    if slow && !spec.has(flag::SKIP_SLOWLOG) {
-        let shown = monitor::redacted(spec, args.all());
-        let client = (&*ctx.client.shared.addr, &*ctx.client.name);
-        server
-            .slow_log
-            .push(&shown, usec, client, options.slow_entries_max);
-    }
-    if spec.group == Group::Connection {
-        ctx.client.publish_identity();
-    }
 }

@@ -2,6 +2,7 @@
 //! ([`crate::keyspace::latches`]).
 
 use super::args::Args;
+use super::dispatch::Wait;
 use super::registry;
 use super::table::{Group, Spec, flag};
 use crate::keyspace::latches::Latches;
@@ -24,16 +25,19 @@ pub fn may_change(latches: &Latches, spec: &Spec, args: &Args<'_>) -> bool {
     latched || (!named && spec.has(flag::WRITE))
 }
 
-/// As [`may_change`], also for all that EXEC would run.
-pub fn waits(latches: &Latches, client: &Client, spec: &Spec, args: &Args<'_>) -> bool {
+/// What a command waits for that [`may_change`] a latched key, or EXEC with such a command.
+pub fn wait(latches: &Latches, client: &Client, spec: &Spec, args: &Args<'_>) -> Option<Wait> {
     if latches.is_empty() {
-        return false;
+        return None;
     }
-    let Some(transaction) = client.transaction.as_ref().filter(|_| spec.name == "exec") else {
-        return may_change(latches, spec, args);
+    let waits = match client.transaction.as_ref().filter(|_| spec.name == "exec") {
+        None => may_change(latches, spec, args),
+        Some(transaction) => {
+            let mut queued = transaction.commands.iter().zip(&transaction.specs);
+            queued.any(|(command, spec)| may_change(latches, spec, &Args::new(&command.argv())))
+        }
     };
-    let mut queued = transaction.commands.iter().zip(&transaction.specs);
-    queued.any(|(command, spec)| may_change(latches, spec, &Args::new(&command.argv())))
+    waits.then(|| Wait::Latched(latches.released()))
 }
 
 /// As [`may_change`], for a command that is not resolved yet.

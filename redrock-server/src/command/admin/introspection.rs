@@ -55,8 +55,10 @@ fn monitor(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
             "ERR MONITOR isn't allowed for DENY BLOCKING client",
         ));
     }
-    ctx.reply.ok();
-    ctx.server.monitors.add(&ctx.client.shared);
+    // Who does so already gets no reply, as in Redis.
+    if ctx.server.monitors.add(&ctx.client.shared) {
+        ctx.reply.ok();
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! REPLICAOF, REPLCONF, PSYNC, SYNC, WAIT, WAITAOF.
 
 use super::persistence::later;
-use crate::command::blocked::unless_demoted;
+use crate::command::blocked::unless_ended;
 use crate::command::dispatch::Deferred;
 use crate::command::table::{Group, Spec, acl, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
@@ -248,24 +248,32 @@ fn wait(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let wanted = usize::try_from(wanted).unwrap_or(0);
     let resp3 = ctx.client.resp3;
-    defer(ctx, async move {
-        let reached = commands::wait(&services, offset, wanted, timeout).await;
+    let reply = move |reached| {
         let mut out = Vec::new();
         Reply::new(&mut out, resp3).len_int(reached);
         out
-    })
+    };
+    let asked = services.clone();
+    defer(
+        ctx,
+        async move { reply(commands::wait(&services, offset, wanted, timeout).await) },
+        move || reply(commands::acknowledged(&asked, offset)),
+    )
 }
 
-/// The reply is made outside the locks, unless the server becomes a replica first.
+/// The reply is made outside the locks, unless the wait is ended first: by CLIENT UNBLOCK, as if
+/// its time were up or with an error, or because the server becomes a replica.
 fn defer(
     ctx: &mut Context<'_>,
     reply: impl Future<Output = Vec<u8>> + Send + 'static,
+    timed_out: impl FnOnce() -> Vec<u8> + Send + 'static,
 ) -> CommandResult {
     let (server, client) = (ctx.server.handle()?, ctx.client.shared.clone());
     // Under the lock under which the role changes: none is missed.
-    let demotions = ctx.db.keyspace().blocked.demotions();
+    let id = ctx.client.id();
+    let endings = ctx.db.keyspace().blocked.begin_elsewhere(id);
     let resp3 = ctx.client.resp3;
-    let reply = unless_demoted(server, client, demotions, resp3, reply);
+    let reply = unless_ended(server, client, endings, resp3, reply, timed_out);
     ctx.client.deferred = Some(Deferred(Box::pin(reply)));
     Ok(())
 }
@@ -303,13 +311,18 @@ fn wait_append_only(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let server = ctx.server.handle()?;
     let resp3 = ctx.client.resp3;
-    defer(ctx, async move {
-        let reached =
-            commands::wait_on_disk(&server, &services, offset, (local, wanted), timeout).await;
+    let reply = move |reached| {
         let mut out = Vec::new();
         write_pair(&mut Reply::new(&mut out, resp3), reached);
         out
-    })
+    };
+    let (same, asked) = (server.clone(), services.clone());
+    let wanted = (local, wanted);
+    defer(
+        ctx,
+        async move { reply(commands::wait_on_disk(&server, &services, offset, wanted, timeout).await) },
+        move || reply(commands::on_disk(&same, &asked, offset)),
+    )
 }
 
 fn write_pair(reply: &mut Reply<'_>, (local, replicas): (bool, usize)) {
