@@ -29,6 +29,11 @@ impl Pair {
         let mut replica = second.client()?;
         replica.ok(&format!("REPLICAOF 127.0.0.1 {}", first.port))?;
         link_is(&mut replica, "up")?;
+        // Only its first acknowledgement says that it has loaded what it got.
+        let mut master = first.client()?;
+        until("an online replica", || {
+            Ok(info(&mut master, "replication", "slave0")?.contains("state=online"))
+        })?;
         Ok(Self {
             first,
             second,
