@@ -234,6 +234,7 @@ fn reset(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     client.watch_dirty = DirtyFlag::default();
     keyspace.tracking.disable(&client.shared);
     ctx.server.drop_subscriptions(client);
+    ctx.server.monitors.remove(client.shared.id);
     client.resp3 = false;
     client.name.clear();
     client.account = ctx.server.acl.default_account();
