@@ -237,7 +237,10 @@ async fn a_wrong_password_or_an_absent_master_leaves_all_as_it_is() {
     let mut request = follow(&fake, master.port);
     request.password = "wrong".into();
     agent.client.follow(request.clone()).await.unwrap();
-    eventually("a wrong password is told", || told(&fake, "Unable to AUTH to MASTER")).await;
+    eventually("a wrong password is told", || {
+        told(&fake, "Unable to AUTH to MASTER")
+    })
+    .await;
     assert!(fake.loaded.borrow().snapshots.is_empty());
     assert_eq!(fake.loaded.borrow().begins, 0);
     assert!(!agent.log_text().contains("secret"));
