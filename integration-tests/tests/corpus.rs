@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const REDIS_VERSION_MAX: u32 = 10;
 
 fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(".")
 }
 
 /// The files of a folder that end in `.rdb`, sorted.

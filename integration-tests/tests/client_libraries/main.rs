@@ -73,7 +73,7 @@ impl Target {
 
 /// The folder of the programs that are run.
 fn programs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+    std::path::absolute("clients").unwrap()
 }
 
 /// Where the libraries are installed: `REDROCK_CLIENTS_DIR`, or beside the build's folder.

@@ -12,7 +12,6 @@ use redrock_integration_tests::process::{Kind, Server};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// The groups in the order of the document, with their headings.
 const GROUPS: &[(&str, &str)] = &[
@@ -60,7 +59,7 @@ enum State {
 }
 
 fn root() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    "..".into()
 }
 
 /// The lines of a table of the fixtures, as fields.

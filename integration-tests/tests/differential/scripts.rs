@@ -50,6 +50,7 @@ const WHOLE: &[&str] = &[
      return redis.call('hgetall', KEYS[1])",
     "redis.call('set', KEYS[1], 'v') redis.call('pexpire', KEYS[1], 1000000) \
      return redis.call('pttl', KEYS[1]) > 0",
+    "local t = redis.call(ARGV[2] and 'ttl' or 'pttl', KEYS[1]) return t > 0 and 'some' or t",
     "redis.set_repl(redis.REPL_ALL) return redis.call('append', KEYS[1], 'z')",
     "return cjson.encode({1, 2, {a = 3}})",
     "return cmsgpack.unpack(cmsgpack.pack(ARGV))",
@@ -80,7 +81,8 @@ const WHOLE: &[&str] = &[
     "return redis.acl_check_cmd('get', KEYS[1])",
 ];
 
-/// Commands whose replies have no order, or not the same in both, are left to their families.
+/// Commands whose replies have no order, or not the same in both, are left to their families; so are
+/// times, which both servers tell from clocks of their own.
 fn is_comparable(words: &Words) -> bool {
     !matches!(
         name(words).as_str(),
@@ -91,6 +93,10 @@ fn is_comparable(words: &Words) -> bool {
             | "HSCAN"
             | "OBJECT"
             | "DEBUG"
+            | "TTL"
+            | "PTTL"
+            | "EXPIRETIME"
+            | "PEXPIRETIME"
             | "HELLO"
             | "RESET"
     )

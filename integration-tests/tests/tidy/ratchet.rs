@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One rule.
 #[derive(Debug)]
@@ -17,9 +17,7 @@ impl Ratchet {
     /// The rule whose offenders stand in `integration-tests/tidy/<name>`, one `figure name` a
     /// line; everything else stays at or below `limit`.
     pub(crate) fn load(name: &str, limit: usize) -> Ratchet {
-        let list = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tidy")
-            .join(name);
+        let list = Path::new("tidy").join(name);
         let content = std::fs::read_to_string(&list).unwrap_or_default();
         let mut allowed = BTreeMap::new();
         for line in content.lines() {

@@ -14,7 +14,7 @@ pub(crate) struct TextFile {
 const EXTENSIONS: &[&str] = &["rs", "proto", "md", "toml", "sh", "yml", "yaml", "conf"];
 
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+    PathBuf::from("..")
 }
 
 /// All text files, sorted. Build output, git's folder and fixtures are left out.

@@ -25,6 +25,69 @@ pub struct Artifacts {
 
 const LIBRARY: &str = "lua5.1";
 
+macro_rules! files {
+    ($($name:literal)*) => {
+        &[$(($name, include_bytes!(concat!("../lua-5.1.5/", $name)).as_slice())),*]
+    };
+}
+
+/// The folder's files and their texts. They are part of this library, not read when it runs: a target
+/// directory may serve several checkouts, whose folders come and go.
+const FILES: &[(&str, &[u8])] = files![
+    "lapi.c"
+    "lapi.h"
+    "lauxlib.c"
+    "lauxlib.h"
+    "lbaselib.c"
+    "lcode.c"
+    "lcode.h"
+    "ldblib.c"
+    "ldebug.c"
+    "ldebug.h"
+    "ldo.c"
+    "ldo.h"
+    "ldump.c"
+    "lfunc.c"
+    "lfunc.h"
+    "lgc.c"
+    "lgc.h"
+    "linit.c"
+    "liolib.c"
+    "llex.c"
+    "llex.h"
+    "llimits.h"
+    "lmathlib.c"
+    "lmem.c"
+    "lmem.h"
+    "loadlib.c"
+    "lobject.c"
+    "lobject.h"
+    "lopcodes.c"
+    "lopcodes.h"
+    "loslib.c"
+    "lparser.c"
+    "lparser.h"
+    "lstate.c"
+    "lstate.h"
+    "lstring.c"
+    "lstring.h"
+    "lstrlib.c"
+    "ltable.c"
+    "ltable.h"
+    "ltablib.c"
+    "ltm.c"
+    "ltm.h"
+    "lua.h"
+    "luaconf.h"
+    "lualib.h"
+    "lundump.c"
+    "lundump.h"
+    "lvm.c"
+    "lvm.h"
+    "lzio.c"
+    "lzio.h"
+];
+
 impl Build {
     /// For the target of the running build script.
     pub fn new() -> Self {
@@ -37,32 +100,32 @@ impl Build {
             eprintln!("lua-src: not in a build script");
             std::process::exit(1);
         };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("lua-5.1.5");
-        match compile(&source, &out) {
+        match compile(&out) {
             Ok(artifacts) => artifacts,
             Err(error) => {
-                eprintln!("lua-src: compile {}: {error}", source.display());
+                eprintln!("lua-src: compile in {}: {error}", out.display());
                 std::process::exit(1);
             }
         }
     }
 }
 
-fn compile(source: &Path, out: &Path) -> Result<Artifacts, Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed={}", source.display());
+fn compile(out: &Path) -> Result<Artifacts, Box<dyn std::error::Error>> {
+    let source = out.join("lua-5.1.5");
+    std::fs::create_dir_all(&source)?;
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(source)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "c") {
+    for (name, text) in FILES {
+        let path = source.join(name);
+        std::fs::write(&path, text)?;
+        if name.ends_with(".c") {
             files.push(path);
         }
     }
-    files.sort();
     let library_folder = out.join("lib");
     cc::Build::new()
         .cargo_metadata(false)
         .warnings(false)
-        .include(source)
+        .include(&source)
         .define("LUA_USE_POSIX", None)
         .flag_if_supported("-fno-common")
         .files(files)
@@ -70,7 +133,7 @@ fn compile(source: &Path, out: &Path) -> Result<Artifacts, Box<dyn std::error::E
         .try_compile(LIBRARY)?;
     Ok(Artifacts {
         library_folder,
-        include_folder: source.to_owned(),
+        include_folder: source,
     })
 }
 

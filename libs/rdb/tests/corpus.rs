@@ -266,10 +266,7 @@ fn the_corpus_holds_the_historic_encodings() {
 /// Our own files: what Redis 7.0.15 wrote.
 #[test]
 fn files_of_redis_7_0_decode_and_encode_to_the_same_bytes() {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../integration-tests/fixtures/rdb"
-    );
+    let folder = "../../integration-tests/fixtures/rdb";
     let mut types = std::collections::BTreeSet::new();
     for file in std::fs::read_dir(folder).expect("the fixtures") {
         let path = file.unwrap().path();
