@@ -70,8 +70,6 @@ pub struct Server {
     pub fate: Fate,
     /// Lua scripts.
     pub scripting: crate::script::Scripting,
-    /// Source code of function libraries, as RDB files keep them.
-    pub functions: Mutex<Vec<Vec<u8>>>,
     /// Memory: the bound and what is used of it.
     pub memory: MemoryGate,
     /// Subscribers of channels and patterns.
@@ -140,7 +138,6 @@ impl Server {
             loading: LoadingState::default(),
             fate: Fate::default(),
             scripting: Default::default(),
-            functions: Mutex::default(),
             memory: MemoryGate::default(),
             pubsub: Default::default(),
             has_broadcasts: AtomicBool::new(false),

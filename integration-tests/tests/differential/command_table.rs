@@ -52,7 +52,7 @@ const CHANGED_IN_7_2: &[(&str, &str, &str)] = &[
 ];
 
 /// Beginnings of the names of commands that are not there yet.
-const ABSENT: &[&str] = &["fcall", "function"];
+const ABSENT: &[&str] = &[];
 
 fn names(reply: &Reply) -> BTreeSet<String> {
     let names = reply.elements().iter();

@@ -61,6 +61,11 @@ pub(crate) const FAMILIES: &[Family] = &[
         drive: crate::scripts::drive,
     },
     Family {
+        name: "functions",
+        templates: &[],
+        drive: crate::functions::drive,
+    },
+    Family {
         name: "publish and subscribe",
         templates: templates::PUBSUB,
         drive: drive_pubsub,

@@ -11,6 +11,7 @@ mod command_table;
 mod debug;
 mod differences;
 mod families;
+mod functions;
 mod pair;
 mod propagation;
 mod scripts;

@@ -394,7 +394,7 @@ fn close_times(name: &str, ours: &Reply, theirs: &Reply) -> bool {
 /// The form of a reply in which both servers must agree.
 fn comparable(name: &str, sub: &str, reply: &Reply) -> Reply {
     if reply.is_error() {
-        return reply.clone();
+        return comparable_error(name, reply);
     }
     let sorted = |elements: &[Reply], width: usize| {
         let mut groups: Vec<_> = elements.chunks(width).map(<[Reply]>::to_vec).collect();
@@ -402,6 +402,7 @@ fn comparable(name: &str, sub: &str, reply: &Reply) -> Reply {
         groups.concat()
     };
     match (name, sub, reply) {
+        ("FUNCTION", "LIST", _) => sorted_deeply(reply),
         ("HGETALL", _, Reply::Many(kind, elements)) => Reply::Many(*kind, sorted(elements, 2)),
         ("PUBSUB", "CHANNELS" | "SHARDCHANNELS", Reply::Many(kind, elements)) => {
             Reply::Many(*kind, sorted(elements, 1))
@@ -420,6 +421,32 @@ fn comparable(name: &str, sub: &str, reply: &Reply) -> Reply {
         _ if name.starts_with('X') => crate::streams::comparable(name, reply),
         _ if name.starts_with('Z') || name.starts_with("BZ") => exact_numbers(reply),
         _ => reply.clone(),
+    }
+}
+
+/// Which of several functions that exist a library is refused for is chance.
+fn comparable_error(name: &str, reply: &Reply) -> Reply {
+    match reply {
+        Reply::Line(kind, text)
+            if name == "FUNCTION"
+                && text.starts_with(b"ERR Function ")
+                && text.ends_with(b" already exists") =>
+        {
+            Reply::Line(*kind, b"ERR Function already exists".to_vec())
+        }
+        other => other.clone(),
+    }
+}
+
+/// All that is in a reply, in an order of its own: of libraries and functions there is none.
+fn sorted_deeply(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Many(kind, elements) => {
+            let mut inner: Vec<_> = elements.iter().map(sorted_deeply).collect();
+            inner.sort();
+            Reply::Many(*kind, inner)
+        }
+        other => other.clone(),
     }
 }
 

@@ -46,16 +46,22 @@ pub fn seal(out: &mut Vec<u8>, start: usize, version: u16) {
 /// `verifyDumpPayload`; unlike in files a checksum of zero is no exception).
 /// The body is not looked at: `object::decode` does that.
 pub fn verify(payload: &[u8]) -> Result<(u8, &[u8]), DumpError> {
-    verify_envelope(payload, true)
+    split(envelope(payload, true)?)
 }
 
 /// Like [`verify`], without comparing the checksum (`DEBUG
 /// SET-SKIP-CHECKSUM-VALIDATION`).
 pub fn verify_without_checksum(payload: &[u8]) -> Result<(u8, &[u8]), DumpError> {
-    verify_envelope(payload, false)
+    split(envelope(payload, false)?)
 }
 
-fn verify_envelope(payload: &[u8], check: bool) -> Result<(u8, &[u8]), DumpError> {
+fn split(value: &[u8]) -> Result<(u8, &[u8]), DumpError> {
+    let (object_type, body) = value.split_first().ok_or(DumpError::BadFormat)?;
+    Ok((*object_type, body))
+}
+
+/// Checks version and checksum and gives what is before them.
+pub(crate) fn envelope(payload: &[u8], check: bool) -> Result<&[u8], DumpError> {
     let wrong = DumpError::VersionOrChecksum;
     let (summed, checksum) = payload
         .len()
@@ -69,10 +75,7 @@ fn verify_envelope(payload: &[u8], check: bool) -> Result<(u8, &[u8]), DumpError
     if check && checksum != crc64(0, summed).to_le_bytes() {
         return Err(wrong);
     }
-    value
-        .split_first()
-        .map(|(object_type, body)| (*object_type, body))
-        .ok_or(DumpError::BadFormat)
+    Ok(value)
 }
 
 #[cfg(test)]

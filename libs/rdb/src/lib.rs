@@ -18,4 +18,5 @@ pub mod zipmap;
 // Values, and what carries them.
 pub mod dump;
 pub mod file;
+pub mod functions;
 pub mod object;

@@ -10,7 +10,6 @@ use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
 use crate::start::directory::random_id;
-use bytes::Bytes;
 use frames::{FrameResult, Sender};
 use parking_lot::Mutex;
 use redrock_log::history::SnapshotIdentity;
@@ -132,17 +131,12 @@ impl SnapshotService {
                 }
             })));
         }
+        let functions = server.scripting.libraries.read().sources();
         let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
         if let Err(why) = self.finish_switch(tell_file) {
             ring.push(Item::Failed(why));
         }
-        let functions = server
-            .functions
-            .lock()
-            .iter()
-            .map(|f| Bytes::copy_from_slice(f))
-            .collect();
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
         Ok(Begin { functions, ..frame })
     }

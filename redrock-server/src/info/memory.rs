@@ -208,13 +208,18 @@ fn scripts(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("used_memory_lua_human", human(vm_eval));
     out.field("used_memory_scripts_eval", scripts);
     out.field("number_of_cached_scripts", scripting.cache.len());
-    out.all(&["number_of_functions", "number_of_libraries"], 0);
+    let (functions, libraries, library_bytes) = {
+        let all = scripting.libraries.read();
+        (all.function_count(), all.len(), all.memory_bytes())
+    };
+    out.field("number_of_functions", functions);
+    out.field("number_of_libraries", libraries);
     out.field("used_memory_vm_functions", vm_functions);
     out.field("used_memory_vm_total", vm_eval + vm_functions);
     out.field("used_memory_vm_total_human", human(vm_eval + vm_functions));
-    out.field("used_memory_functions", 0);
-    out.field("used_memory_scripts", scripts);
-    out.field("used_memory_scripts_human", human(scripts));
+    out.field("used_memory_functions", library_bytes);
+    out.field("used_memory_scripts", scripts + library_bytes);
+    out.field("used_memory_scripts_human", human(scripts + library_bytes));
 }
 
 impl Facts<'_> {

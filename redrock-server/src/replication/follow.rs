@@ -123,6 +123,7 @@ pub fn load_snapshot(
         server
             .log
             .select(facts.repl_stream_db.map_or(0, |db| db as usize));
+        server.scripting.replace_libraries(facts.functions);
         keyspace.swap_staged()
     };
     drop(old);

@@ -15,6 +15,7 @@ use super::run::{Run, Stop};
 use super::{errors, prepare, sandbox, to_reply};
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::{Args, Context};
+use crate::config::Config;
 use hashbrown::HashMap;
 use mlua::Lua;
 use std::ffi::c_int;
@@ -39,7 +40,8 @@ pub(super) struct Vm {
 #[derive(Default)]
 pub struct Engine {
     scripts: Option<Scripts>,
-    random: Random,
+    pub(super) functions: Option<Vm>,
+    pub(super) random: Random,
 }
 
 struct Scripts {
@@ -50,13 +52,17 @@ struct Scripts {
     generation: u64,
 }
 
-// SAFETY: a Lua state belongs to no thread. All of it, and all handles to it, are in here; who uses it
+// SAFETY: a Lua state belongs to no thread. All of it, and all handles to it, are in here; who owns it
+// has it to itself.
+unsafe impl Send for Vm {}
+
+// SAFETY: as above. All of it, and all handles to it, are in here; who uses it
 // has the engine to itself (`Scripting::engine`).
 unsafe impl Send for Engine {}
 
 /// What one state may use, bytes: an eighth of `maxmemory`, of the machine's memory without one.
-fn bytes_max(context: &Context<'_>) -> u64 {
-    match context.config.memory.bytes_max {
+fn bytes_max(config: &Config) -> u64 {
+    match config.memory.bytes_max {
         0 => crate::memory::stats::system_total() as u64 / 8,
         bound => (bound / 8).max(STATE_BYTES_MIN),
     }
@@ -78,8 +84,8 @@ impl Vm {
     }
 
     /// Limits the memory to what is allowed now.
-    pub(super) fn limit(&mut self, context: &Context<'_>) {
-        let limit = bytes_max(context);
+    pub(super) fn limit(&mut self, config: &Config) {
+        let limit = bytes_max(config);
         if limit != self.limit_bytes && self.lua.set_memory_limit(limit as usize).is_ok() {
             self.limit_bytes = limit;
         }
@@ -120,9 +126,12 @@ pub struct Call<'a> {
 }
 
 impl Engine {
-    /// Drops the state of scripts.
-    pub fn forget_scripts(&mut self) {
-        self.scripts = None;
+    /// Drops the state of scripts. `later`: its memory is freed by another thread.
+    pub fn forget_scripts(&mut self, later: bool) {
+        let vm = self.scripts.take().map(|scripts| scripts.vm);
+        if later {
+            super::function::free_later(vm);
+        }
     }
 
     fn scripts(&mut self, context: &Context<'_>) -> Result<&mut Scripts, CommandError> {
@@ -140,7 +149,7 @@ impl Engine {
         }
         match &mut self.scripts {
             Some(scripts) => {
-                scripts.vm.limit(context);
+                scripts.vm.limit(context.config);
                 Ok(scripts)
             }
             None => Err(CommandError::fixed("ERR Lua can't be started")),

@@ -48,6 +48,11 @@ impl Flags {
         found.map(|(flag, _)| *flag)
     }
 
+    /// A flag by its name, as functions write it.
+    pub fn named_in_any_case(name: &[u8]) -> Option<Self> {
+        Self::named(&name.to_ascii_lowercase())
+    }
+
     /// The names of those that are set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let set = Self::NAMES

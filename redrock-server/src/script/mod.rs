@@ -2,8 +2,8 @@
 //!
 //! [`engine`] has the Lua states and runs code in them; [`sandbox`] is what code sees there; [`call`]
 //! is `redis.call`; [`fiber`] lets a script that runs for too long stand aside while others are told
-//! `-BUSY`. What is here is shared by all threads: the cache of sources, and what is known of the
-//! script that is busy.
+//! `-BUSY`; [`function`] has the libraries. What is here is shared by all threads: the cache of sources,
+//! the libraries, and what is known of the script that is busy.
 //!
 //! Invariants:
 //! - a script runs with the keyspace held, from its start to its end;
@@ -20,6 +20,7 @@ pub mod errors;
 pub mod fiber;
 pub mod flags;
 pub mod from_reply;
+pub mod function;
 pub mod lua;
 pub mod prepare;
 pub mod random;
@@ -31,13 +32,14 @@ use crate::command::error::CommandError;
 use crate::keyspace::Keyspace;
 use cache::ScriptCache;
 use engine::Engine;
-use parking_lot::{Mutex, MutexGuard};
+use function::library::Libraries;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::Notify;
 
 /// What a busy script answers to others, as Redis: EVAL's and a function's.
-const BUSY_SCRIPT: &str =
+pub const BUSY_SCRIPT: &str =
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 const BUSY_FUNCTION: &str =
     "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
@@ -66,6 +68,8 @@ pub struct Scripting {
     engine: Mutex<Option<Box<Engine>>>,
     /// Sources by digest.
     pub cache: ScriptCache,
+    /// Libraries of functions; changed with the keyspace and the engine held.
+    pub libraries: RwLock<Libraries>,
     is_busy: AtomicBool,
     busy: Mutex<Option<Busy>>,
     /// The busy script has written: it can't be killed.

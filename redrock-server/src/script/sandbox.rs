@@ -92,7 +92,7 @@ const LOG_NUMBERS: &[(&CStr, f64)] = &[
 ];
 
 /// A Lua state for scripts (`true`) or functions, not protected yet.
-fn open(for_scripts: bool) -> Result<(Lua, *mut lua_State), CommandError> {
+pub(super) fn open(for_scripts: bool) -> Result<(Lua, *mut lua_State), CommandError> {
     let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
     let options = LuaOptions::new().catch_rust_panics(false);
     let lua = Lua::new_with(libraries, options).map_err(failed)?;

@@ -1,11 +1,13 @@
 //! Reading an RDB into the keyspace: a dump, the base of a log, a master's snapshot.
 
+use crate::command::CommandError;
 use crate::command::effect::Effect;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::keyspace::expire::has_passed;
 use crate::keyspace::field_expiry;
 use crate::keyspace::load::{LoadOutcome, PreparedEntry};
+use crate::script::function::vm::Staged;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use redrock_log::fs::FsFile;
@@ -34,7 +36,7 @@ pub struct RdbOptions {
 }
 
 /// What an RDB said about itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct RdbFacts {
     /// Where it ends in the file.
     pub end: u64,
@@ -46,6 +48,8 @@ pub struct RdbFacts {
     pub repl_offset: Option<u64>,
     /// `repl-stream-db`
     pub repl_stream_db: Option<u32>,
+    /// The file's functions: with a staged load they are to take their place with the keys.
+    pub functions: Staged,
     /// Keys stored.
     pub keys: u64,
     /// Keys left out because they had expired.
@@ -108,9 +112,21 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
         let hashes = server.keyspace.lock().timed_hashes_staged();
         field_expiry::check(hashes, config.snapshot.rdb_version)
             .map_err(|why| anyhow::anyhow!("the data of the file can't be kept: {why}"))?;
+    } else {
+        let functions = std::mem::take(&mut load.facts.functions);
+        let _keyspace = server.keyspace.lock();
+        server
+            .scripting
+            .add_libraries(&config, functions, options.replace)
+            .map_err(|error| unloadable(&error))?;
     }
     wait_for_queue(server)?;
     Ok(load.facts)
+}
+
+fn unloadable(error: &CommandError) -> anyhow::Error {
+    let text = String::from_utf8_lossy(&error.resp()).into_owned();
+    anyhow::anyhow!("a function library can't be loaded: {text}")
 }
 
 struct Load<'s> {
@@ -130,7 +146,7 @@ impl Load<'_> {
             Item::SelectDb(db) => return self.select(db),
             Item::ResizeDb { .. } => {}
             Item::Aux { key, value } => self.aux(&key, value),
-            Item::Function(code) => self.server.functions.lock().push(code),
+            Item::Function(code) => return self.library(&code),
             Item::ModuleAux { name } => {
                 tracing::warn!(module = name, "module data in the RDB is left out");
             }
@@ -141,6 +157,13 @@ impl Load<'_> {
             Item::Entry(entry) => return self.entry(entry),
         }
         Ok(())
+    }
+
+    fn library(&mut self, code: &[u8]) -> anyhow::Result<()> {
+        let config = self.server.config();
+        let functions = &mut self.facts.functions;
+        let added = functions.add(&config, code, self.options.replace);
+        added.map_err(|error| unloadable(&error))
     }
 
     fn select(&mut self, db: u64) -> anyhow::Result<()> {

@@ -32,7 +32,6 @@ pub fn dump(server: &Server, path: &Path, how: RdbReload) -> anyhow::Result<()> 
     let named = || format!("RDB file {}", path.display());
     let file = RealFs.open(&path, OpenMode::Read).with_context(named)?;
     server.loading.count_anew(file.len().with_context(named)?);
-    let functions = std::mem::take(&mut *server.functions.lock());
     if how.flush {
         let leftover = server.keyspace.lock().begin_staging();
         drop(leftover);
@@ -44,28 +43,23 @@ pub fn dump(server: &Server, path: &Path, how: RdbReload) -> anyhow::Result<()> 
         replace: how.merge,
     };
     let loaded = rdb::load(server, CountingReader::new(file, server), options).with_context(named);
-    let old = if how.flush {
-        let mut keyspace = server.keyspace.lock();
-        if loaded.is_ok() {
+    let mut keyspace = server.keyspace.lock();
+    let old = match &loaded {
+        _ if !how.flush => Vec::new(),
+        Ok(_) => {
             touch_everything(server, &mut keyspace);
             keyspace.swap_staged()
-        } else {
-            keyspace.drop_staged()
         }
-    } else {
-        Vec::new()
+        Err(_) => keyspace.drop_staged(),
     };
-    drop(old);
-    if loaded.is_err() || !how.flush {
-        let mut present = server.functions.lock();
-        let added = std::mem::replace(&mut *present, functions);
-        for library in added.into_iter().filter(|_| loaded.is_ok()) {
-            if !present.contains(&library) {
-                present.push(library);
-            }
+    let facts = loaded.map(|facts| {
+        if how.flush {
+            server.scripting.replace_libraries(facts.functions);
         }
-    }
-    loaded.map(|_| ())
+    });
+    drop(keyspace);
+    drop(old);
+    facts
 }
 
 /// Loads the append-only files of the data directory `path` in place of the data, also while the
@@ -82,12 +76,12 @@ pub fn log(server: &Arc<Server>, path: &Path) -> anyhow::Result<()> {
         }
         keyspace.tracking.flushed();
         keyspace.tell_clients(server);
+        server.scripting.flush_libraries(true);
         // Until the end of the log only what it says deletes anything.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
         (mode, keyspace.garbage.take())
     };
     server.reclaimer.dispose(garbage);
-    server.functions.lock().clear();
     server.loading.count_anew(0);
     let loaded = files.load();
     server.keyspace.lock().expire_mode = mode;

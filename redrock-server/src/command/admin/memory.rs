@@ -66,6 +66,8 @@ fn stats(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
         }
     };
     let buffer = ctx.server.log.unwritten_bytes() as i64;
+    let scripting = &ctx.server.scripting;
+    let libraries = scripting.libraries.read();
     ctx.reply.map(27 + facts.databases.len());
     integers(
         ctx,
@@ -78,8 +80,8 @@ fn stats(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
             ("clients.normal", facts.clients as i64),
             ("cluster.links", 0),
             ("aof.buffer", buffer),
-            ("lua.caches", 0),
-            ("functions.caches", 0),
+            ("lua.caches", scripting.cache.memory_bytes() as i64),
+            ("functions.caches", libraries.memory_bytes() as i64),
         ],
     );
     for database in &facts.databases {

@@ -71,7 +71,7 @@ pub(super) fn help(ctx: &mut Context<'_>, name: &str, lines: &[&str]) -> Command
 }
 
 /// The error for a subcommand that exists in no such form.
-fn unknown_form(name: &str, args: &Args<'_>) -> CommandError {
+pub(super) fn unknown_form(name: &str, args: &Args<'_>) -> CommandError {
     let shown = args.at(1).get(..128).unwrap_or(args.at(1));
     let rest = format!("'. Try {name} HELP.");
     let start: &[u8] = b"ERR unknown subcommand or wrong number of arguments for '";

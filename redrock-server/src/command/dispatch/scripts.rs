@@ -37,6 +37,10 @@ pub(super) fn effective(server: &Server, spec: &'static Spec, args: &Args<'_>) -
         "evalsha" | "evalsha_ro" => {
             parse_digest(args.at(1)).and_then(|digest| server.scripting.cache.flags(&digest))
         }
+        "fcall" | "fcall_ro" => {
+            let libraries = server.scripting.libraries.read();
+            libraries.function(args.at(1)).map(|found| found.flags)
+        }
         _ => None,
     };
     said.map_or(*spec, |flags| flags.apply(spec))

@@ -1,8 +1,9 @@
-//! EVAL, EVALSHA and their read-only forms.
+//! EVAL, EVALSHA, FCALL and their read-only forms.
 
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::script::cache::{digest, parse_digest};
 use crate::script::engine::Call;
+use crate::script::function::NOT_FOUND;
 
 const NO_SCRIPT: CommandError =
     CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
@@ -78,4 +79,39 @@ fn run(ctx: &mut Context<'_>, args: &Args<'_>, by_digest: bool, read_only: bool)
         args: rest,
     };
     engine.run_script(ctx, args, &digest, &script, call)
+}
+
+/// `FCALL function numkeys [key ...] [arg ...]`
+pub(super) fn fcall(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    run_function(ctx, args, false)
+}
+
+/// `FCALL_RO function numkeys [key ...] [arg ...]`
+pub(super) fn fcall_ro(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
+    run_function(ctx, args, true)
+}
+
+fn run_function(ctx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> CommandResult {
+    show(ctx, args);
+    let scripting = &ctx.server.scripting;
+    let mut engine = scripting.engine();
+    let engine = engine.get_or_insert_with(Box::default);
+    let (name, flags, reference) = {
+        let libraries = scripting.libraries.read();
+        let function = libraries.function(args.at(1)).ok_or(NOT_FOUND)?;
+        let name = String::from_utf8_lossy(&function.name).into_owned();
+        (name, function.flags, function.reference)
+    };
+    let count = args
+        .int(2)
+        .map_err(|_| CommandError::fixed("ERR Bad number of keys provided"))?;
+    let (keys, rest) = keys_and_args(args, count)?;
+    let call = Call {
+        name,
+        flags,
+        read_only,
+        keys,
+        args: rest,
+    };
+    engine.run_function(ctx, args, reference, call)
 }

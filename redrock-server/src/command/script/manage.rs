@@ -27,20 +27,20 @@ pub(super) fn load(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
 
 /// `SCRIPT FLUSH [ASYNC | SYNC]`
 pub(super) fn flush(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let known = match args.len() {
+    let later = match args.len() {
         2 => true,
-        3 => args.is(2, "sync") || args.is(2, "async"),
-        _ => false,
+        3 if args.is(2, "async") => true,
+        3 if args.is(2, "sync") => false,
+        _ => {
+            return Err(CommandError::fixed(
+                "ERR SCRIPT FLUSH only support SYNC|ASYNC option",
+            ));
+        }
     };
-    if !known {
-        return Err(CommandError::fixed(
-            "ERR SCRIPT FLUSH only support SYNC|ASYNC option",
-        ));
-    }
     let scripting = &ctx.server.scripting;
     scripting.cache.clear();
     if let Some(engine) = &mut *scripting.engine() {
-        engine.forget_scripts();
+        engine.forget_scripts(later);
     }
     let [scripts, _] = &scripting.state_bytes;
     scripts.store(0, std::sync::atomic::Ordering::Relaxed);

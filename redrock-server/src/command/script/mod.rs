@@ -1,6 +1,7 @@
-//! Scripts: EVAL and its like, SCRIPT.
+//! Scripts: EVAL and its like, SCRIPT, FUNCTION.
 
 mod eval;
+mod function;
 mod manage;
 
 use super::table::{Group, Handler, KeySpec, Spec, acl, flag};
@@ -39,9 +40,65 @@ pub const COMMANDS: &[Spec] = &[
         "7.0.0",
         "Executes a read-only server-side Lua script by SHA1 digest.",
     ),
+    runs("fcall", WRITES, eval::fcall).doc("7.0.0", "Invokes a function."),
+    runs("fcall_ro", READS, eval::fcall_ro).doc("7.0.0", "Invokes a read-only function."),
+    spec("function", -2, 0, function::help)
+        .doc("7.0.0", "A container for function commands.")
+        .sub(FUNCTION),
     spec("script", -2, 0, manage::help)
         .doc("2.6.0", "A container for Lua scripts management commands.")
         .sub(SCRIPT),
+];
+
+const CHANGES: u32 = flag::NOSCRIPT | flag::WRITE;
+
+const FUNCTION: &[Spec] = &[
+    sub("function|delete", 3, CHANGES, function::delete)
+        .doc("7.0.0", "Deletes a library and its functions."),
+    sub("function|dump", 2, flag::NOSCRIPT, function::dump).doc(
+        "7.0.0",
+        "Dumps all libraries into a serialized binary payload.",
+    ),
+    sub("function|flush", -2, CHANGES, function::flush)
+        .doc("7.0.0", "Deletes all libraries and functions."),
+    sub(
+        "function|help",
+        2,
+        flag::LOADING | flag::STALE,
+        function::help,
+    )
+    .doc(
+        "7.0.0",
+        "Returns helpful text about the different subcommands.",
+    ),
+    sub(
+        "function|kill",
+        2,
+        flag::NOSCRIPT | flag::ALLOW_BUSY,
+        function::kill,
+    )
+    .doc("7.0.0", "Terminates a function during execution."),
+    sub("function|list", -2, flag::NOSCRIPT, function::list)
+        .doc("7.0.0", "Returns information about all libraries."),
+    sub("function|load", -3, CHANGES | flag::DENYOOM, function::load)
+        .doc("7.0.0", "Creates a library."),
+    sub(
+        "function|restore",
+        -3,
+        CHANGES | flag::DENYOOM,
+        function::restore,
+    )
+    .doc("7.0.0", "Restores all libraries from a payload."),
+    sub(
+        "function|stats",
+        2,
+        flag::NOSCRIPT | flag::ALLOW_BUSY,
+        function::stats,
+    )
+    .doc(
+        "7.0.0",
+        "Returns information about a function during execution.",
+    ),
 ];
 
 const SCRIPT: &[Spec] = &[

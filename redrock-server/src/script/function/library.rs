@@ -2,9 +2,9 @@
 
 use crate::command::error::{CommandError, CommandResult};
 use crate::script::flags::Flags;
+use bytes::Bytes;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// A function.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Library {
     /// Its name.
     pub name: Vec<u8>,
     /// Its text, first line included.
-    pub source: Arc<[u8]>,
+    pub source: Bytes,
     /// Its functions.
     pub functions: Vec<Function>,
 }
@@ -89,16 +89,26 @@ impl Libraries {
         functions.find(|function| function.name.eq_ignore_ascii_case(&name))
     }
 
-    /// Adds a library, in place of one of its name if there is one; that one. Nothing changes if a
-    /// function of another library has the name of one of its.
-    pub fn add(&mut self, library: Library) -> CommandResult<Option<Library>> {
+    /// Whether a library can be added: no function of another one has the name of one of its.
+    pub fn check(&self, library: &Library) -> CommandResult {
         for function in &library.functions {
             let owner = self.owners.get(&function.name.to_ascii_lowercase());
             if owner.is_some_and(|owner| *owner != library.name) {
-                let text = [b"ERR Function ", function.name.as_slice(), b" already exists"];
+                let text = [
+                    b"ERR Function ",
+                    function.name.as_slice(),
+                    b" already exists",
+                ];
                 return Err(CommandError::Bytes(text.concat()));
             }
         }
+        Ok(())
+    }
+
+    /// Adds a library, in place of one of its name if there is one; that one. Nothing changes on
+    /// error.
+    pub fn add(&mut self, library: Library) -> CommandResult<Option<Library>> {
+        self.check(&library)?;
         let old = self.remove(&library.name);
         for function in &library.functions {
             let name = function.name.to_ascii_lowercase();
@@ -137,7 +147,7 @@ impl Libraries {
     }
 
     /// The sources of all.
-    pub fn sources(&self) -> Vec<Arc<[u8]>> {
+    pub fn sources(&self) -> Vec<Bytes> {
         self.iter().map(|library| library.source.clone()).collect()
     }
 }
@@ -155,7 +165,7 @@ mod tests {
         };
         Library {
             name: name.into(),
-            source: name.as_bytes().into(),
+            source: Bytes::copy_from_slice(name.as_bytes()),
             functions: functions.iter().map(function).collect(),
         }
     }

@@ -68,13 +68,22 @@ mod tests {
     #[test]
     fn a_first_line_names_engine_and_library() {
         let parsed = parse(b"#!LUA NAME=lib_1\ncode").unwrap();
-        assert_eq!((parsed.name.as_slice(), parsed.first_line_bytes), (&b"lib_1"[..], 16));
+        assert_eq!(
+            (parsed.name.as_slice(), parsed.first_line_bytes),
+            (&b"lib_1"[..], 16)
+        );
         for (source, text) in [
             ("code", "Missing library metadata"),
             ("#!lua name=x", "Invalid library metadata"),
             ("#!lua\n", "Library name was not given"),
-            ("#!lua name=a name=b\n", "Invalid metadata value, name argument was given multiple times"),
-            ("#!lua foo=bar name=a\n", "Invalid metadata value given: foo=bar"),
+            (
+                "#!lua name=a name=b\n",
+                "Invalid metadata value, name argument was given multiple times",
+            ),
+            (
+                "#!lua foo=bar name=a\n",
+                "Invalid metadata value given: foo=bar",
+            ),
             ("#!bad name=a\n", "Engine 'bad' not found"),
         ] {
             let error = parse(source.as_bytes()).unwrap_err();

@@ -4,9 +4,9 @@ use super::library::Function;
 use super::metadata::check_name;
 use crate::script::flags::Flags;
 use crate::script::lua::{
-    self, LUA_REGISTRYINDEX, LUA_TNIL, LUA_TSTRING, lua_Debug, lua_State, lua_gettop,
-    lua_isfunction, lua_isstring, lua_istable, lua_next, lua_pop, lua_pushnil, lua_rawgeti,
-    lua_settop, lua_type, luaL_ref, luaL_unref,
+    self, LUA_REGISTRYINDEX, LUA_TNIL, LUA_TNUMBER, LUA_TSTRING, lua_Debug, lua_State,
+    lua_checkstack, lua_gettop, lua_insert, lua_isfunction, lua_isstring, lua_istable, lua_next,
+    lua_pushnil, lua_rawgeti, lua_settop, lua_type, luaL_ref, luaL_unref,
 };
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -125,8 +125,7 @@ unsafe fn by_position(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
 }
 
 unsafe fn by_name(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
-    // SAFETY: one argument. Values are left on the stack where their texts are kept; a C function
-    // has room for them: each field comes once.
+    // SAFETY: one argument. Values are left on the stack, where their texts are alive, with room.
     unsafe {
         if lua_istable(state, 1) == 0 {
             return Err(
@@ -136,11 +135,20 @@ unsafe fn by_name(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
         }
         lua_pushnil(state);
         while lua_next(state, 1) != 0 {
-            if lua_type(state, -2) != LUA_TSTRING {
-                return Err(b"ERR named argument key given to redis.register_function is not a string");
+            match lua_type(state, -2) {
+                LUA_TSTRING => field(state, wanted)?,
+                LUA_TNUMBER => return Err(UNKNOWN_ARGUMENT),
+                _ => {
+                    return Err(
+                        b"ERR named argument key given to redis.register_function is not a string",
+                    );
+                }
             }
-            field(state, wanted)?;
-            lua_pop(state, 1);
+            // The value stays below its name, which leads to the next.
+            lua_insert(state, -2);
+            if lua_checkstack(state, 8) == 0 {
+                return Err(UNKNOWN_ARGUMENT);
+            }
         }
     }
     if wanted.name.is_none() {
@@ -152,16 +160,15 @@ unsafe fn by_name(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
     Ok(())
 }
 
+const UNKNOWN_ARGUMENT: &[u8] = b"ERR unknown argument given to redis.register_function";
+
 /// Reads one named argument; its value is on top, its name below.
 unsafe fn field(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
-    // SAFETY: as the caller. The table keeps the texts alive.
+    // SAFETY: as the caller, who leaves the value on the stack.
     unsafe {
         let name = lua::bytes(state, -2).unwrap_or_default();
         let is = |word: &str| name.eq_ignore_ascii_case(word.as_bytes());
-        let text = || {
-            let is_text = lua_type(state, -1) == LUA_TSTRING;
-            is_text.then(|| lua::bytes(state, -1)).flatten()
-        };
+        let text = || lua::bytes(state, -1);
         if is("function_name") {
             wanted.name = Some(text().ok_or(
                 &b"ERR function_name argument given to redis.register_function must be a string"[..],
@@ -177,10 +184,8 @@ unsafe fn field(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
                 );
             }
             lua::lua_pushvalue(state, -1);
-            let before = std::mem::replace(
-                &mut wanted.callback,
-                luaL_ref(state, LUA_REGISTRYINDEX),
-            );
+            let before =
+                std::mem::replace(&mut wanted.callback, luaL_ref(state, LUA_REGISTRYINDEX));
             if before != 0 {
                 luaL_unref(state, LUA_REGISTRYINDEX, before);
             }
@@ -193,7 +198,7 @@ unsafe fn field(state: *mut lua_State, wanted: &mut Wanted<'_>) -> Read {
             }
             wanted.flags = flags(state).ok_or(&b"ERR unknown flag given"[..])?;
         } else {
-            return Err(b"ERR unknown argument given to redis.register_function");
+            return Err(UNKNOWN_ARGUMENT);
         }
     }
     Ok(())

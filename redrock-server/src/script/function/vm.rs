@@ -1,24 +1,23 @@
 //! The Lua state that functions live in, and loading a library there.
 
-use super::library::{Library, Libraries};
+use super::library::{Libraries, Library};
 use super::metadata;
 use super::register::{self, Loading};
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::{Args, Context};
+use crate::config::Config;
 use crate::script::engine::{Call, Engine, Job, Vm, run_job};
 use crate::script::lua::{
     self, LUA_GLOBALSINDEX, LUA_REGISTRYINDEX, lua_State, lua_createtable, lua_enablereadonlytable,
     lua_getfield, lua_getmetatable, lua_pcall, lua_pop, lua_pushvalue, lua_rawgeti, lua_replace,
     lua_setfield, lua_setmetatable, luaL_unref,
 };
-use crate::script::run::{Run, with_random};
+use crate::script::run::Run;
 use crate::script::{errors, prepare, sandbox};
+use bytes::Bytes;
 use std::ffi::{CStr, c_int};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a library of a client may take to load, as in Redis.
-pub const LOAD_WAIT: Duration = Duration::from_millis(500);
 const INSTRUCTIONS_PER_LOOK: c_int = 100_000;
 
 /// What functions see, and what libraries see while they are loaded.
@@ -26,7 +25,7 @@ const GLOBALS: &CStr = c"redrock.functions";
 const LOAD_GLOBALS: &CStr = c"redrock.loading";
 
 /// The state, with its globals behind an empty table whose metatable is all that changes.
-pub(in crate::script) fn open() -> Result<Vm, CommandError> {
+fn open() -> Result<Vm, CommandError> {
     let (lua, main) = sandbox::open(false)?;
     let vm = Vm::new((lua, main));
     // SAFETY: the closure owns nothing, and neither does what it calls.
@@ -81,7 +80,10 @@ unsafe fn show(state: *mut lua_State, name: &CStr) {
 }
 
 /// Forgets the functions of libraries that are gone.
-pub(in crate::script) fn forget<'a>(vm: &Vm, gone: impl Iterator<Item = &'a Library>) {
+pub(super) fn forget<'a>(vm: Option<&Vm>, gone: impl Iterator<Item = &'a Library>) {
+    let Some(vm) = vm else {
+        return;
+    };
     for function in gone.flat_map(|library| &library.functions) {
         // SAFETY: the engine is ours. A slot of the registry becomes free, which takes no memory.
         unsafe { luaL_unref(vm.main, LUA_REGISTRYINDEX, function.reference) };
@@ -93,73 +95,80 @@ fn compile_error(text: &[u8]) -> CommandError {
     CommandError::Bytes([b"ERR Error compiling function: ", text].concat())
 }
 
+/// Libraries in a Lua state of their own: those of a data set that is being loaded.
+#[derive(Default)]
+pub struct Staged {
+    pub(super) vm: Option<Vm>,
+    /// What is known of them.
+    pub libraries: Libraries,
+}
+
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staged")
+            .field("libraries", &self.libraries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Staged {
+    /// Loads a library, whose code may take its time.
+    pub fn add(&mut self, config: &Config, source: &[u8], replace: bool) -> CommandResult {
+        let vm = &mut self.vm;
+        let library = load_library(vm, &self.libraries, config, source, replace, None)?;
+        if let Some(old) = self.libraries.add(library)? {
+            forget(self.vm.as_ref(), std::iter::once(&old));
+        }
+        Ok(())
+    }
+}
+
+/// Loads a library into a state beside those in `present`, without adding it there. `wait`: how long
+/// its code may run.
+pub(super) fn load_library(
+    vm: &mut Option<Vm>,
+    present: &Libraries,
+    config: &Config,
+    source: &[u8],
+    replace: bool,
+    wait: Option<Duration>,
+) -> CommandResult<Library> {
+    let metadata = metadata::parse(source)?;
+    if !replace && present.get(&metadata.name).is_some() {
+        let text = [b"ERR Library '", &metadata.name[..], b"' already exists"].concat();
+        return Err(CommandError::Bytes(text));
+    }
+    let vm = match vm {
+        Some(vm) => vm,
+        None => vm.insert(open()?),
+    };
+    vm.limit(config);
+    let mut loading = Loading {
+        functions: Vec::new(),
+        deadline: wait.map(|wait| Instant::now() + wait),
+    };
+    let code = source.get(metadata.first_line_bytes..).unwrap_or_default();
+    let loaded = register::during(&mut loading, || run_code(vm.main, code));
+    let library = Library {
+        name: metadata.name,
+        source: Bytes::copy_from_slice(source),
+        functions: loading.functions,
+    };
+    let checked = match library.functions.is_empty() {
+        _ if loaded.is_err() => loaded,
+        true => Err(CommandError::fixed("ERR No functions registered")),
+        false => present.check(&library),
+    };
+    match checked {
+        Ok(()) => Ok(library),
+        Err(error) => {
+            forget(Some(vm), std::iter::once(&library));
+            Err(error)
+        }
+    }
+}
+
 impl Engine {
-    fn functions(&mut self) -> Result<&mut Vm, CommandError> {
-        if self.functions.is_none() {
-            self.functions = Some(open()?);
-        }
-        self.functions
-            .as_mut()
-            .ok_or(CommandError::fixed("ERR Lua can't be started"))
-    }
-
-    /// Loads a library beside those in `present`, without adding it there. `wait`: how long its code
-    /// may run.
-    pub fn load_library(
-        &mut self,
-        source: &[u8],
-        present: &Libraries,
-        replace: bool,
-        wait: Option<Duration>,
-    ) -> CommandResult<Library> {
-        let metadata = metadata::parse(source)?;
-        if !replace && present.get(&metadata.name).is_some() {
-            let text = [b"ERR Library '", &metadata.name[..], b"' already exists"].concat();
-            return Err(CommandError::Bytes(text));
-        }
-        let main = self.functions()?.main;
-        let mut loading = Loading {
-            functions: Vec::new(),
-            deadline: wait.map(|wait| Instant::now() + wait),
-        };
-        let code = source.get(metadata.first_line_bytes..).unwrap_or_default();
-        let random = &mut self.random;
-        let loaded = with_random(random, || {
-            register::during(&mut loading, || run_code(main, code))
-        });
-        let library = Library {
-            name: metadata.name,
-            source: source.into(),
-            functions: loading.functions,
-        };
-        let loaded = loaded.and_then(|()| match library.functions.is_empty() {
-            true => Err(CommandError::fixed("ERR No functions registered")),
-            false => Ok(()),
-        });
-        if let Err(error) = loaded {
-            forget(self.functions()?, std::iter::once(&library));
-            return Err(error);
-        }
-        Ok(library)
-    }
-
-    /// Forgets the functions of libraries that are gone.
-    pub fn forget_libraries<'a>(&mut self, gone: impl Iterator<Item = &'a Library>) {
-        if let Some(vm) = &self.functions {
-            forget(vm, gone);
-        }
-    }
-
-    /// Drops the state of functions; none may be left.
-    pub fn forget_functions(&mut self) {
-        self.functions = None;
-    }
-
-    /// Bytes of the state of functions.
-    pub fn function_bytes(&self) -> usize {
-        self.functions.as_ref().map_or(0, Vm::memory_bytes)
-    }
-
     /// Runs a function and writes its reply.
     pub fn run_function(
         &mut self,
@@ -169,8 +178,10 @@ impl Engine {
         call: Call<'_>,
     ) -> CommandResult {
         prepare::check(context, call.flags, call.read_only)?;
-        let vm = self.functions()?;
-        vm.limit(context);
+        let Some(vm) = &mut self.functions else {
+            return Err(super::NOT_FOUND);
+        };
+        vm.limit(context.config);
         let main = vm.main;
         let before = self.random;
         let mut run = Run::new(context, all, &mut self.random, main, false, call.name);
@@ -187,10 +198,14 @@ impl Engine {
         }
         if let Some(vm) = &mut self.functions {
             vm.collect();
-            let [_, functions] = &context.server.scripting.state_bytes;
-            functions.store(vm.memory_bytes(), Ordering::Relaxed);
         }
+        context.server.scripting.count_function_bytes(self);
         result
+    }
+
+    /// Bytes of the state of functions.
+    pub(super) fn function_bytes(&self) -> usize {
+        self.functions.as_ref().map_or(0, Vm::memory_bytes)
     }
 }
 
@@ -218,7 +233,7 @@ fn run_code(main: *mut lua_State, code: &[u8]) -> CommandResult {
                     true => {
                         lua::push_bytes(state, b"err");
                         mlua::ffi::lua_rawget(state, -2);
-                        lua::bytes(state, -1).unwrap_or_default()
+                        lua::bytes(state, -1).unwrap_or(b"(null)")
                     }
                     false => lua::bytes(state, -1).unwrap_or(b"execution failure"),
                 };
