@@ -77,6 +77,7 @@ pub struct Run {
     /// Digest or name of the function.
     pub name: String,
     started: Instant,
+    started_unix_us: i64,
     busy_after: Duration,
     is_busy: bool,
 }
@@ -90,6 +91,11 @@ thread_local! {
 pub(super) fn random<'a>() -> Option<&'a mut Random> {
     // SAFETY: set for as long as code runs (`with_random`), and each use is one call long.
     unsafe { RANDOM.get().as_mut() }
+}
+
+/// When the script that runs on this thread was started, unix microseconds.
+pub fn started_unix_us() -> Option<i64> {
+    current().map(|run| run.started_unix_us)
 }
 
 /// The script that runs on this thread.
@@ -133,6 +139,7 @@ impl Run {
             is_eval,
             name,
             started: Instant::now(),
+            started_unix_us: crate::clock::unix_us(),
             busy_after: Duration::from_millis(busy_ms),
             is_busy: false,
         }

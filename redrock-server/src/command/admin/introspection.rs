@@ -63,7 +63,8 @@ fn monitor(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
 }
 
 fn time(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
-    let now_us = crate::clock::unix_us();
+    // In a script time stands still, as in Redis 7.2.
+    let now_us = crate::script::run::started_unix_us().unwrap_or_else(crate::clock::unix_us);
     ctx.reply.array(2);
     ctx.reply.bulk_int(now_us / 1_000_000);
     ctx.reply.bulk_int(now_us % 1_000_000);

@@ -84,7 +84,7 @@ fn again(args: &Args<'_>, words: &ReadWords<'_>, after: &[StreamId]) -> Option<O
 
 /// `XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]`
 pub(super) fn xread(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let words = parse(args, false, ctx.now_ms())?;
+    let words = parse(args, false, Some(ctx))?;
     let after = after_ids(ctx, &words)?;
     let count = match words.count {
         0 => usize::MAX,

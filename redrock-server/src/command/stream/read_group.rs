@@ -47,7 +47,7 @@ fn wanted(ctx: &mut Context<'_>, words: &ReadWords<'_>, group: &[u8]) -> Command
 /// `XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key
 /// ...] id [id ...]`
 pub(super) fn xreadgroup(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let words = parse(args, true, ctx.now_ms())?;
+    let words = parse(args, true, Some(ctx))?;
     let Some((group, name)) = words.group else {
         return Err(CommandError::fixed(
             "ERR Missing GROUP option for XREADGROUP",

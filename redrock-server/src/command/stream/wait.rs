@@ -49,11 +49,12 @@ fn deadline(args: &Args<'_>, at: usize, now_ms: i64) -> CommandResult<Block> {
     }
 }
 
-/// Takes the words apart. `groups`: XREADGROUP's.
+/// Takes the words apart. `groups`: XREADGROUP's. Without a context only the
+/// words count.
 pub(super) fn parse<'a>(
     args: &Args<'a>,
     groups: bool,
-    now_ms: i64,
+    ctx: Option<&Context<'_>>,
 ) -> CommandResult<ReadWords<'a>> {
     let mut words = ReadWords {
         block: Block::No,
@@ -68,8 +69,13 @@ pub(super) fn parse<'a>(
     while at < args.len() {
         let more = args.len() - at - 1;
         if more > 0 && args.is(at, "block") {
+            if ctx.is_some_and(|ctx| ctx.client.in_script) {
+                let text = b" command is not allowed with BLOCK option from scripts";
+                let text = [b"ERR ", args.at(0), text].concat();
+                return Err(CommandError::Bytes(text));
+            }
             at += 1;
-            words.block = deadline(args, at, now_ms)?;
+            words.block = deadline(args, at, ctx.map_or(0, Context::now_ms))?;
         } else if more > 0 && args.is(at, "count") {
             at += 1;
             words.count = usize::try_from(args.int(at)?).unwrap_or(0);
@@ -116,7 +122,7 @@ fn unbalanced(name: &str, symbol: char) -> String {
 /// Where the keys are, for residency; none if the words are wrong.
 pub(super) fn key_positions(args: &Args<'_>) -> Vec<usize> {
     let groups = args.is(0, "xreadgroup");
-    match parse(args, groups, 0) {
+    match parse(args, groups, None) {
         Ok(words) => (words.ids_at - words.keys.len()..words.ids_at).collect(),
         Err(_) => Vec::new(),
     }

@@ -45,10 +45,12 @@ fn reads_all_keys(ctx: &Context<'_>, args: &Args<'_>) -> bool {
 }
 
 fn run(ctx: &mut Context<'_>, args: &Args<'_>, mut options: Options<'_>) -> CommandResult {
+    // A set has no order of its own: what is stored, and what a script does, must not depend on chance.
+    let is_definite = options.store.is_some() || ctx.client.in_script;
     let mut rows = Rows::default();
     let window = match ctx.db.read_any(args.at(1))? {
         None => (0, 0),
-        Some(value) => load(value, &mut options, &mut rows)?,
+        Some(value) => load(value, &mut options, is_definite, &mut rows)?,
     };
     let weights = weigh(&mut ctx.db, &options, &rows)?;
     let order = weights.order(&rows, options.descending);
@@ -63,10 +65,12 @@ fn run(ctx: &mut Context<'_>, args: &Args<'_>, mut options: Options<'_>) -> Comm
 }
 
 /// Fetches the elements, and first index and number of those that are asked for among them once
-/// they are sorted. Where order is not wanted no others are fetched.
+/// they are sorted. Where order is not wanted no others are fetched; but those of a set are given an
+/// order where the result must be definite.
 fn load(
     value: ValueRef<'_>,
     options: &mut Options<'_>,
+    is_definite: bool,
     rows: &mut Rows,
 ) -> CommandResult<(usize, usize)> {
     match value {
@@ -104,8 +108,7 @@ fn load(
             Ok((0, count))
         }
         ValueRef::Set(set) => {
-            // A set has no order of its own: what is stored must not depend on chance.
-            if options.unsorted && options.store.is_some() {
+            if options.unsorted && is_definite {
                 options.unsorted = false;
                 options.alpha = true;
                 options.by = None;
