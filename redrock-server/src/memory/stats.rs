@@ -4,6 +4,7 @@
 //! microseconds, so it is called by the 100 ms tick and by the commands that show the figures.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
 use tikv_jemalloc_ctl::{epoch, raw, stats};
 
 unsafe extern "C" {
@@ -61,6 +62,12 @@ pub fn process_resident() -> usize {
 
 /// Physical memory of the machine.
 pub fn system_total() -> usize {
+    // Scripts ask at every run; the kernel writes out the whole file for each reader.
+    static TOTAL: OnceLock<usize> = OnceLock::new();
+    *TOTAL.get_or_init(read_system_total)
+}
+
+fn read_system_total() -> usize {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = info.lines().find_map(|line| {
         line.strip_prefix("MemTotal:")?
