@@ -15,6 +15,7 @@ pub mod expire;
 pub mod field_expiry;
 pub mod hot;
 pub mod latches;
+mod listing;
 pub mod load;
 pub mod locks;
 #[cfg(test)]
@@ -70,6 +71,8 @@ pub struct Keyspace {
     /// Number of live databases.
     live: usize,
     next_generation: u32,
+    /// Segments that walks are at.
+    listings: listing::Listings,
     /// Number of the newest snapshot cut; entries are stamped with it.
     epoch: u32,
     /// Values on disk; `None` with the feature off.
@@ -153,6 +156,7 @@ impl Keyspace {
             next_generation: databases.len() as u32,
             live: databases.len(),
             databases,
+            listings: listing::Listings::default(),
             epoch: 1,
             tiering: None,
             snapshot: None,

@@ -10,7 +10,8 @@ pub const POSITION_BITS: u32 = 48;
 pub const POSITION_END: u64 = 1 << POSITION_BITS;
 
 /// A key's full hash: its top 48 bits are the position, all of it spreads keys in a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Hashes order as positions do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyHash(u64);
 
 impl KeyHash {

@@ -7,7 +7,7 @@
 use super::Keyspace;
 use super::hot::entry::Entry;
 use super::hot::segment::Segment;
-use super::position::POSITION_END;
+use super::position::{KeyHash, POSITION_END};
 
 /// Segments that one call of SCAN looks at most, so that a table that became sparse can't hold
 /// the lock for long.
@@ -26,45 +26,55 @@ pub struct ScanStep {
 impl Keyspace {
     /// Keys in memory from position `from` on: at least `count` unless the end or
     /// [`SEGMENTS_MAX`] comes first, and no more than share the last one's position.
-    pub fn scan_step(&self, index: usize, from: u64, count: usize) -> ScanStep {
-        let mut step = ScanStep {
-            keys: Vec::new(),
-            next: from,
-        };
+    pub fn scan_step(&mut self, index: usize, from: u64, count: usize) -> ScanStep {
+        let mut keys = Vec::new();
+        let next = self.visit_from(index, from, |_, entry| {
+            keys.push(entry.key().to_vec());
+            keys.len() >= count
+        });
+        ScanStep { keys, next }
+    }
+
+    /// Calls `visit` with the entries in memory from position `from` on, in order, until it says that
+    /// there are enough; then with those of the same position that are left. Where to go on:
+    /// [`POSITION_END`] at the end, and what comes after [`SEGMENTS_MAX`] in any case.
+    pub(super) fn visit_from(
+        &mut self,
+        index: usize,
+        from: u64,
+        mut visit: impl FnMut(u64, &Entry) -> bool,
+    ) -> u64 {
         let Some(database) = self.databases.get(index) else {
-            return ScanStep {
-                keys: Vec::new(),
-                next: POSITION_END,
-            };
+            return POSITION_END;
         };
         let table = &database.table;
+        let (mut next, mut enough) = (from, false);
         for _ in 0..SEGMENTS_MAX {
-            if step.next >= POSITION_END || step.keys.len() >= count {
+            if next >= POSITION_END || enough {
                 break;
             }
-            let (segment, end) = table.segment_at(step.next);
-            let entries = table.segment(segment).into_iter().flat_map(Segment::iter);
-            let mut found: Vec<(u64, &[u8])> = entries
-                .map(|entry| (table.hash(entry.key()).position(), entry.key()))
-                .filter(|(position, _)| *position >= step.next)
-                .collect();
-            let wanted = count - step.keys.len();
-            step.next = end;
-            if wanted < found.len() {
-                // Up to the end of the position of the last one that is wanted; the others are
-                // not sorted.
-                let (_, &mut (last, _), _) = found.select_nth_unstable(wanted.saturating_sub(1));
-                let all = found.len();
-                found.retain(|(position, _)| *position <= last);
-                if found.len() < all {
-                    step.next = last + 1;
+            let (number, end) = table.segment_at(next);
+            if table.segment(number).is_none_or(Segment::is_empty) {
+                next = end;
+                continue;
+            }
+            let hashes = self.listings.of(database.generation, table, number);
+            let first = hashes.partition_point(|hash| hash.position() < next);
+            let mut last = None;
+            for &hash in hashes.get(first..).unwrap_or_default() {
+                if enough && last.is_none_or(|last: KeyHash| last.position() < hash.position()) {
+                    return hash.position();
+                }
+                // Keys that share a hash are met together.
+                if last.replace(hash) != Some(hash) {
+                    for entry in table.with_hash(number, hash) {
+                        enough |= visit(hash.position(), entry);
+                    }
                 }
             }
-            found.sort_unstable();
-            step.keys
-                .extend(found.into_iter().map(|(_, key)| key.to_vec()));
+            next = end;
         }
-        step
+        next
     }
 
     /// Calls `visit` with every entry in memory, in no order.
@@ -127,7 +137,7 @@ mod tests {
     #[test]
     fn a_scan_returns_each_key_once_whatever_the_count() {
         for count in [1, 10, 511, 512, 513, 100_000] {
-            let keyspace = keyspace(3000);
+            let mut keyspace = keyspace(3000);
             let (mut at, mut seen) = (0, Vec::new());
             while at < POSITION_END {
                 let step = keyspace.scan_step(0, at, count);
@@ -159,6 +169,47 @@ mod tests {
                 seen.contains(format!("key:{n}").as_bytes()),
                 "key:{n} was missed"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_added_behind_the_cursor_of_a_listed_segment_is_returned_and_a_removed_one_is_not() {
+        let mut keyspace = keyspace(300);
+        let first = keyspace.scan_step(0, 0, 1);
+        let position = |keyspace: &Keyspace, key: &[u8]| keyspace.positioner.hash(key).position();
+        let added: Vec<String> = (0..50).map(|n| format!("added:{n}")).collect();
+        for key in &added {
+            insert(&mut keyspace, key);
+        }
+        let removed = b"key:7".as_slice();
+        let hash = keyspace.positioner.hash(removed);
+        keyspace.scan_step(0, first.next, 1);
+        keyspace.databases[0].table.remove(hash, removed);
+        let rest = keyspace.scan_step(0, first.next, 1000);
+        assert_eq!(rest.next, POSITION_END);
+        let rest: HashSet<Vec<u8>> = rest.keys.into_iter().collect();
+        for key in &added {
+            let is_behind = position(&keyspace, key.as_bytes()) >= first.next;
+            assert_eq!(rest.contains(key.as_bytes()), is_behind, "{key}");
+        }
+        assert!(!rest.contains(removed));
+    }
+
+    #[test]
+    fn walks_of_several_databases_and_after_a_flush_see_their_own_keys() {
+        let mut keyspace = Keyspace::new(40, Positioner::new((3, 4)));
+        for round in 0..3 {
+            for index in 0..40 {
+                let key = format!("key:{round}:{index}");
+                let hash = keyspace.positioner.hash(key.as_bytes());
+                let entry = Entry::new(key.as_bytes(), NewValue::Int(1), None);
+                keyspace.databases[index].table.insert(hash, entry);
+            }
+            for index in 0..40 {
+                let step = keyspace.scan_step(index, 0, 10);
+                assert_eq!(step.keys, [format!("key:{round}:{index}").into_bytes()]);
+                keyspace.flush(index, false);
+            }
         }
     }
 

@@ -34,6 +34,11 @@ impl TierKey {
         split(&self.0).map_or(0, |parts| parts.0)
     }
 
+    /// The position.
+    pub fn position(&self) -> u64 {
+        split(&self.0).map_or(0, |parts| parts.1)
+    }
+
     /// The client's key.
     pub fn key(&self) -> &[u8] {
         self.0.get(PREFIX_BYTES..).unwrap_or_default()

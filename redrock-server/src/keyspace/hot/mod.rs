@@ -106,8 +106,7 @@ impl HotTable {
             self.depth += 1;
         }
         let new_depth = depth + 1;
-        let mut low = Segment::new(new_depth);
-        let mut high = Segment::new(new_depth);
+        let (mut low, mut high) = self.segments[index].halves();
         let positioner = self.positioner;
         for entry in self.segments[index].drain() {
             let entry_hash = positioner.hash(entry.key());
@@ -137,6 +136,12 @@ impl HotTable {
     /// A segment by number.
     pub fn segment(&self, index: usize) -> Option<&Segment> {
         self.segments.get(index)
+    }
+
+    /// The entries of a segment of which the key has this hash.
+    pub fn with_hash(&self, segment: usize, hash: KeyHash) -> impl Iterator<Item = &Entry> {
+        let segment = self.segment(segment).into_iter();
+        segment.flat_map(move |segment| segment.with_hash(hash, |key| self.hash(key)))
     }
 
     /// A segment by number, for editing its entries in place.

@@ -16,6 +16,8 @@ pub struct Segment {
     /// Nothing here expires before this time (unix ms), neither a key nor a field of a hash in
     /// memory; `i64::MAX` when nothing has an expiry.
     pub expire_floor: i64,
+    /// Grows whenever a key is added.
+    insertions: u64,
 }
 
 impl Segment {
@@ -25,7 +27,18 @@ impl Segment {
             entries: HashTable::new(),
             depth,
             expire_floor: i64::MAX,
+            insertions: 0,
         }
+    }
+
+    /// Two empty segments for what is in this one. The first takes its number.
+    pub fn halves(&self) -> (Self, Self) {
+        let depth = self.depth + 1;
+        let low = Self {
+            insertions: self.insertions + 1,
+            ..Self::new(depth)
+        };
+        (low, Self::new(depth))
     }
 
     /// Number of entries.
@@ -36,6 +49,21 @@ impl Segment {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Grows whenever a key is added: while it stays the same, at most some keys have gone.
+    pub fn insertions(&self) -> u64 {
+        self.insertions
+    }
+
+    /// The entries of which the key has this hash.
+    pub fn with_hash(
+        &self,
+        hash: KeyHash,
+        hasher: impl Fn(&[u8]) -> KeyHash,
+    ) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.iter_hash(hash.slot());
+        entries.filter(move |entry| hasher(entry.key()) == hash)
     }
 
     /// The entry of a key.
@@ -51,6 +79,7 @@ impl Segment {
     /// Adds an entry whose key is not there yet.
     pub fn insert(&mut self, hash: KeyHash, entry: Entry, hasher: impl Fn(&[u8]) -> KeyHash) {
         self.expire_floor = self.expire_floor.min(entry.due_ms());
+        self.insertions += 1;
         self.entries
             .insert_unique(hash.slot(), entry, |e| hasher(e.key()).slot());
     }

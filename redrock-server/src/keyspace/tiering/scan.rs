@@ -7,14 +7,13 @@
 use crate::keyspace::cold::{ColdError, ColdSnapshot, ColdStore, ScannedRecord};
 use crate::keyspace::expire::has_passed;
 use crate::keyspace::hot::entry::Entry;
-use crate::keyspace::hot::segment::Segment;
 use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::position::POSITION_END;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::value::{ObjectType, codec};
 use hashbrown::{HashMap, HashSet};
 
-/// Hot keys listed in one lock hold at most, beyond which no further segment is begun.
+/// Hot keys listed in one lock hold at most, but for those that share the last one's position.
 const HOT_KEYS_MAX: usize = 4096;
 
 /// A key that was met.
@@ -134,24 +133,16 @@ impl ScanInstant<'_> {
     }
 }
 
-/// Lists entries of one segment, in order of position. Where to go on if there was too much for
-/// one step; never part of a position.
+/// Lists an entry; whether that is enough for a step.
 fn list(
     part: &mut HotPart,
-    entries: &[(u64, &Entry)],
+    position: u64,
+    entry: &Entry,
     request: &ScanRequest,
     bytes: &mut usize,
-) -> Option<u64> {
-    let mut last = None;
-    for &(position, entry) in entries {
-        if request.is_full(*bytes) && last.is_some_and(|last| last < position) {
-            return Some(position);
-        }
-        last = Some(position);
-        part.hidden.insert(entry.key().to_vec());
-        if is_over(entry.expire(), request, part.mode) {
-            continue;
-        }
+) -> bool {
+    part.hidden.insert(entry.key().to_vec());
+    if !is_over(entry.expire(), request, part.mode) {
         let record = match entry.value() {
             Some(value) if request.record_bytes_max.is_some() => {
                 let mut record = Vec::new();
@@ -169,7 +160,7 @@ fn list(
             record,
         });
     }
-    None
+    part.keys.len() >= request.count.min(HOT_KEYS_MAX) || request.is_full(*bytes)
 }
 
 fn is_over(expire: Option<i64>, request: &ScanRequest, mode: ExpireMode) -> bool {
@@ -179,7 +170,7 @@ fn is_over(expire: Option<i64>, request: &ScanRequest, mode: ExpireMode) -> bool
 impl Keyspace {
     /// Fixes the instant of a step. `None` if there is no such database.
     pub fn begin_scan<'a>(
-        &self,
+        &mut self,
         store: &'a ColdStore,
         request: &ScanRequest,
     ) -> Option<ScanInstant<'a>> {
@@ -189,10 +180,9 @@ impl Keyspace {
         })
     }
 
-    /// The part in memory: whole segments until there are enough keys.
-    fn scan_hot(&self, request: &ScanRequest) -> Option<HotPart> {
+    /// The part in memory, up to as many keys as are wanted.
+    fn scan_hot(&mut self, request: &ScanRequest) -> Option<HotPart> {
         let database = self.databases.get(request.index)?;
-        let table = &database.table;
         let mut part = HotPart {
             generation: database.generation,
             keys: Vec::new(),
@@ -201,24 +191,14 @@ impl Keyspace {
             mode: self.expire_mode,
         };
         let mut bytes = 0;
-        while part.next < POSITION_END
-            && part.keys.len() < request.count.min(HOT_KEYS_MAX)
-            && !request.is_full(bytes)
-        {
-            let (segment, end) = table.segment_at(part.next);
-            let entries = table.segment(segment).into_iter().flat_map(Segment::iter);
-            let mut entries: Vec<(u64, &Entry)> = entries
-                .map(|entry| (table.hash(entry.key()).position(), entry))
-                .filter(|(position, _)| *position >= part.next)
-                .collect();
-            entries.sort_unstable_by_key(|(position, _)| *position);
-            part.next = list(&mut part, &entries, request, &mut bytes).unwrap_or(end);
-        }
+        part.next = self.visit_from(request.index, request.from, |position, entry| {
+            list(&mut part, position, entry, request, &mut bytes)
+        });
         if let Some(tiering) = &self.tiering {
-            let queued = tiering
-                .pending
-                .keys()
-                .filter(|k| k.generation() == part.generation);
+            let range = request.from..part.next;
+            let queued = tiering.pending.keys().filter(|key| {
+                key.generation() == part.generation && range.contains(&key.position())
+            });
             part.hidden.extend(queued.map(|key| key.key().to_vec()));
         }
         Some(part)

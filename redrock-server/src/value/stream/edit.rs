@@ -234,7 +234,7 @@ impl Stream {
             };
             if whole {
                 self.node_bytes = self.node_bytes.saturating_sub(pack.byte_len());
-                self.nodes.pop_first();
+                self.nodes.remove(&node_id);
                 self.meta.length = self.meta.length.saturating_sub(live);
                 removed = removed.saturating_add(live);
                 continue;

@@ -48,42 +48,8 @@ impl Stream {
         Some(meta.entries_added.wrapping_sub(read) as i64)
     }
 
-    /// Number of nodes of Redis's radix tree over the ids of our nodes (`radix-tree-nodes`): one
-    /// for each place where ids part, one for each stretch of bytes between such places, one for
-    /// each id's end. O(nodes).
+    /// Number of nodes of Redis's radix tree over the ids of our nodes (`radix-tree-nodes`).
     pub fn radix_node_count(&self) -> usize {
-        const ID_BYTES: u32 = 16;
-        if self.nodes.is_empty() {
-            return 1;
-        }
-        // A stretch between the byte at which a parent parts and `depth`.
-        let stretch = |parent: Option<u32>, depth: u32| {
-            let start = parent.map_or(0, |parent| parent + 1);
-            usize::from(depth > start)
-        };
-        // Where ids part, from the outermost in, above the last id seen.
-        let mut parts: Vec<u32> = Vec::new();
-        let mut nodes = 0;
-        let mut ids = self
-            .nodes
-            .keys()
-            .map(|id| u128::from_be_bytes(id.to_bytes()));
-        let mut last = ids.next();
-        while let Some(id) = last {
-            let next = ids.next();
-            let shared = next.map(|next| (id ^ next).leading_zeros() / 8);
-            let parent = parts.last().copied().max(shared);
-            nodes += 1 + stretch(parent, ID_BYTES);
-            while let Some(depth) = parts.pop_if(|depth| shared.is_none_or(|s| *depth > s)) {
-                nodes += 1 + stretch(parts.last().copied().max(shared), depth);
-            }
-            if let Some(shared) = shared
-                && parts.last() != Some(&shared)
-            {
-                parts.push(shared);
-            }
-            last = next;
-        }
-        nodes
+        self.nodes.radix_node_count()
     }
 }

@@ -17,6 +17,7 @@ mod edit;
 mod estimate;
 mod group;
 mod node;
+mod nodes;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ pub use node::{Entry, Pairs};
 pub use range::{Range, ReverseRange};
 pub use redrock_rdb::object::stream::{StreamId, StreamMeta};
 
-use redrock_rdb::listpack::ListPack;
+use nodes::Nodes;
 use redrock_rdb::object::stream::{StreamObject, StreamWriter};
 use redrock_rdb::object::types;
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ pub fn previous_id(id: StreamId) -> Option<StreamId> {
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stream {
-    nodes: BTreeMap<StreamId, ListPack>,
+    nodes: Nodes,
     meta: StreamMeta,
     groups: BTreeMap<Box<[u8]>, Group>,
     node_bytes: usize,
@@ -165,7 +166,7 @@ impl Stream {
     pub fn encode(&self, out: &mut Vec<u8>) -> u8 {
         out.reserve(self.node_bytes + self.nodes.len() * 24);
         let mut writer = StreamWriter::new(out, self.nodes.len());
-        for (master_id, entries) in &self.nodes {
+        for (master_id, entries) in self.nodes.iter() {
             writer.node(*master_id, entries.as_bytes());
         }
         writer.meta(&self.meta, self.groups.len());

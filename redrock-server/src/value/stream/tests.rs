@@ -202,13 +202,19 @@ proptest! {
 
     #[test]
     fn the_radix_tree_of_any_ids_has_as_many_nodes_as_redis_would_need(
-        ids in vec((prop_oneof![0..3u64, any::<u64>()], prop_oneof![0..600u64, any::<u64>()]), 0..40)
+        ids in vec((prop_oneof![0..3u64, any::<u64>()], prop_oneof![0..600u64, any::<u64>()]), 0..40),
+        gone in vec(0..44usize, 0..40)
     ) {
         let mut stream = Stream::new();
-        for (ms, seq) in ids {
-            stream.nodes.insert(id(ms, seq), Default::default());
+        for (ms, seq) in &ids {
+            stream.nodes.insert(id(*ms, *seq), Default::default());
+            prop_assert_eq!(stream.radix_node_count(), radix_nodes(&stream));
         }
-        prop_assert_eq!(stream.radix_node_count(), radix_nodes(&stream));
+        for at in gone {
+            let (ms, seq) = ids.get(at).copied().unwrap_or((at as u64, 0));
+            stream.nodes.remove(&id(ms, seq));
+            prop_assert_eq!(stream.radix_node_count(), radix_nodes(&stream));
+        }
     }
 
     #[test]
