@@ -1,32 +1,31 @@
 #!/usr/bin/env bash
 # CPU time per request of redrock-server with its companions and of Redis, command by command: the
-# same data, pipeline 16, one server after the other on the same machine. Prints a Markdown table
+# same data, pipeline 16, one server after the other on the same machine. Prints Markdown tables
 # with ratios and each family's median. Ratios matter, not the absolute figures.
 # Usage: scripts/bench-families.sh [option of both servers...]
 # REQUESTS: requests a command (60000); FAMILIES: only these, divided by blanks;
 # OURS_OPTIONS: options of redrock-server alone, as one string.
 set -euo pipefail
-: "${CARGO_TARGET_DIR:=${REDROCK_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/target}}"
-server=$CARGO_TARGET_DIR/release/redrock-server
-port_ours=${PORT_OURS:-7103}
-port_redis=${PORT_REDIS:-7104}
+cd "$(dirname "$0")/.."
+. scripts/lib/bench.sh
+start_both "${PORT_OURS:-7103}" "${PORT_REDIS:-7104}" "$@"
 requests=${REQUESTS:-60000}
-work=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$work"' EXIT
-mkdir "$work/ours" "$work/redis"
-# shellcheck disable=SC2086
-"$server" --port "$port_ours" --dir "$work/ours" --save '' "$@" ${OURS_OPTIONS:-} >"$work/ours.log" 2>&1 &
-# shellcheck disable=SC2034
-ours=$!
-redis-server --port "$port_redis" --dir "$work/redis" --save '' "$@" >"$work/redis.log" 2>&1 &
-# shellcheck disable=SC2034
-redis=$!
-for port in "$port_ours" "$port_redis"; do
-    until redis-cli -p "$port" ping 2>/dev/null | grep -q PONG; do sleep 0.1; done
-done
 
-# One line a command: family, share of the requests in percent, the command. `__rand_int__` is a
-# number of twelve digits below 10000, zeros first: no integer for commands that ask for one.
+# Scripts, by the words that stand for them: `@name` its text, `@@name` its digest.
+declare -A script=(
+    [one]='return 1'
+    [table]='return {1, 2, 3, "four", {5, 6}}'
+    [get]='return redis.call("GET", KEYS[1])'
+    [set]='return redis.call("SET", KEYS[1], ARGV[1])'
+    [ten]='for i = 1, 10 do redis.call("GET", KEYS[1]) end return 1'
+    [sum]='local sum = 0 for i = 1, 100 do sum = sum + i end return sum'
+    [json]='return cjson.encode(cjson.decode(ARGV[1]))'
+)
+
+# One line a command: family, share of the requests in percent, options of redis-benchmark up to
+# `--` if there are some, the command. `__rand_int__` is a number of twelve digits below 10000, zeros
+# first: no integer for commands that ask for one. Commands with ` ; ` between them are one request,
+# sent by redis-cli, which does not wait for replies.
 commands() {
     cat <<'LIST'
 string 100 SET str:__rand_int__ value-of-some-length
@@ -156,11 +155,74 @@ geo 50 GEODIST places a b
 geo 20 GEOSEARCH places FROMLONLAT 15 37 BYRADIUS 200 km ASC COUNT 10
 geo 20 GEORADIUS places 15 37 200 km WITHDIST
 pubsub 100 PUBLISH channel message
+pubsub 50 PUBSUB NUMSUB channel
+pubsub 50 PUBSUB CHANNELS
 connection 100 PING
 connection 100 ECHO text
 connection 50 SELECT 0
 connection 50 CLIENT ID
-connection 20 COMMAND COUNT
+connection 50 CLIENT GETNAME
+connection 20 CLIENT INFO
+connection 5 CLIENT LIST
+server 50 COMMAND COUNT
+server 20 COMMAND INFO get
+server 50 COMMAND GETKEYS MSET a 1 b 2
+server 50 DBSIZE
+server 50 TIME
+server 50 LASTSAVE
+server 50 CONFIG GET maxmemory
+server 50 SLOWLOG LEN
+server 50 MEMORY USAGE h20
+server 5 INFO server
+script 50 EVAL @one 0
+script 50 EVALSHA @@one 0
+script 50 EVAL @table 0
+script 50 EVAL @get 1 str:__rand_int__
+script 50 EVALSHA @@get 1 str:__rand_int__
+script 50 EVAL_RO @get 1 str:__rand_int__
+script 50 EVAL @set 1 str:__rand_int__ value-of-some-length
+script 20 EVAL @ten 1 str:__rand_int__
+script 20 EVAL @sum 0
+script 20 EVAL @json 0 {"a":[1,2,3],"b":"text"}
+script 50 SCRIPT EXISTS @@one
+transaction 20 MULTI ; EXEC
+transaction 20 MULTI ; SET str:__rand_int__ value ; GET str:__rand_int__ ; EXEC
+transaction 5 MULTI ; INCR c1 ; INCR c2 ; INCR c3 ; INCR c4 ; LPUSH lt a ; RPOP lt ; HSET ht f v ; HGET ht f ; ZADD zt 1 m ; ZSCORE zt m ; EXEC
+transaction 20 WATCH str:__rand_int__ ; MULTI ; SET str:__rand_int__ value ; EXEC
+transaction 20 MULTI ; SET str:__rand_int__ value ; DISCARD
+transaction 50 WATCH str:__rand_int__ ; UNWATCH
+transaction 50 UNWATCH
+acl 100 --user limited -a secret -- GET str:__rand_int__
+acl 100 --user limited -a secret -- SET str:__rand_int__ value-of-some-length
+acl 50 --user limited -a secret -- MGET str:__rand_int__ str:__rand_int__ str:__rand_int__
+acl 100 --user limited -a secret -- HSET hash:__rand_int__ field value
+acl 50 ACL WHOAMI
+acl 10 ACL LIST
+acl 10 ACL USERS
+acl 10 ACL GETUSER limited
+acl 20 ACL DRYRUN limited GET str:1
+acl 10 ACL CAT
+acl 10 ACL CAT string
+tracking 100 -3 --enable-tracking -- GET str:__rand_int__
+tracking 100 -3 --enable-tracking -- HGET big field:__rand_int__
+tracking 50 -3 --enable-tracking -- MGET m1:__rand_int__ m2:__rand_int__ m3:__rand_int__ m4:__rand_int__
+tracking 100 SET str:__rand_int__ value-of-some-length
+LIST
+}
+
+# Fields that expire, which Redis 7.0 has not: share, command | command of ours beside it.
+own_commands() {
+    cat <<'LIST'
+50 HEXPIRE big 100000 FIELDS 1 field:__rand_int__ | HSET big field:__rand_int__ value
+50 HTTL big FIELDS 1 field:__rand_int__ | HGET big field:__rand_int__
+50 HGET big field:__rand_int__ | HGET plain field:__rand_int__
+50 HMGET big field:__rand_int__ field:1 | HMGET plain field:__rand_int__ field:1
+50 HSET big field:__rand_int__ value | HSET plain field:__rand_int__ value
+50 HSETEX big EX 100000 FIELDS 1 field:__rand_int__ value | HSET plain field:__rand_int__ value
+50 HGETEX big EX 100000 FIELDS 1 field:__rand_int__ | HGET plain field:__rand_int__
+50 HPERSIST big FIELDS 1 field:__rand_int__ | HGET plain field:__rand_int__
+50 HEXPIRE h20 100000 FIELDS 1 f:7 | HSET h20b f:7 value-7
+50 HGETALL h20 | HGETALL h20b
 LIST
 }
 
@@ -169,6 +231,7 @@ prepare() {
     local i
     for i in $(seq 20); do
         echo "HSET h20 f:$i value-$i"
+        echo "HSET h20b f:$i value-$i"
         echo "RPUSH l20 e:$i"
         echo "SADD s20 m:$i"
         echo "SADD s20b m:$((i + 10))"
@@ -185,36 +248,99 @@ prepare() {
     echo "SET renamed value"
     echo "XADD st 1-1 field value"
     echo "XGROUP CREATE st g 0"
+    echo "ACL SETUSER limited on >secret ~str:* ~hash:* +@all -@dangerous"
+    for i in "${!script[@]}"; do echo "SCRIPT LOAD '${script[$i]}'"; done
 }
 
-# ticks PID: CPU ticks of a process and its children.
-ticks() {
-    local total=0 pid value
-    for pid in "$1" $(pgrep -P "$1" || true); do
-        value=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
-        total=$((total + value))
+# Words of a command: scripts are put in.
+expand() {
+    local word parts
+    read -r -a parts <<<"$1"
+    words=()
+    for word in "${parts[@]}"; do
+        case $word in
+            @@*) word=$(printf %s "${script[${word#@@}]}" | sha1sum | cut -d ' ' -f 1) ;;
+            @*) word=${script[${word#@}]} ;;
+        esac
+        words+=("$word")
     done
-    echo "$total"
 }
 
-hz=$(getconf CLK_TCK)
+# A command for the table: scripts in quotes.
+shown() {
+    local word words line=''
+    expand "$1"
+    for word in "${words[@]}"; do
+        [[ $word != *' '* ]] || word="'$word'"
+        line+=" $word"
+    done
+    printf '%s\n' "${line# }"
+}
+
+# Requests of several commands, COUNT times, as redis-cli --pipe sends them.
+several() {
+    awk -v line="$1" -v count="$2" '
+        BEGIN {
+            commands = split(line, command, / ; /)
+            srand(1)
+            for (n = 0; n < count; n++) {
+                for (c = 1; c <= commands; c++) {
+                    words = split(command[c], word, / /)
+                    printf "*%d\r\n", words
+                    for (w = 1; w <= words; w++) {
+                        sub(/__rand_int__/, sprintf("%012d", rand() * 10000), word[w])
+                        printf "$%d\r\n%s\r\n", length(word[w]), word[w]
+                    }
+                }
+            }
+        }'
+}
+
+# measure SIDE SHARE LINE: prints CPU microseconds a request.
+measure() {
+    local side=$1 count=$((requests * $2 / 100)) line=$3 before options=() words
+    if [[ $line == *' ; '* ]]; then
+        several "$line" "$count" >"$work/several"
+        before=$(cpu_us "$side")
+        redis-cli -p "${port[$side]}" --pipe <"$work/several" >"$work/errors" 2>&1 ||
+            { echo "$side: $line: $(tail -1 "$work/errors")" >&2; return 1; }
+    else
+        if [[ $line == -* ]]; then
+            read -r -a options <<<"${line%% -- *}"
+            line=${line#* -- }
+        fi
+        expand "$line"
+        before=$(cpu_us "$side")
+        redis-benchmark -p "${port[$side]}" "${options[@]}" -n "$count" -c 10 -P 16 -r 10000 -q "${words[@]}" \
+            >/dev/null 2>"$work/errors" </dev/null ||
+            { echo "$side: $line: $(tail -1 "$work/errors")" >&2; return 1; }
+    fi
+    awk -v d=$(($(cpu_us "$side") - before)) -v n="$count" 'BEGIN { printf "%.3f\n", d / n }'
+}
+
+wanted() {
+    [ -z "${FAMILIES:-}" ] || grep -qw "$1" <<<"$FAMILIES"
+}
+
 for side in ours redis; do
-    pid=${!side}
-    port_name=port_$side
-    port=${!port_name}
-    prepare | redis-cli -p "$port" >/dev/null
+    prepare | redis-cli -p "${port[$side]}" >/dev/null
     while read -r family share line; do
-        [ -z "${FAMILIES:-}" ] || grep -qw "$family" <<<"$FAMILIES" || continue
-        count=$((requests * share / 100))
-        read -r -a words <<<"$line"
-        before=$(ticks "$pid")
-        redis-benchmark -p "$port" -n "$count" -c 10 -P 16 -r 10000 -q "${words[@]}" >/dev/null 2>"$work/errors" </dev/null ||
-            { echo "$side: $line: $(tail -1 "$work/errors")" >&2; exit 1; }
-        after=$(ticks "$pid")
-        awk -v f="$family" -v l="$line" -v d=$((after - before)) -v n="$count" -v hz="$hz" \
-            'BEGIN { printf "%s\t%s\t%.3f\n", f, l, d / hz * 1e6 / n }'
+        wanted "$family" || continue
+        spent=$(measure "$side" "$share" "$line")
+        printf '%s\t%s\t%s\n' "$family" "$(shown "$line")" "$spent"
     done < <(commands) >"$work/$side.tsv"
 done
+if wanted fields; then
+    redis-cli -p "${port[ours]}" CONFIG SET rdb-version 12 >/dev/null
+    redis-benchmark -p "${port[ours]}" -n 100000 -P 16 -r 10000 -q HSET big field:__rand_int__ value >/dev/null
+    redis-benchmark -p "${port[ours]}" -n 100000 -P 16 -r 10000 -q HSET plain field:__rand_int__ value >/dev/null
+    while read -r share line; do
+        command=${line% | *} beside=${line#* | }
+        plain=$(measure ours "$share" "$beside")
+        spent=$(measure ours "$share" "$command")
+        printf '%s\t%s\t%s\t%s\n' "$command" "$beside" "$spent" "$plain"
+    done < <(own_commands) >"$work/own.tsv"
+fi
 
 paste "$work/ours.tsv" "$work/redis.tsv" | awk -F '\t' '
     { ratio = $6 > 0 ? $3 / $6 : 0
@@ -240,3 +366,9 @@ paste "$work/ours.tsv" "$work/redis.tsv" | awk -F '\t' '
         printf "| %s | %d | %.2f |\n", name[f], n, median
       }
     }'
+[ ! -s "$work/own.tsv" ] || awk -F '\t' '
+    BEGIN {
+      print "\n| command of fields that expire | us | beside our own | us | ratio |"
+      print "|---|---|---|---|---|"
+    }
+    { printf "| `%s` | %.2f | `%s` | %.2f | %.2f |\n", $1, $3, $2, $4, ($4 > 0 ? $3 / $4 : 0) }' "$work/own.tsv"

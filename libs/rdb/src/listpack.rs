@@ -181,6 +181,12 @@ impl ListPack {
         self.view().find(start, needle, skip)
     }
 
+    /// The first element equal to `needle` of all; `skip` as in [`ListPack::find`].
+    #[inline]
+    pub fn find_first(&self, needle: &[u8], skip: usize) -> Option<Pos> {
+        self.find(self.first()?, needle, skip)
+    }
+
     /// All elements, from either end.
     #[inline]
     pub fn iter(&self) -> Iter<'_> {

@@ -116,8 +116,9 @@ const TABLE_BITS: u32 = 14;
 /// A compressor, whose table is kept between calls.
 #[derive(Debug)]
 pub struct Compressor {
-    /// By hash of three bytes: `base` of the call plus the last position.
-    table: Box<[u32]>,
+    /// By hash of three bytes: `base` of the call plus the last position. None before the first call:
+    /// most strings are too short to be compressed.
+    table: Vec<u32>,
     /// What positions of the present call start from. Older entries are lower,
     /// so that the table need not be cleared for each string.
     base: u32,
@@ -130,10 +131,10 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// A compressor with an empty table (64 KiB).
+    /// A compressor; it gets a table (64 KiB) with its first string.
     pub fn new() -> Self {
         Self {
-            table: vec![0; 1 << TABLE_BITS].into_boxed_slice(),
+            table: Vec::new(),
             base: 1,
         }
     }
@@ -145,6 +146,9 @@ impl Compressor {
         // Positions must fit the table; no Redis string is that long.
         if input.len() >= 1 << 31 {
             return false;
+        }
+        if self.table.is_empty() {
+            self.table = vec![0; 1 << TABLE_BITS];
         }
         let positions = input.len() as u32 + 1;
         if self.base.checked_add(positions).is_none() {

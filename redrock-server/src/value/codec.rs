@@ -5,7 +5,10 @@ use super::stream::Stream;
 use super::{Limits, Object, ObjectType, ValueRef};
 use crate::keyspace::hot::entry::{INLINE_BYTES_MAX, NewValue};
 use redrock_rdb::number::parse_i64;
-use redrock_rdb::object::{self, ObjectError, Target, Transcoder, encode as rdb, types};
+use redrock_rdb::object::{
+    self, ObjectError, Target, Transcoded, Transcoder, encode as rdb, types,
+};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// A value read from a record, ready for an entry.
@@ -86,13 +89,30 @@ pub fn dump(value: ValueRef<'_>, target: Target) -> Result<Vec<u8>, ObjectError>
     let mut out = Vec::with_capacity(record.len() + 16);
     // The type is known when the rest is written.
     out.push(*type_byte);
-    let written = Transcoder::new(target).transcode(*type_byte, payload, &mut out)?;
+    let written = transcode(target, *type_byte, payload, &mut out)?;
     drop(record);
     if let Some(first) = out.first_mut() {
         *first = written.object_type;
     }
     redrock_rdb::dump::seal(&mut out, 0, target.version);
     Ok(out)
+}
+
+/// By the thread's own transcoder: the table of its compressor is large beside most values.
+fn transcode(
+    target: Target,
+    type_byte: u8,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Transcoded, ObjectError> {
+    thread_local! {
+        static TRANSCODER: RefCell<Option<Transcoder>> = const { RefCell::new(None) };
+    }
+    TRANSCODER.with_borrow_mut(|kept| {
+        let transcoder = kept.take().filter(|kept| kept.target() == target);
+        let transcoder = kept.insert(transcoder.unwrap_or_else(|| Transcoder::new(target)));
+        transcoder.transcode(type_byte, payload, out)
+    })
 }
 
 /// The type of a record's value.

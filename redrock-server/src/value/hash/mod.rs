@@ -17,7 +17,7 @@ pub use read::{Found, Live};
 use super::Limits;
 use super::table::{self, Table};
 use super::thin::Pair;
-use redrock_rdb::listpack::{self, ListPack, LpValue, Pos};
+use redrock_rdb::listpack::{self, ListPack, LpValue};
 use redrock_rdb::object::encode;
 use timed::Timed;
 
@@ -91,7 +91,7 @@ impl Hash {
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<LpValue<'_>> {
         match &self.repr {
-            Repr::Pack(pack) => Some(pack.value(pack.next(find(pack, field)?)?)),
+            Repr::Pack(pack) => Some(pack.value(pack.next(pack.find_first(field, 1)?)?)),
             Repr::Table(table) => Some(LpValue::Str(table.get(field)?.value())),
             Repr::Timed(timed) => timed.get(field).map(|(value, _)| value),
         }
@@ -101,7 +101,7 @@ impl Hash {
     #[inline]
     pub fn contains(&self, field: &[u8]) -> bool {
         match &self.repr {
-            Repr::Pack(pack) => find(pack, field).is_some(),
+            Repr::Pack(pack) => pack.find_first(field, 1).is_some(),
             Repr::Table(table) => table.contains(field),
             Repr::Timed(timed) => timed.get(field).is_some(),
         }
@@ -183,7 +183,7 @@ impl Hash {
         }
         match &mut self.repr {
             Repr::Pack(pack) => {
-                if let Some(at) = find(pack, field).and_then(|at| pack.next(at)) {
+                if let Some(at) = pack.find_first(field, 1).and_then(|at| pack.next(at)) {
                     pack.replace(at, value);
                     return false;
                 }
@@ -210,7 +210,7 @@ impl Hash {
     /// Removes a field; false if there is none.
     pub fn remove(&mut self, field: &[u8]) -> bool {
         match &mut self.repr {
-            Repr::Pack(pack) => match find(pack, field) {
+            Repr::Pack(pack) => match pack.find_first(field, 1) {
                 Some(at) => {
                     pack.remove_from(at, 2);
                     true
@@ -285,12 +285,6 @@ impl Hash {
         }
         (hash.len() > 0).then_some(hash)
     }
-}
-
-/// Where a field is in a listpack.
-#[inline]
-fn find(pack: &ListPack, field: &[u8]) -> Option<Pos> {
-    pack.find(pack.first()?, field, 1)
 }
 
 /// See [`Hash::iter`].

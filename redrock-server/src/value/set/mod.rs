@@ -13,7 +13,7 @@ use super::Limits;
 use super::table::{self, Table};
 use super::thin::ThinBytes;
 use redrock_rdb::intset::{self, IntSet};
-use redrock_rdb::listpack::{self, ListPack, LpValue, Pos};
+use redrock_rdb::listpack::{self, ListPack, LpValue};
 use redrock_rdb::number::{IntBuf, parse_i64, text_len_i64};
 use redrock_rdb::object::{encode, types};
 
@@ -90,7 +90,7 @@ impl Set {
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.repr {
             Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.contains(n)),
-            Repr::Pack(pack) => find(pack, member).is_some(),
+            Repr::Pack(pack) => pack.find_first(member, 0).is_some(),
             Repr::Table(table) => table.contains(member),
         }
     }
@@ -167,7 +167,7 @@ impl Set {
         match &mut self.repr {
             Repr::Table(table) => table.insert_with(member, || ThinBytes::new(member)),
             Repr::Pack(pack) => {
-                if find(pack, member).is_some() {
+                if pack.find_first(member, 0).is_some() {
                     return false;
                 }
                 if pack.len() < limits.set_listpack_entries_max
@@ -213,7 +213,7 @@ impl Set {
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match &mut self.repr {
             Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.remove(n)),
-            Repr::Pack(pack) => match find(pack, member) {
+            Repr::Pack(pack) => match pack.find_first(member, 0) {
                 Some(at) => {
                     pack.remove(at);
                     true
@@ -348,12 +348,6 @@ impl Set {
         }
         (set.len() > 0).then_some(set)
     }
-}
-
-/// Where a member is in a listpack.
-#[inline]
-fn find(pack: &ListPack, member: &[u8]) -> Option<Pos> {
-    pack.find(pack.first()?, member, 0)
 }
 
 /// See [`Set::iter`].

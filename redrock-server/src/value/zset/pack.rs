@@ -59,7 +59,7 @@ pub(super) fn push(pack: &mut ListPack, score: f64, member: LpValue<'_>) {
 
 /// Where a member is.
 pub(super) fn find(pack: &ListPack, member: &[u8]) -> Option<Pos> {
-    pack.find(pack.first()?, member, 1)
+    pack.find_first(member, 1)
 }
 
 /// The score of the member at `pos`.

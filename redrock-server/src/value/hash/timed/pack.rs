@@ -91,7 +91,7 @@ impl TimedPack {
 
     /// Where a field is, its value, and its time.
     fn find(&self, field: &[u8]) -> Option<[Pos; WIDTH]> {
-        let at = self.0.find(self.0.first()?, field, WIDTH - 1)?;
+        let at = self.0.find_first(field, WIDTH - 1)?;
         let value = self.0.next(at)?;
         Some([at, value, self.0.next(value)?])
     }
