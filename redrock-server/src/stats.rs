@@ -325,14 +325,15 @@ impl Stats {
 
     /// One command's latencies; `None` if none was recorded.
     pub fn histogram(&self, spec: &Spec) -> Option<HistogramSnapshot> {
-        let mut sum = HistogramSnapshot::default();
+        // Most commands have none; a snapshot is large.
+        let mut sum: Option<HistogramSnapshot> = None;
         for shard in &self.shards {
             let counters = shard.by_command.get(usize::from(spec.index));
             if let Some(histogram) = counters.and_then(|c| c.histogram.get()) {
-                sum.add(histogram);
+                sum.get_or_insert_default().add(histogram);
             }
         }
-        (sum.total() > 0).then_some(sum)
+        sum.filter(|sum| sum.total() > 0)
     }
 
     /// Error codes with their counts, by code.

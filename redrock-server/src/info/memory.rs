@@ -64,7 +64,7 @@ fn ratio(a: usize, b: usize) -> f64 {
 impl MemoryFacts {
     /// Measures.
     pub fn new(server: &Server, keyspace: &Keyspace) -> Self {
-        stats::refresh();
+        stats::refresh_shown();
         let used = stats::allocated();
         let peak = server
             .stats

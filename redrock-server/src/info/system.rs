@@ -2,11 +2,25 @@
 
 use super::{Facts, Section};
 use crate::REDIS_VERSION;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-fn kernel(name: &str) -> String {
-    let path = format!("/proc/sys/kernel/{name}");
-    std::fs::read_to_string(path).map_or_else(|_| "?".into(), |text| text.trim().to_owned())
+/// The kernel's name and release; they do not change while we run.
+fn kernel() -> &'static str {
+    static KERNEL: OnceLock<String> = OnceLock::new();
+    KERNEL.get_or_init(|| {
+        let word = |name: &str| {
+            let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+            text.map_or_else(|_| "?".into(), |text| text.trim().to_owned())
+        };
+        format!("{} {}", word("ostype"), word("osrelease"))
+    })
+}
+
+/// The program that runs.
+fn executable() -> &'static std::path::Path {
+    static EXECUTABLE: OnceLock<std::path::PathBuf> = OnceLock::new();
+    EXECUTABLE.get_or_init(|| std::env::current_exe().unwrap_or_default())
 }
 
 pub(super) fn server(facts: &Facts<'_>, out: &mut Section<'_>) {
@@ -19,10 +33,7 @@ pub(super) fn server(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("redis_build_id", "0");
     out.field("redis_mode", "standalone");
     let arch = std::env::consts::ARCH;
-    out.field(
-        "os",
-        format_args!("{} {} {arch}", kernel("ostype"), kernel("osrelease")),
-    );
+    out.field("os", format_args!("{} {arch}", kernel()));
     out.field("arch_bits", usize::BITS);
     out.field("monotonic_clock", "POSIX clock_gettime");
     out.field("multiplexing_api", "epoll");
@@ -38,8 +49,7 @@ pub(super) fn server(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("hz", config.hz);
     out.field("configured_hz", config.hz);
     out.field("lru_clock", facts.now_s() & 0xff_ffff);
-    let executable = std::env::current_exe().unwrap_or_default();
-    out.field("executable", executable.display());
+    out.field("executable", executable().display());
     let file = config
         .file
         .as_ref()

@@ -3,8 +3,11 @@
 //! The allocator's figures are those of its newest epoch; [`refresh`] starts one. It takes a few
 //! microseconds, so it is called by the 100 ms tick and by the commands that show the figures.
 
+use parking_lot::Mutex;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tikv_jemalloc_ctl::{epoch, raw, stats};
 
 unsafe extern "C" {
@@ -50,14 +53,35 @@ pub fn resident() -> usize {
     stats::resident::read().unwrap_or(0)
 }
 
-/// Physical memory of the whole process (`used_memory_rss`).
+/// How old figures may be that are shown.
+const SHOWN_AGE_MAX: Duration = Duration::from_millis(1);
+
+/// Makes the allocator's and the kernel's figures as current as who asks can tell: who asks all the
+/// time does not hold up others by it.
+pub fn refresh_shown() {
+    static REFRESHED: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut refreshed = REFRESHED.lock();
+    if refreshed.is_none_or(|at| at.elapsed() > SHOWN_AGE_MAX) {
+        refresh();
+        PROCESS_RESIDENT.store(read_process_resident(), Ordering::Relaxed);
+        *refreshed = Some(Instant::now());
+    }
+}
+
+static PROCESS_RESIDENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Physical memory of the whole process (`used_memory_rss`), as of the last [`refresh_shown`].
 pub fn process_resident() -> usize {
-    let field = |text: &str, name: &str| -> Option<usize> {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        line.split_ascii_whitespace().nth(1)?.parse().ok()
-    };
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    field(&status, "VmRSS:").unwrap_or(0) * 1024
+    PROCESS_RESIDENT.load(Ordering::Relaxed)
+}
+
+fn read_process_resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let resident = pages.split_ascii_whitespace().nth(1);
+    let resident = resident.and_then(|pages| pages.parse::<usize>().ok());
+    // SAFETY: this call only returns a number.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    resident.unwrap_or(0) * usize::try_from(page_bytes).unwrap_or(0)
 }
 
 /// Physical memory of the machine.
@@ -136,6 +160,7 @@ mod tests {
     #[test]
     fn the_figures_are_there_and_in_order() {
         refresh();
+        refresh_shown();
         assert!(process_resident() > 1 << 20);
         assert!(system_total() > process_resident());
         assert!(purge());

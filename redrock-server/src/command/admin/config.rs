@@ -135,6 +135,9 @@ pub fn change(
     let _guard = server.config_change.lock();
     let old = server.config();
     let settings = old.settings.with_changes(pairs, context)?;
+    if settings == *old.settings {
+        return Ok(());
+    }
     let new = Config::new(settings, old.file.clone());
     let notices = sanitize::check_change(&old, &new).map_err(failed)?;
     server

@@ -1,18 +1,19 @@
 //! ZUNION, ZINTER, ZDIFF, their storing forms, and ZINTERCARD.
 //!
-//! Inputs are sorted sets, or sets whose members all have score 1. All are looked up once before
-//! anything else, for their types and sizes; then one is read after the other, so that none has
-//! to be copied but what is still part of the result.
+//! Inputs are sorted sets, or sets whose members all have score 1. All are looked up before anything
+//! else, and shared, so that they can be walked together. The shares are dropped before the
+//! destination changes: it may be one of them.
 
 use super::super::{Args, CommandError, CommandResult, Context};
 use super::{element, elements_header, store};
-use crate::value::ValueRef;
 use crate::value::number::parse_double;
 use crate::value::set::Set;
 use crate::value::zset::{self, ZSet};
+use crate::value::{Object, ValueRef};
 use hashbrown::HashMap;
 use redrock_rdb::listpack::LpValue;
 use redrock_rdb::number::{IntBuf, parse_i64};
+use std::sync::Arc;
 
 /// How the inputs are combined.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,45 +93,60 @@ impl<'a> Input<'a> {
         }
     }
 
-    fn each(self, mut visit: impl FnMut(&[u8], f64)) {
-        let mut visit = |member: LpValue<'_>, score| {
-            visit(member.bytes(&mut IntBuf::default()), score);
-        };
+    /// Visits all elements, until `visit` says that it has enough.
+    fn each(self, mut visit: impl FnMut(&[u8], f64) -> bool) {
+        let mut visit =
+            |member: LpValue<'_>, score| visit(member.bytes(&mut IntBuf::default()), score);
         match self {
             Self::Missing => {}
-            Self::ZSet(set) => set.iter().for_each(|(member, score)| visit(member, score)),
-            Self::Set(set) => set.iter().for_each(|member| visit(member, 1.0)),
+            Self::ZSet(set) => {
+                set.iter().all(|(member, score)| visit(member, score));
+            }
+            Self::Set(set) => {
+                set.iter().all(|member| visit(member, 1.0));
+            }
         }
     }
 }
 
-/// A named input before it is read.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    key: &'a [u8],
-    len: usize,
+/// An input as it is held: without a value if there is no such key.
+struct Source {
+    value: Option<Arc<Object>>,
     weight: f64,
 }
 
-impl Source<'_> {
-    fn open<'d>(&self, ctx: &'d mut Context<'_>) -> CommandResult<Input<'d>> {
-        Input::of(ctx.db.peek(self.key)?)
+impl Source {
+    fn look_up(ctx: &mut Context<'_>, key: &[u8]) -> CommandResult<Self> {
+        Input::of(ctx.db.read_any(key)?)?;
+        let value = ctx.db.share(key);
+        Ok(Self { value, weight: 1.0 })
+    }
+
+    fn input(&self) -> Input<'_> {
+        let value = self.value.as_deref().map(Object::as_value_ref);
+        // Its type was checked.
+        Input::of(value).unwrap_or(Input::Missing)
+    }
+
+    /// A score as it counts.
+    fn weighted(&self, score: f64) -> f64 {
+        not_nan(self.weight * score)
     }
 }
 
-struct Plan<'a> {
-    sources: Vec<Source<'a>>,
+struct Plan {
+    sources: Vec<Source>,
     aggregate: Aggregate,
     with_scores: bool,
     /// LIMIT of ZINTERCARD.
     limit: usize,
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     /// Looks the inputs up and parses the options behind them, in this order as Redis does.
     fn parse(
         ctx: &mut Context<'_>,
-        args: &Args<'a>,
+        args: &Args<'_>,
         name: &str,
         operation: Operation,
         outcome: Outcome,
@@ -148,12 +164,7 @@ impl<'a> Plan<'a> {
         let keys = args.all().get(first..end).ok_or(CommandError::Syntax)?;
         let mut sources = Vec::with_capacity(keys.len());
         for &key in keys {
-            let len = Input::of(ctx.db.read_any(key)?)?.len();
-            sources.push(Source {
-                key,
-                len,
-                weight: 1.0,
-            });
+            sources.push(Source::look_up(ctx, key)?);
         }
         let mut plan = Self {
             sources,
@@ -206,79 +217,87 @@ impl<'a> Plan<'a> {
     }
 
     /// The combined elements, in no order.
-    fn run(
-        &mut self,
-        ctx: &mut Context<'_>,
-        operation: Operation,
-    ) -> CommandResult<Vec<(Vec<u8>, f64)>> {
-        if operation == Operation::Difference {
-            return self.difference(ctx);
-        }
-        // The order in which scores are added up, which floating point shows, is Redis's.
-        self.sources.sort_by_key(|source| source.len);
+    fn run(&self, operation: Operation) -> Vec<(Vec<u8>, f64)> {
         match operation {
-            Operation::Intersection => self.intersection(ctx),
-            _ => self.union(ctx),
+            Operation::Union => self.union(),
+            Operation::Intersection => {
+                let mut elements = Vec::new();
+                self.intersect(|member, score| {
+                    elements.push((member.to_vec(), score));
+                    true
+                });
+                elements
+            }
+            Operation::Difference => self.difference(),
         }
     }
 
-    fn union(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
+    fn union(&self) -> Vec<(Vec<u8>, f64)> {
         let mut totals: HashMap<Vec<u8>, f64> = HashMap::new();
         for source in &self.sources {
-            source.open(ctx)?.each(|member, score| {
-                let score = not_nan(source.weight * score);
+            source.input().each(|member, score| {
+                let score = source.weighted(score);
                 match totals.get_mut(member) {
                     Some(total) => self.aggregate.add(total, score),
                     None => {
                         totals.insert(member.to_vec(), score);
                     }
                 }
+                true
             });
         }
-        Ok(totals.into_iter().collect())
+        totals.into_iter().collect()
     }
 
-    fn intersection(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
+    /// Visits the members of all inputs with their scores, until `visit` says that it has enough.
+    fn intersect(&self, mut visit: impl FnMut(&[u8], f64) -> bool) {
         let Some((smallest, others)) = self.sources.split_first() else {
-            return Ok(Vec::new());
+            return;
         };
-        let mut left = Vec::with_capacity(smallest.len);
-        smallest.open(ctx)?.each(|member, score| {
-            left.push((member.to_vec(), not_nan(smallest.weight * score)));
+        smallest.input().each(|member, score| {
+            let mut total = smallest.weighted(score);
+            for source in others {
+                let Some(score) = source.input().score(member) else {
+                    return true;
+                };
+                self.aggregate.add(&mut total, source.weight * score);
+            }
+            visit(member, total)
         });
-        for source in others {
-            let input = source.open(ctx)?;
-            left.retain_mut(|(member, total)| match input.score(member) {
-                Some(score) => {
-                    self.aggregate.add(total, score * source.weight);
-                    true
-                }
-                None => false,
-            });
-        }
-        Ok(left)
     }
 
-    fn difference(&self, ctx: &mut Context<'_>) -> CommandResult<Vec<(Vec<u8>, f64)>> {
+    /// How many members all inputs have, up to the limit.
+    fn count(&self) -> usize {
+        let mut count = 0;
+        self.intersect(|_, _| {
+            count += 1;
+            count < self.limit
+        });
+        count
+    }
+
+    fn difference(&self) -> Vec<(Vec<u8>, f64)> {
         let Some((first, others)) = self.sources.split_first() else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
-        let mut left: HashMap<Vec<u8>, f64> = HashMap::with_capacity(first.len);
-        first.open(ctx)?.each(|member, score| {
+        let mut left: HashMap<Vec<u8>, f64> = HashMap::with_capacity(first.input().len());
+        first.input().each(|member, score| {
             left.insert(member.to_vec(), score);
+            true
         });
         for source in others {
-            let input = source.open(ctx)?;
+            let input = source.input();
             // Whichever is smaller is walked, the other one asked.
             if input.len() < left.len() {
                 input.each(|member, _| {
                     left.remove(member);
+                    true
                 });
             } else {
                 left.retain(|member, _| input.score(member).is_none());
             }
         }
-        Ok(left.into_iter().collect())
+        left.into_iter().collect()
     }
 }
 
@@ -290,11 +309,17 @@ fn combine(
     outcome: Outcome,
 ) -> CommandResult {
     let mut plan = Plan::parse(ctx, args, name, operation, outcome)?;
-    let mut result = plan.run(ctx, operation)?;
+    if operation != Operation::Difference {
+        // The order in which scores are added up, which floating point shows, is Redis's.
+        plan.sources.sort_by_key(|source| source.input().len());
+    }
     if outcome == Outcome::Count {
-        ctx.reply.len_int(result.len().min(plan.limit));
+        ctx.reply.len_int(plan.count());
         return Ok(());
     }
+    let mut result = plan.run(operation);
+    let with_scores = plan.with_scores;
+    drop(plan);
     zset::sort(&mut result);
     let sorted = result
         .iter()
@@ -303,8 +328,8 @@ fn combine(
         let result = ZSet::from_sorted(sorted, &ctx.config.limits);
         return store(ctx, args.at(1), result, name);
     }
-    elements_header(&mut ctx.reply, result.len(), plan.with_scores);
-    sorted.for_each(|one| element(&mut ctx.reply, one, plan.with_scores));
+    elements_header(&mut ctx.reply, result.len(), with_scores);
+    sorted.for_each(|one| element(&mut ctx.reply, one, with_scores));
     Ok(())
 }
 

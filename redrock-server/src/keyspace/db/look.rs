@@ -169,8 +169,13 @@ impl Db<'_> {
         if self.read::<T>(key)?.is_none() {
             return Ok(None);
         }
+        Ok(self.share(key))
+    }
+
+    /// The collection that a key, which was read, has: shared, as by [`Db::read_shared`].
+    pub fn share(&self, key: &[u8]) -> Option<Arc<Object>> {
         let hash = self.hash(key);
-        Ok(self.database().table.find(hash, key).and_then(Entry::share))
+        self.database().table.find(hash, key).and_then(Entry::share)
     }
 
     /// A value with its expiry for use outside the locks: shared, and copied only where it lives in

@@ -24,6 +24,8 @@ pub struct HotTable {
     slots: Vec<u32>,
     segments: Vec<Segment>,
     len: usize,
+    /// Bytes of the segments' tables.
+    segment_bytes: usize,
 }
 
 impl HotTable {
@@ -35,6 +37,7 @@ impl HotTable {
             slots: vec![0],
             segments: vec![Segment::new(0)],
             len: 0,
+            segment_bytes: 0,
         }
     }
 
@@ -84,17 +87,23 @@ impl HotTable {
             index = self.segment_index(hash);
         }
         let positioner = self.positioner;
-        self.segments[index].insert(hash, entry, |key| positioner.hash(key));
+        let segment = &mut self.segments[index];
+        self.segment_bytes -= segment.table_bytes();
+        segment.insert(hash, entry, |key| positioner.hash(key));
+        self.segment_bytes += segment.table_bytes();
         self.len += 1;
     }
 
     /// Removes and returns a key's entry.
     pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
         let index = self.segment_index(hash);
-        let removed = self.segments[index].remove(hash, key)?;
-        self.len -= 1;
         let positioner = self.positioner;
-        self.segments[index].shrink(|key| positioner.hash(key));
+        let segment = &mut self.segments[index];
+        let removed = segment.remove(hash, key)?;
+        self.len -= 1;
+        self.segment_bytes -= segment.table_bytes();
+        segment.shrink(|key| positioner.hash(key));
+        self.segment_bytes += segment.table_bytes();
         Some(removed)
     }
 
@@ -118,6 +127,8 @@ impl HotTable {
             half.insert(entry_hash, entry, |key| positioner.hash(key));
         }
         let high_index = self.segments.len() as u32;
+        self.segment_bytes += low.table_bytes() + high.table_bytes();
+        self.segment_bytes -= self.segments[index].table_bytes();
         self.segments[index] = low;
         self.segments.push(high);
         // The slots of the old segment are contiguous; their upper half goes to the new one.
@@ -144,7 +155,7 @@ impl HotTable {
         segment.flat_map(move |segment| segment.with_hash(hash, |key| self.hash(key)))
     }
 
-    /// A segment by number, for editing its entries in place.
+    /// A segment by number, for editing its entries in place: none comes or goes.
     pub fn segment_mut(&mut self, index: usize) -> Option<&mut Segment> {
         self.segments.get_mut(index)
     }
@@ -174,13 +185,7 @@ impl HotTable {
 
     /// Bytes of directory and segment tables, without the entries.
     pub fn table_bytes(&self) -> usize {
-        self.slots.len() * 4
-            + self.segments.len() * size_of::<Segment>()
-            + self
-                .segments
-                .iter()
-                .map(Segment::table_bytes)
-                .sum::<usize>()
+        self.slots.len() * 4 + self.segments.len() * size_of::<Segment>() + self.segment_bytes
     }
 }
 
@@ -201,6 +206,14 @@ mod tests {
             );
         }
         assert_eq!(table.len(), 20_000);
+        let sum = |table: &HotTable| {
+            table
+                .segments
+                .iter()
+                .map(Segment::table_bytes)
+                .sum::<usize>()
+        };
+        assert_eq!(table.segment_bytes, sum(&table));
         for i in 0..20_000u32 {
             let key = format!("key:{i}");
             let found = table.find(table.hash(key.as_bytes()), key.as_bytes());
@@ -223,5 +236,6 @@ mod tests {
             assert!(table.remove(hash, key.as_bytes()).is_some());
         }
         assert!(table.is_empty());
+        assert_eq!(table.segment_bytes, sum(&table));
     }
 }

@@ -9,6 +9,7 @@ use super::unknown_form;
 use crate::acl::check;
 use crate::command::table::{Group, Handler, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, registry};
+use std::sync::OnceLock;
 
 const OPEN: u32 = flag::LOADING | flag::STALE;
 const SHOWN: u32 = OPEN | flag::NOSCRIPT;
@@ -69,21 +70,17 @@ const PASSWORD_BITS_MAX: i64 = 4096;
 
 /// `ACL CAT [category]`
 fn cat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
-    let names: Vec<&str> = match args.len() {
-        2 => ACL_CATEGORIES.to_vec(),
+    let names = match args.len() {
+        2 => &ACL_CATEGORIES[..],
         3 => {
             let wanted = args.at(2).to_ascii_lowercase();
-            if !ACL_CATEGORIES.iter().any(|name| name.as_bytes() == wanted) {
+            let mut all = by_category().iter();
+            let Some((_, names)) = all.find(|(name, _)| name.as_bytes() == wanted) else {
                 let shown = args.at(2).get(..128).unwrap_or(args.at(2));
                 let text = [b"ERR Unknown category '", shown, b"'"].concat();
                 return Err(CommandError::Bytes(text));
-            }
-            let within = |spec: &&&'static Spec| {
-                let names = categories(spec);
-                names.iter().any(|name| name.as_bytes() == wanted)
             };
-            let found = registry::numbered().iter().filter(within);
-            found.map(|spec| spec.name).collect()
+            names
         }
         _ => return Err(unknown_form("ACL", args)),
     };
@@ -92,6 +89,23 @@ fn cat(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ctx.reply.bulk(name.as_bytes());
     }
     Ok(())
+}
+
+/// The categories with their commands, in the order of both tables.
+fn by_category() -> &'static [(&'static str, Vec<&'static str>)] {
+    static BY_CATEGORY: OnceLock<Vec<(&str, Vec<&str>)>> = OnceLock::new();
+    BY_CATEGORY.get_or_init(|| {
+        let all = registry::numbered();
+        let of_all: Vec<_> = all
+            .iter()
+            .map(|spec| (spec.name, categories(spec)))
+            .collect();
+        let within = |category: &'static str| {
+            let members = of_all.iter().filter(|(_, own)| own.contains(&category));
+            (category, members.map(|(name, _)| *name).collect())
+        };
+        ACL_CATEGORIES.into_iter().map(within).collect()
+    })
 }
 
 /// `ACL DRYRUN username command [arg ...]`
