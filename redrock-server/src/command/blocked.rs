@@ -5,6 +5,8 @@
 //! lock hold as the command that made it ready, as Redis 7.2 does
 //! (`handleClientsBlockedOnKeys`); each is logged for itself, after that command.
 
+mod queue;
+
 use super::args::Args;
 use super::effect::Effect;
 use super::{CommandError, Context, Reply, dispatch, latched, registry};
@@ -15,12 +17,15 @@ use crate::keyspace::db::Db;
 use crate::net::client::{BlockRequest, Client, ClientShared, OwnedCommand};
 use crate::server::Server;
 use crate::tracking::mode;
-use crate::value::ObjectType;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
+use queue::{Place, Queue, Ticket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{oneshot, watch};
+
+/// Clients of whose commands a change of a key takes into account what else they need in memory: it
+/// serves the first ones. What others need is loaded when it comes to that.
+const SERVED_AT_ONCE: usize = 16;
 
 /// One blocked client.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ struct Waiting {
     command: OwnedCommand,
     request: BlockRequest,
     db: usize,
+    ticket: Ticket,
 }
 
 /// A client that was served in the present lock hold. It goes back to its connection when what
@@ -49,8 +55,13 @@ pub struct Served {
 pub struct BlockedTable {
     /// Those to give back at the end of the lock hold.
     pub served: Vec<Served>,
-    queues: HashMap<(usize, Vec<u8>), VecDeque<u64>>,
+    queues: HashMap<(usize, Vec<u8>), Queue>,
     clients: HashMap<u64, Waiting>,
+    last_ticket: Ticket,
+    /// Clients with a deadline.
+    with_deadline: usize,
+    /// Queues in which somebody wants to know when the key goes.
+    or_gone: usize,
     /// Counts changes to another master, for those who wait elsewhere (WAIT).
     demotions: watch::Sender<u64>,
     /// Ends the waits of those, by client: with an error, or as if their time were up.
@@ -76,17 +87,12 @@ impl BlockedTable {
     /// Number of keys that someone waits for who also wants to know when they go
     /// (`total_blocking_keys_on_nokey`).
     pub fn gone_count(&self) -> usize {
-        let or_gone = |id: &u64| self.clients.get(id).is_some_and(|w| w.request.or_gone);
-        let queues = self.queues.values();
-        queues.filter(|queue| queue.iter().any(or_gone)).count()
+        self.or_gone
     }
 
     /// Number of clients that wait with a deadline (`clients_in_timeout_table`).
     pub fn timeout_count(&self) -> usize {
-        self.clients
-            .values()
-            .filter(|w| w.request.deadline_ms.is_some())
-            .count()
+        self.with_deadline
     }
 
     /// Whether anyone waits for a key.
@@ -99,29 +105,17 @@ impl BlockedTable {
         self.queues.keys().map(|(db, key)| (*db, key.as_slice()))
     }
 
-    /// Calls `visit` with the commands of the clients that wait for a key, first come first.
-    pub fn commands_for(&self, db: usize, key: &[u8], mut visit: impl FnMut(&OwnedCommand)) {
+    /// Calls `visit` with the commands of the first clients that wait for a key.
+    pub fn first_commands_for(&self, db: usize, key: &[u8], mut visit: impl FnMut(&OwnedCommand)) {
         if self.queues.is_empty() {
             return;
         }
-        for id in self.queues.get(&(db, key.to_vec())).into_iter().flatten() {
-            if let Some(waiting) = self.clients.get(id) {
+        let queue = self.queues.get(&(db, key.to_vec())).into_iter();
+        for id in queue.flat_map(Queue::clients).take(SERVED_AT_ONCE) {
+            if let Some(waiting) = self.clients.get(&id) {
                 visit(&waiting.command);
             }
         }
-    }
-
-    /// Who runs again since a key holds a value of this type, or nothing, or (`None`) what only
-    /// the disk knows; first come first.
-    fn concerned(&self, db: usize, key: Vec<u8>, found: Option<&Option<ObjectType>>) -> Vec<u64> {
-        let is_concerned = |id: &u64| {
-            self.clients.get(id).is_some_and(|waiting| {
-                let request = &waiting.request;
-                request.or_gone || found.is_none_or(|found| *found == Some(request.wants))
-            })
-        };
-        let queue = self.queues.get(&(db, key)).into_iter().flatten();
-        queue.copied().filter(is_concerned).collect()
     }
 
     /// A client begins to wait for no key: what ends that.
@@ -147,12 +141,20 @@ impl BlockedTable {
     /// Parks a client.
     pub fn park(&mut self, client: Box<Client>, command: OwnedCommand, request: BlockRequest) {
         let (id, db) = (client.id(), client.db);
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let place = Place {
+            client: id,
+            wants: request.wants,
+            or_gone: request.or_gone,
+        };
         for key in &request.keys {
             let queue = self.queues.entry((db, key.clone())).or_default();
-            if !queue.contains(&id) {
-                queue.push_back(id);
-            }
+            self.or_gone -= usize::from(queue.has_or_gone());
+            queue.insert(ticket, place);
+            self.or_gone += usize::from(queue.has_or_gone());
         }
+        self.with_deadline += usize::from(request.deadline_ms.is_some());
         self.clients.insert(
             id,
             Waiting {
@@ -160,6 +162,7 @@ impl BlockedTable {
                 command,
                 request,
                 db,
+                ticket,
             },
         );
     }
@@ -167,10 +170,13 @@ impl BlockedTable {
     /// Takes a client out (served, timeout, unblock, kill); `None` if it is not there any more.
     pub fn remove(&mut self, id: u64) -> Option<(Option<Box<Client>>, BlockRequest)> {
         let waiting = self.clients.remove(&id)?;
+        self.with_deadline -= usize::from(waiting.request.deadline_ms.is_some());
         for key in &waiting.request.keys {
             let slot = (waiting.db, key.clone());
             if let Some(queue) = self.queues.get_mut(&slot) {
-                queue.retain(|other| *other != id);
+                self.or_gone -= usize::from(queue.has_or_gone());
+                queue.remove(waiting.ticket);
+                self.or_gone += usize::from(queue.has_or_gone());
                 if queue.is_empty() {
                     self.queues.remove(&slot);
                 }
@@ -279,22 +285,42 @@ pub(super) fn serve(
     // (BLMOVE), which become ready for the next round.
     while !keyspace.ready.is_empty() {
         for (db, key) in std::mem::take(&mut keyspace.ready) {
-            if !keyspace.blocked.waits_for(db, &key) {
-                continue;
-            }
-            let now_ms = crate::clock::unix_ms();
-            let mut view = Db::new(keyspace, server, effect, db, now_ms);
-            // A look deletes nothing: what has expired goes when somebody asks for it.
-            let found = match view.has_expired(&key) {
-                true => Ok(None),
-                false => view.presence(&key),
-            };
-            let found = found.map(|found| found.map(|found| found.object_type));
-            for id in keyspace.blocked.concerned(db, key, found.as_ref().ok()) {
-                if !hand_back(server, keyspace, id) {
-                    serve_one(server, config, effect, keyspace, id, now_ms);
-                }
-            }
+            serve_key(server, config, effect, keyspace, (db, key));
+        }
+    }
+}
+
+/// Serves those who wait for a key now, first come first, as long as there is something for them.
+fn serve_key(
+    server: &Server,
+    config: &Arc<Config>,
+    effect: &mut Effect,
+    keyspace: &mut Keyspace,
+    slot: (usize, Vec<u8>),
+) {
+    let queue = keyspace.blocked.queues.get(&slot);
+    let Some(last) = queue.and_then(Queue::last) else {
+        return;
+    };
+    let now_ms = crate::clock::unix_ms();
+    let mut from = 0;
+    loop {
+        let (db, key) = (slot.0, &slot.1);
+        let mut view = Db::new(keyspace, server, effect, db, now_ms);
+        // A look deletes nothing: what has expired goes when somebody asks for it.
+        let found = match view.has_expired(key) {
+            true => Ok(None),
+            false => view.presence(key),
+        };
+        let found = found.map(|found| found.map(|found| found.object_type));
+        let queue = keyspace.blocked.queues.get(&slot);
+        let next = queue.and_then(|queue| queue.next_concerned(from..=last, found.ok()));
+        let Some((ticket, id)) = next else {
+            return;
+        };
+        from = ticket + 1;
+        if !hand_back(server, keyspace, id) {
+            serve_one(server, config, effect, keyspace, id, now_ms);
         }
     }
 }

@@ -46,11 +46,11 @@ impl Wanted<'_> {
         });
     }
 
-    /// What the clients need that wait for a key: a change of it may serve them (BLMOVE onto a
+    /// What the first clients need that wait for a key: a change of it may serve them (BLMOVE onto a
     /// cold key).
     fn blocked_on(&mut self, db: usize, key: &[u8]) {
         let keyspace = self.keyspace;
-        keyspace.blocked.commands_for(db, key, |command| {
+        keyspace.blocked.first_commands_for(db, key, |command| {
             let argv = command.argv();
             let args = Args::new(&argv);
             if let Ok(spec) = registry::resolve(&args) {

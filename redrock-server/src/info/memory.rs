@@ -81,8 +81,7 @@ impl MemoryFacts {
                 table_bytes: database.table.table_bytes(),
             })
             .collect();
-        let clients = server.clients.read();
-        let clients = clients.values().map(|c| c.memory_bytes()).sum();
+        let clients = server.client_totals().memory_bytes;
         let tables: usize = databases.iter().map(|database| database.table_bytes).sum();
         Self {
             used,

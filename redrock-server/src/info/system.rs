@@ -64,19 +64,15 @@ pub(super) fn server(facts: &Facts<'_>, out: &mut Section<'_>) {
 
 pub(super) fn clients(facts: &Facts<'_>, out: &mut Section<'_>) {
     let server = facts.server;
-    let (mut count, mut input, mut output) = (0, 0, 0);
-    for client in server.clients.read().values() {
-        count += 1;
-        input = input.max(client.query_bytes.load(Ordering::Relaxed));
-        output = output.max(client.out_bytes.load(Ordering::Relaxed));
-    }
+    let count = server.clients.read().len();
+    let totals = server.client_totals();
     let blocked = &facts.keyspace.blocked;
     let postponed = server.state.pause.waiting.load(Ordering::Relaxed);
     out.field("connected_clients", count);
     out.field("cluster_connections", 0);
     out.field("maxclients", facts.config.network.clients_max);
-    out.field("client_recent_max_input_buffer", input);
-    out.field("client_recent_max_output_buffer", output);
+    out.field("client_recent_max_input_buffer", totals.query_bytes_max);
+    out.field("client_recent_max_output_buffer", totals.out_bytes_max);
     out.field("blocked_clients", blocked.len() + postponed);
     let tracking = facts.keyspace.tracking.totals();
     out.field("tracking_clients", tracking.clients);

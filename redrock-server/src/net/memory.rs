@@ -14,7 +14,9 @@ use super::client::{ClientShared, state_flag};
 use crate::config::budget::Budget;
 use crate::config::{Config, Memory, OutputLimit};
 use crate::server::Server;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Buffers below this many bytes are not charged.
 const CHARGED_BYTES_MIN: usize = 16 << 10;
@@ -42,6 +44,21 @@ pub struct ClientMemory {
     pub output_closed: AtomicU64,
     /// `client_query_buffer_limit_disconnections`
     pub query_closed: AtomicU64,
+    totals: Mutex<Option<(Instant, ClientTotals)>>,
+}
+
+/// How old the figures of all clients may be that are shown.
+const TOTALS_AGE_MAX: Duration = Duration::from_millis(1);
+
+/// Figures of all clients, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientTotals {
+    /// The largest buffer of input.
+    pub query_bytes_max: u64,
+    /// The most that waits to be sent to one.
+    pub out_bytes_max: u64,
+    /// Memory of all.
+    pub memory_bytes: usize,
 }
 
 /// `maxmemory-clients` in bytes; 0: none (`getClientEvictionLimit`).
@@ -221,6 +238,25 @@ impl Server {
             bytes: bytes.min(hard),
             closes: hard <= bytes,
         }
+    }
+
+    /// Figures of all clients for INFO and the like, at most a millisecond old.
+    pub fn client_totals(&self) -> ClientTotals {
+        let mut kept = self.client_memory.totals.lock();
+        if let Some((at, totals)) = *kept
+            && at.elapsed() <= TOTALS_AGE_MAX
+        {
+            return totals;
+        }
+        let mut totals = ClientTotals::default();
+        for client in self.clients.read().values() {
+            let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
+            totals.query_bytes_max = totals.query_bytes_max.max(load(&client.query_bytes));
+            totals.out_bytes_max = totals.out_bytes_max.max(load(&client.out_bytes));
+            totals.memory_bytes += client.memory_bytes();
+        }
+        *kept = Some((Instant::now(), totals));
+        totals
     }
 
     /// Closes the largest clients while all together are beyond the budget, or beyond

@@ -50,14 +50,30 @@ fn client_of(server: &Server, host: &str, port: u16) -> ClientShared {
 }
 
 impl Server {
-    /// All clients as CLIENT LIST shows them: connections, and the link to our master.
-    pub fn shown_clients(&self) -> Vec<Arc<ClientShared>> {
-        let mut clients: Vec<_> = self.clients.read().values().cloned().collect();
-        let link = self.state.replication.lock();
-        let link = link.master.as_ref().and_then(|link| link.client.as_ref());
-        clients.extend(link.cloned());
+    /// The clients of all that CLIENT LIST shows, connections and the link to our master, that are
+    /// `wanted`.
+    pub fn shown_clients(&self, wanted: impl Fn(&ClientShared) -> bool) -> Vec<Arc<ClientShared>> {
         // A killed one is on its way out.
-        clients.retain(|client| !client.kill.load(Ordering::Relaxed));
-        clients
+        let shown =
+            |client: &&Arc<ClientShared>| !client.kill.load(Ordering::Relaxed) && wanted(client);
+        let clients = self.clients.read();
+        let mut found: Vec<_> = clients.values().filter(shown).cloned().collect();
+        drop(clients);
+        let link = self.link_client();
+        found.extend(link.as_ref().filter(shown).cloned());
+        found
+    }
+
+    /// The client of this id, if CLIENT LIST shows it.
+    pub fn shown_client(&self, id: u64) -> Option<Arc<ClientShared>> {
+        let client = self.clients.read().get(&id).cloned();
+        client
+            .or_else(|| self.link_client().filter(|client| client.id == id))
+            .filter(|client| !client.kill.load(Ordering::Relaxed))
+    }
+
+    fn link_client(&self) -> Option<Arc<ClientShared>> {
+        let link = self.state.replication.lock();
+        link.master.as_ref().and_then(|link| link.client.clone())
     }
 }

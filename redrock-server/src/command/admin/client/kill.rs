@@ -73,7 +73,10 @@ impl<'a> Filter<'a> {
 
 pub(super) fn kill(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let filter = Filter::parse(args, &ctx.server.acl)?;
-    let mut clients = ctx.server.shown_clients();
+    let mut clients = match filter.id {
+        Some(id) => ctx.server.shown_client(id).into_iter().collect(),
+        None => ctx.server.shown_clients(|client| filter.matches(client)),
+    };
     clients.retain(|client| filter.matches(client));
     let mut killed = 0;
     for client in clients {

@@ -154,10 +154,9 @@ pub(super) fn list(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         for id in args.from(3) {
             let id = redrock_rdb::number::parse_i64(id)
                 .ok_or(CommandError::fixed("ERR Invalid client ID"))?;
-            let clients = ctx.server.shown_clients();
-            let wanted = clients.iter().find(|c| u64::try_from(id) == Ok(c.id));
-            if let Some(client) = wanted {
-                add(client);
+            let client = u64::try_from(id).ok();
+            if let Some(client) = client.and_then(|id| ctx.server.shown_client(id)) {
+                add(&client);
             }
         }
     } else {
@@ -166,13 +165,10 @@ pub(super) fn list(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             4 if args.is(2, "type") => Some(ClientKind::parse(args.at(3))?),
             _ => return Err(CommandError::Syntax),
         };
-        let mut clients = ctx.server.shown_clients();
+        let wanted = |client: &ClientShared| kind.is_none_or(|kind| ClientKind::of(client) == kind);
+        let mut clients = ctx.server.shown_clients(wanted);
         clients.sort_unstable_by_key(|client| client.id);
-        for client in clients {
-            if kind.is_none_or(|kind| ClientKind::of(&client) == kind) {
-                add(&client);
-            }
-        }
+        clients.iter().for_each(|client| add(client));
     }
     ctx.reply.verbatim(&text, "txt");
     Ok(())
