@@ -185,6 +185,9 @@ script 20 EVAL @ten 1 str:__rand_int__
 script 20 EVAL @sum 0
 script 20 EVAL @json 0 {"a":[1,2,3],"b":"text"}
 script 50 SCRIPT EXISTS @@one
+script 50 FCALL one 0
+script 50 FCALL get 1 str:__rand_int__
+script 20 FUNCTION STATS
 transaction 20 MULTI ; EXEC
 transaction 20 MULTI ; SET str:__rand_int__ value ; GET str:__rand_int__ ; EXEC
 transaction 5 MULTI ; INCR c1 ; INCR c2 ; INCR c3 ; INCR c4 ; LPUSH lt a ; RPOP lt ; HSET ht f v ; HGET ht f ; ZADD zt 1 m ; ZSCORE zt m ; EXEC
@@ -249,6 +252,8 @@ prepare() {
     echo "XADD st 1-1 field value"
     echo "XGROUP CREATE st g 0"
     echo "ACL SETUSER limited on >secret ~str:* ~hash:* +@all -@dangerous"
+    echo "FUNCTION LOAD \"#!lua name=bench\\nredis.register_function('one', function() return 1 end)" \
+        "redis.register_function('get', function(keys) return redis.call('GET', keys[1]) end)\""
     for i in "${!script[@]}"; do echo "SCRIPT LOAD '${script[$i]}'"; done
 }
 

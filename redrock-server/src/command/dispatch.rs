@@ -98,6 +98,20 @@ impl Scratch {
     }
 }
 
+/// A request that has passed the checks, and what it runs with.
+struct Request<'a> {
+    server: &'a Server,
+    config: &'a Arc<Config>,
+    scratch: &'a mut Scratch,
+    /// Its client. Goes if the command blocks.
+    slot: &'a mut Option<Box<Client>>,
+    spec: &'static Spec,
+    /// What it is, what its script says of itself, and what it has queued.
+    flags: u32,
+    args: &'a Args<'a>,
+    out: &'a mut Vec<u8>,
+}
+
 /// Runs one request of the client in `slot`, which stays there unless the command blocks.
 pub fn execute(
     server: &Server,
@@ -184,7 +198,16 @@ fn execute_one(
     } else {
         run_unless_busy
     };
-    run(server, &config, scratch, slot, spec, flags, &args, out)
+    run(Request {
+        server,
+        config: &config,
+        scratch,
+        slot,
+        spec,
+        flags,
+        args: &args,
+        out,
+    })
 }
 
 /// Whether a command may run now: `specs` is what it is, and what it is as its script says.
@@ -209,17 +232,15 @@ fn admit(
 }
 
 /// Takes the keyspace and runs the command, unless a script has become busy meanwhile.
-fn run_unless_busy(
-    server: &Server,
-    config: &Arc<Config>,
-    scratch: &mut Scratch,
-    slot: &mut Option<Box<Client>>,
-    spec: &'static Spec,
-    flags: u32,
-    args: &Args<'_>,
-    out: &mut Vec<u8>,
-) -> Outcome {
-    let Some(client) = slot.as_deref_mut() else {
+fn run_unless_busy(mut request: Request<'_>) -> Outcome {
+    let Request {
+        server,
+        spec,
+        flags,
+        args,
+        ..
+    } = request;
+    let Some(client) = request.slot.as_deref_mut() else {
         return Outcome::Done;
     };
     let Some(mut keyspace) = server.keyspace_unless_busy() else {
@@ -235,16 +256,7 @@ fn run_unless_busy(
     if !missing.is_empty() {
         return Outcome::Retry(Wait::Load(missing));
     }
-    let outcome = run_locked(
-        server,
-        config,
-        scratch,
-        slot,
-        spec,
-        args,
-        out,
-        &mut keyspace,
-    );
+    let outcome = run_locked(&mut request, &mut keyspace);
     let garbage = keyspace.garbage.take();
     drop(keyspace);
     server.scripting.wake_waiting();
@@ -305,16 +317,17 @@ fn refuse(
     Reply::new(out, client.resp3).error(&error.resp());
 }
 
-fn run_locked(
-    server: &Server,
-    config: &Arc<Config>,
-    scratch: &mut Scratch,
-    slot: &mut Option<Box<Client>>,
-    spec: &'static Spec,
-    args: &Args<'_>,
-    out: &mut Vec<u8>,
-    keyspace: &mut Keyspace,
-) -> Outcome {
+fn run_locked(request: &mut Request<'_>, keyspace: &mut Keyspace) -> Outcome {
+    let Request {
+        server,
+        config,
+        scratch,
+        slot,
+        spec,
+        args,
+        out,
+        ..
+    } = request;
     let Some(client) = slot.as_deref_mut() else {
         return Outcome::Done;
     };

@@ -1,7 +1,7 @@
 //! Commands that may run a script: they have a fiber of their own (see [`crate::script::fiber`]), and
 //! while one of them is busy others get little more than an error.
 
-use super::{Outcome, Scratch, run_unless_busy};
+use super::{Outcome, Request, Scratch, run_unless_busy};
 use crate::command::Context;
 use crate::command::args::Args;
 use crate::command::effect::Effect;
@@ -57,22 +57,23 @@ pub(super) fn may_run(client: &Client, spec: &Spec) -> bool {
 }
 
 /// Runs a command in a fiber.
-pub(super) fn run(
-    server: &Server,
-    config: &Arc<Config>,
-    scratch: &mut Scratch,
-    slot: &mut Option<Box<Client>>,
-    spec: &'static Spec,
-    flags: u32,
-    args: &Args<'_>,
-    out: &mut Vec<u8>,
-) -> Outcome {
-    let Ok(handle) = server.handle() else {
+pub(super) fn run(request: Request<'_>) -> Outcome {
+    let Ok(server) = request.server.handle() else {
         // A server without a handle has no connections: a test's.
-        return run_unless_busy(server, config, scratch, slot, spec, flags, args, out);
+        return run_unless_busy(request);
     };
+    let Request {
+        config,
+        scratch,
+        slot,
+        spec,
+        flags,
+        args,
+        out,
+        ..
+    } = request;
     let work = Box::new(Work {
-        server: handle,
+        server,
         config: config.clone(),
         scratch: std::mem::take(scratch),
         slot: slot.take(),
@@ -101,16 +102,16 @@ pub(super) fn run(
 
 fn run_work(work: &mut Work) -> Outcome {
     let argv = work.command.argv();
-    run_unless_busy(
-        &work.server,
-        &work.config,
-        &mut work.scratch,
-        &mut work.slot,
-        work.spec,
-        work.flags,
-        &Args::new(&argv),
-        &mut work.out,
-    )
+    run_unless_busy(Request {
+        server: &work.server,
+        config: &work.config,
+        scratch: &mut work.scratch,
+        slot: &mut work.slot,
+        spec: work.spec,
+        flags: work.flags,
+        args: &Args::new(&argv),
+        out: &mut work.out,
+    })
 }
 
 fn append(out: &mut Vec<u8>, mut more: Vec<u8>) {
