@@ -186,28 +186,37 @@ fn execute_one(
             false => Outcome::Retry(Wait::Script),
         };
     }
-    let queued = client.transaction.as_ref().filter(|_| is_exec);
-    let flags = as_said.flags | queued.map_or(0, |transaction| transaction.flags);
-    let charge = charge + queued.map_or(0, |transaction| transaction.bytes as u64);
-    if flags & flag::DENYOOM != 0 && !server.memory.admit(charge) {
-        return Outcome::Retry(Wait::Memory);
-    }
-    let run = if scripts::may_run(client, spec) {
-        client.out_of_memory = server.is_out_of_memory(&config);
-        scripts::run
-    } else {
-        run_unless_busy
-    };
-    run(Request {
+    let request = Request {
         server,
         config: &config,
+        flags: as_said.flags,
         scratch,
         slot,
         spec,
-        flags,
         args: &args,
         out,
-    })
+    };
+    run(request, charge)
+}
+
+/// Runs a request that takes so many bytes, in a fiber if it may run a script.
+fn run(mut request: Request<'_>, charge: u64) -> Outcome {
+    let Request { server, spec, .. } = request;
+    let Some(client) = request.slot.as_deref_mut() else {
+        return Outcome::Done;
+    };
+    let queued = client.transaction.as_ref();
+    let queued = queued.filter(|_| spec.name == "exec");
+    request.flags |= queued.map_or(0, |transaction| transaction.flags);
+    let charge = charge + queued.map_or(0, |transaction| transaction.bytes as u64);
+    if request.flags & flag::DENYOOM != 0 && !server.memory.admit(charge) {
+        return Outcome::Retry(Wait::Memory);
+    }
+    if !scripts::may_run(client, spec) {
+        return run_unless_busy(request);
+    }
+    client.out_of_memory = server.is_out_of_memory(request.config);
+    scripts::run(request)
 }
 
 /// Whether a command may run now: `specs` is what it is, and what it is as its script says.
