@@ -66,6 +66,16 @@ pub(crate) const FAMILIES: &[Family] = &[
         drive: crate::functions::drive,
     },
     Family {
+        name: "administration",
+        templates: &[],
+        drive: crate::administration::drive,
+    },
+    Family {
+        name: "users",
+        templates: &[],
+        drive: crate::users::drive,
+    },
+    Family {
         name: "publish and subscribe",
         templates: templates::PUBSUB,
         drive: drive_pubsub,

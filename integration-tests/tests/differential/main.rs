@@ -7,6 +7,7 @@
 
 #![allow(clippy::panic)]
 
+mod administration;
 mod command_table;
 mod debug;
 mod differences;
@@ -17,6 +18,7 @@ mod propagation;
 mod scripts;
 mod streams;
 mod templates;
+mod users;
 mod wire;
 mod words;
 

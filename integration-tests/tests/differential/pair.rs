@@ -396,6 +396,13 @@ fn comparable(name: &str, sub: &str, reply: &Reply) -> Reply {
     if reply.is_error() {
         return comparable_error(name, reply);
     }
+    let special = match name {
+        "ACL" => crate::users::comparable(sub, reply),
+        _ => crate::administration::comparable(name, sub, reply),
+    };
+    if let Some(special) = special {
+        return special;
+    }
     let sorted = |elements: &[Reply], width: usize| {
         let mut groups: Vec<_> = elements.chunks(width).map(<[Reply]>::to_vec).collect();
         groups.sort();
@@ -433,6 +440,14 @@ fn comparable_error(name: &str, reply: &Reply) -> Reply {
                 && text.ends_with(b" already exists") =>
         {
             Reply::Line(*kind, b"ERR Function already exists".to_vec())
+        }
+        Reply::Line(kind, text) if text.starts_with(b"NOPERM") => {
+            // 7.2 names the user in some of these.
+            let about = ["key", "channel", "command"].into_iter().find(|about| {
+                let mut windows = text.windows(about.len());
+                windows.any(|window| window == about.as_bytes())
+            });
+            Reply::Line(*kind, format!("NOPERM {}", about.unwrap_or("")).into())
         }
         other => other.clone(),
     }

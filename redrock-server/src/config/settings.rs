@@ -225,7 +225,10 @@ impl Settings {
             } else if option.has(flag::NOT_LOADING) && context.loading {
                 let text = "LOADING Redis is loading the dataset in memory";
                 refused = Some(CommandError::fixed(text));
-            } else if targets.iter().any(|(known, ..)| *known == index) {
+            } else if targets.iter().any(|(known, other, _)| {
+                // As in Redis an option's two names are no duplicates; the last value holds.
+                *known == index && other.eq_ignore_ascii_case(name)
+            }) {
                 refused = Some(failed(name, "duplicate parameter"));
             }
             targets.push((index, *name, *value));

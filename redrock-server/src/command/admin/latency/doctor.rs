@@ -33,12 +33,14 @@ pub(super) fn report(events: &[(&'static str, Series)], config: &Config) -> Stri
     if events.is_empty() && config.observation.latency_ms_min == 0 {
         return "I'm sorry, Dave, I can't do that. Latency monitoring is disabled in this Redis \
                 instance. You may use \"CONFIG SET latency-monitor-threshold <milliseconds>.\" in \
-                order to enable it.\n"
+                order to enable it. If we weren't in a deep space mission I'd suggest to take a \
+                look at https://redis.io/topics/latency-monitor.\n"
             .into();
     }
     if events.is_empty() {
         return "Dave, no latency spike was observed during the lifetime of this Redis instance, \
-                not in the slightest bit.\n"
+                not in the slightest bit. I honestly think you ought to sit down calmly, take a \
+                stress pill, and think things over.\n"
             .into();
     }
     let now_s = crate::clock::unix_ms() / 1000;
