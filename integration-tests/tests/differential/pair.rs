@@ -45,6 +45,7 @@ const RANDOM: [&str; 10] = [
 pub(crate) struct Pair {
     ours: Vec<Connection>,
     theirs: Vec<Connection>,
+    ports: [u16; 2],
     history: VecDeque<String>,
     found: Vec<String>,
     pub(crate) commands: u64,
@@ -65,6 +66,7 @@ impl Pair {
         Ok(Self {
             ours: open(ours.port)?,
             theirs: open(theirs.port)?,
+            ports: [ours.port, theirs.port],
             history: VecDeque::new(),
             found: Vec::new(),
             commands: 0,
@@ -72,6 +74,23 @@ impl Pair {
             spills: false,
             sorted: BTreeSet::new(),
         })
+    }
+
+    /// Opens connections anew that both servers have closed; it is reported if only one has.
+    pub(crate) fn open_anew(&mut self, connections: &[usize]) -> anyhow::Result<()> {
+        let ping: Words = vec![b"PING".to_vec()];
+        for &at in connections {
+            let (ours, theirs) = (self.ours[at].run(&ping), self.theirs[at].run(&ping));
+            if ours.is_err() != theirs.is_err() {
+                let text = format!("{}: ours {ours:?}, theirs {theirs:?}", self.context);
+                self.found.push(text);
+            }
+            if ours.is_err() || theirs.is_err() {
+                self.ours[at] = Connection::open(self.ports[0])?;
+                self.theirs[at] = Connection::open(self.ports[1])?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a command on both and compares; then what keeps both alike after a random pick.

@@ -134,7 +134,15 @@ pub(crate) fn drive(
         pair.spill(crate::families::SPILL)?;
         match generator.below(10) {
             0..3 => pair.run(0, &set(generator))?,
-            3 => pair.run(0, &generator.command(COMMANDS))?,
+            3 => {
+                let words = generator.command(COMMANDS);
+                let reply = pair.run(0, &words)?;
+                if words.get(1).is_some_and(|word| word == b"DELUSER") {
+                    // Who is deleted is disconnected.
+                    pair.open_anew(&[1, 2])?;
+                }
+                reply
+            }
             4 => {
                 let mut words = generator.undamaged(&["ACL DRYRUN u1|u2|u3"]);
                 words.extend(work(generator));
@@ -149,8 +157,6 @@ pub(crate) fn drive(
                     "PUBLISH k1|x v",
                     "CONFIG GET hz",
                     "SELECT 0|1",
-                    "MULTI",
-                    "EXEC",
                     "RESET",
                 ]);
                 pair.run(at, &words)?

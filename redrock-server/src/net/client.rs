@@ -25,6 +25,8 @@ pub struct ClientShared {
     /// blocked command), complete RESP elements in order. Bounded by
     /// `client-output-buffer-limit`: what exceeds it closes the client.
     pub outbox: Mutex<Vec<u8>>,
+    /// Messages that are not in the outbox yet because the log has not yet what they tell of.
+    pub held: Mutex<Vec<u8>>,
     /// A blocked client on its way back to its connection.
     pub returned: Mutex<Option<Box<Client>>>,
     /// Its worker has been asked to look at it and has not yet: one request is enough.

@@ -1,8 +1,9 @@
 //! Publish/subscribe: who listens to what, and the delivery of messages.
 //!
-//! A message goes into each subscriber's outbox and its worker is poked; it leaves with that
-//! worker's next flush, after the log bytes that it may depend on (I5). What a subscriber does
-//! not read is bounded by `client-output-buffer-limit pubsub`: beyond it the client is closed.
+//! A message is held back until the log has what it tells of (I5): at the end of the lock hold it goes
+//! into each subscriber's outbox and its worker is poked; it leaves with that worker's next flush. What
+//! a subscriber does not read is bounded by `client-output-buffer-limit pubsub`: beyond it the client is
+//! closed.
 
 use crate::config::OutputLimit;
 use crate::net::client::{Client, ClientShared};
@@ -11,9 +12,9 @@ use crate::notify::Class;
 use crate::server::Server;
 use crate::value::glob;
 use hashbrown::{HashMap, HashSet};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What can be subscribed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub struct PubSub {
     tables: RwLock<Tables>,
     /// Names in the tables of channels and patterns.
     listened: AtomicUsize,
+    /// Clients for whom messages are held back, each once.
+    holding: Mutex<Vec<Arc<ClientShared>>>,
+    is_holding: AtomicBool,
 }
 
 impl PubSub {
@@ -204,22 +208,40 @@ fn deliver(
     }
 }
 
-/// Puts a message into a client's outbox, or closes the client if it is beyond the limit.
-fn send(server: &Server, limit: &OutputLimit, client: &ClientShared, resp: &[u8]) {
+/// Holds a message for a client back, or closes the client if it is beyond the limit.
+fn send(server: &Server, limit: &OutputLimit, client: &Arc<ClientShared>, resp: &[u8]) {
     if client.kill.load(Ordering::Relaxed) {
         return;
     }
-    let mut outbox = client.outbox.lock();
-    let waiting = (outbox.len() + resp.len()) as u64 + client.out_bytes.load(Ordering::Relaxed);
+    let mut held = client.held.lock();
+    let unsent = client.outbox.lock().len() + held.len() + resp.len();
+    let waiting = unsent as u64 + client.out_bytes.load(Ordering::Relaxed);
     if is_beyond(limit, client, waiting, crate::clock::unix_ms()) {
-        *outbox = Vec::new();
-        drop(outbox);
+        *held = Vec::new();
+        *client.outbox.lock() = Vec::new();
+        drop(held);
         server.close_for_output(client, waiting);
         return;
     }
-    outbox.extend_from_slice(resp);
-    drop(outbox);
-    server.poke(client);
+    if held.is_empty() {
+        server.pubsub.holding.lock().push(client.clone());
+        server.pubsub.is_holding.store(true, Ordering::Relaxed);
+    }
+    held.extend_from_slice(resp);
+}
+
+/// Lets go what is held back: the log has what it tells of. One load while there is nothing.
+pub fn release(server: &Server) {
+    let pubsub = &server.pubsub;
+    if !pubsub.is_holding.load(Ordering::Relaxed) {
+        return;
+    }
+    pubsub.is_holding.store(false, Ordering::Relaxed);
+    for client in std::mem::take(&mut *pubsub.holding.lock()) {
+        let mut held = std::mem::take(&mut *client.held.lock());
+        client.outbox.lock().append(&mut held);
+        server.poke(&client);
+    }
 }
 
 /// Sends a message to all who listen; their number.

@@ -127,10 +127,11 @@ impl Server {
 }
 
 impl Keyspace {
-    /// Sends what collected for clients in this lock hold, in order: invalidations, and served
-    /// clients with their replies. Called once the effects that these tell of are in the log;
+    /// Sends what collected for clients in this lock hold, in order: messages, invalidations, and
+    /// served clients with their replies. Called once the effects that these tell of are in the log;
     /// some comparisons while there is nothing.
     pub fn tell_clients(&mut self, server: &Server) {
+        crate::pubsub::release(server);
         if self.tracking.broadcasts.has_news() {
             server.has_broadcasts.store(true, Ordering::Relaxed);
         }

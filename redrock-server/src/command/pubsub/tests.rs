@@ -3,6 +3,7 @@
 use crate::command::testing::{Clients, shown};
 use crate::net::client::ClientShared;
 use crate::notify::Class;
+use crate::pubsub::{Kind, publish};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -122,5 +123,20 @@ fn a_transaction_may_subscribe_but_not_to_shard_channels() {
     assert_eq!(
         bench.run_as(0, "EXEC"),
         "*2 *3 $9 subscribe $1 a :1 -ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"
+    );
+}
+
+#[test]
+fn messages_are_held_back_until_the_log_has_what_they_tell_of() {
+    let mut bench = Clients::new(2);
+    bench.run_as(0, "SUBSCRIBE a");
+    let server = &bench.server;
+    assert_eq!(publish(server, Kind::Channel, b"a", b"1"), 1);
+    assert_eq!(publish(server, Kind::Channel, b"a", b"2"), 1);
+    assert_eq!(messages(&bench, 0), "");
+    bench.run_as(1, "SET k v");
+    assert_eq!(
+        messages(&bench, 0),
+        "*3 $7 message $1 a $1 1 *3 $7 message $1 a $1 2"
     );
 }

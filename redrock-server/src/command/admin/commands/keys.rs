@@ -83,7 +83,10 @@ fn keys_of(spec: &Spec, keys: &'static [KeyFacts], command: &Args<'_>) -> Option
     if !keys.is_empty() && !keys.iter().any(uncertain) {
         let mut found = Vec::new();
         for key in keys {
-            found.extend(by_facts(key, command)?);
+            match by_facts(key, command) {
+                Some(keys) => found.extend(keys),
+                None => return by_number(&spec.keys, command),
+            }
         }
         return Some(found);
     }
@@ -102,6 +105,25 @@ fn keys_of(spec: &Spec, keys: &'static [KeyFacts], command: &Args<'_>) -> Option
         ));
     });
     Some(found)
+}
+
+/// What Redis falls back to where a number of keys is none: it reads the number as C's `atoi` does,
+/// and says nothing of how keys are used.
+fn by_number(keys: &KeySpec, command: &Args<'_>) -> Option<Vec<Found>> {
+    let KeySpec::Counted { count_at, also } = *keys else {
+        return None;
+    };
+    let text = command.get(count_at)?.trim_ascii_start();
+    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit());
+    let count = parse_i64(digits.get(..end.unwrap_or(digits.len()))?)?;
+    let count = usize::try_from(count).ok().filter(|count| *count > 0)?;
+    let first = count_at + 1;
+    if count > command.len().saturating_sub(first) {
+        return None;
+    }
+    let found = (first..first + count).chain((also > 0).then_some(also));
+    Some(found.map(|at| (at, Flags::default())).collect())
 }
 
 /// The flags of a key whose use depends on the arguments.
