@@ -9,6 +9,7 @@
 
 mod administration;
 mod command_table;
+mod comparable;
 mod debug;
 mod differences;
 mod families;

@@ -225,10 +225,7 @@ impl Settings {
             } else if option.has(flag::NOT_LOADING) && context.loading {
                 let text = "LOADING Redis is loading the dataset in memory";
                 refused = Some(CommandError::fixed(text));
-            } else if targets.iter().any(|(known, other, _)| {
-                // As in Redis an option's two names are no duplicates; the last value holds.
-                *known == index && other.eq_ignore_ascii_case(name)
-            }) {
+            } else if is_repeated(&targets, index, name) {
                 refused = Some(failed(name, "duplicate parameter"));
             }
             targets.push((index, *name, *value));
@@ -250,6 +247,12 @@ impl Settings {
         }
         Ok(changed)
     }
+}
+
+/// Whether an option was given before. As in Redis its two names are no repetition; the last value holds.
+fn is_repeated(targets: &[(usize, &[u8], &[u8])], index: usize, name: &[u8]) -> bool {
+    let mut before = targets.iter();
+    before.any(|(known, other, _)| *known == index && other.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
