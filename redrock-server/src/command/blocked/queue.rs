@@ -121,7 +121,7 @@ mod tests {
         let list = Some(Some(ObjectType::List));
         assert_eq!(queue.next_concerned(0..=3, list), Some((2, 20)));
         assert_eq!(queue.next_concerned(3..=3, list), Some((3, 30)));
-        assert_eq!(queue.next_concerned(4..=3, list), None);
+        assert_eq!(queue.next_concerned(4..=4, list), None);
         assert_eq!(queue.next_concerned(0..=3, None), Some((1, 10)));
         assert_eq!(queue.next_concerned(0..=3, Some(None)), None);
         queue.insert(4, place(40, ObjectType::Stream, true));
