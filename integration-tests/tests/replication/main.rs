@@ -4,6 +4,7 @@
 //! between the two.
 
 mod blocked;
+mod durable;
 mod failover;
 mod fields;
 mod link;

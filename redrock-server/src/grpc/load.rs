@@ -1,6 +1,7 @@
 //! `Load`: our master's data comes in through files that the agent writes.
 
 use super::Shared;
+use crate::log::state::{LogKind, LogState};
 use crate::replication::apply::Applier;
 use crate::replication::commands::{self, Target};
 use crate::replication::follow::{self, LoadWatch};
@@ -14,8 +15,8 @@ use redrock_proto::v1::{self, apply_request, load_server};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -107,6 +108,11 @@ impl load_server::Load for LoadService {
         let (feed, database) = blocking(adopt).await??;
         let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
         let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
+        let applied = Arc::new(applied);
+        tokio::spawn(tell_durable(
+            server.log.subscribe(),
+            Arc::downgrade(&applied),
+        ));
         let data_dir = self.shared.data_dir.clone();
         let work = move || {
             let applier = Applier::new(&server, begin.start_offset, database, feed);
@@ -245,7 +251,36 @@ async fn blocking<T: Send + 'static>(
 fn state_of(server: &Server, applied_offset: u64) -> v1::Applied {
     v1::Applied {
         applied_offset,
-        durable_offset: server.log.durable_offset(),
+        durable_offset: durable_of(&server.log.state()),
+    }
+}
+
+/// Up to where the append-only log holds the stream for good. A log for replicas alone, which a
+/// restart may not find, is no such promise.
+fn durable_of(log: &LogState) -> u64 {
+    match log.kind {
+        LogKind::AppendOnly => log.durable_offset.min(log.written_offset),
+        _ => 0,
+    }
+}
+
+/// What is applied becomes durable later: the agent, and through it the master, hears of that too.
+async fn tell_durable(
+    mut log: watch::Receiver<LogState>,
+    applied: Weak<watch::Sender<Result<v1::Applied, RpcError>>>,
+) {
+    while log.changed().await.is_ok() {
+        let durable = durable_of(&log.borrow_and_update());
+        let Some(applied) = applied.upgrade() else {
+            return;
+        };
+        applied.send_if_modified(|state| match state {
+            Ok(state) if state.durable_offset < durable => {
+                state.durable_offset = durable;
+                true
+            }
+            _ => false,
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::follow::{self, StreamEnd};
 use super::replicas::{reached, reached_disk};
+use crate::command::CommandError;
 use crate::command::admin::config;
 use crate::log::state::LogKind;
 use crate::server::Server;
@@ -186,14 +187,20 @@ pub fn on_disk(server: &Server, services: &Services, offset: u64) -> (bool, usiz
     (local, reached_disk(&services.replicas.list(), offset))
 }
 
-/// Until `wanted` (here, replicas) have `offset` on disk, or for `timeout`; who has.
+/// To those who wait for a log that is turned off.
+pub const NO_LOG: CommandError = CommandError::fixed(
+    "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+);
+
+/// Until `wanted` (here, replicas) have `offset` on disk, or for `timeout`; who has. An error if
+/// it is wanted here and there is no log, or no longer.
 pub async fn wait_on_disk(
     server: &Server,
     services: &Services,
     offset: u64,
     wanted: (bool, usize),
     timeout: Option<Duration>,
-) -> (bool, usize) {
+) -> Result<(bool, usize), CommandError> {
     let mut replicas = services.replicas.subscribe();
     let mut log = server.log.subscribe();
     if wanted.1 > 0 {
@@ -203,16 +210,19 @@ pub async fn wait_on_disk(
         loop {
             let (local, remote) = on_disk(server, services, offset);
             if local >= wanted.0 && remote >= wanted.1 {
-                return;
+                return Ok(());
+            }
+            if wanted.0 && log.borrow_and_update().kind != LogKind::AppendOnly {
+                return Err(NO_LOG);
             }
             tokio::select! {
-                changed = replicas.changed() => if changed.is_err() { return },
-                changed = log.changed() => if changed.is_err() { return },
+                changed = replicas.changed() => if changed.is_err() { return Ok(()) },
+                changed = log.changed() => if changed.is_err() { return Ok(()) },
             }
         }
     };
-    let _ended = within(timeout, done).await;
-    on_disk(server, services, offset)
+    within(timeout, done).await.unwrap_or(Ok(()))?;
+    Ok(on_disk(server, services, offset))
 }
 
 fn ask_for_acknowledgements(services: &Services) {

@@ -298,9 +298,7 @@ fn wait_append_only(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let local = local == 1;
     if local && ctx.server.log.state().kind != LogKind::AppendOnly {
-        return Err(CommandError::fixed(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
+        return Err(commands::NO_LOG);
     }
     let services = ctx.server.services()?.clone();
     let offset = ctx.client.last_offset();
@@ -311,17 +309,24 @@ fn wait_append_only(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     }
     let server = ctx.server.handle()?;
     let resp3 = ctx.client.resp3;
-    let reply = move |reached| {
+    let reply = move |reached: Result<_, CommandError>| {
         let mut out = Vec::new();
-        write_pair(&mut Reply::new(&mut out, resp3), reached);
+        let mut reply = Reply::new(&mut out, resp3);
+        match reached {
+            Ok(reached) => write_pair(&mut reply, reached),
+            Err(error) => reply.error(&error.resp()),
+        }
         out
     };
     let (same, asked) = (server.clone(), services.clone());
     let wanted = (local, wanted);
     defer(
         ctx,
-        async move { reply(commands::wait_on_disk(&server, &services, offset, wanted, timeout).await) },
-        move || reply(commands::on_disk(&same, &asked, offset)),
+        async move {
+            let waited = commands::wait_on_disk(&server, &services, offset, wanted, timeout);
+            reply(waited.await.inspect_err(|error| server.stats.error(error)))
+        },
+        move || reply(Ok(commands::on_disk(&same, &asked, offset))),
     )
 }
 
