@@ -4,6 +4,13 @@ use crate::link::until;
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 
+fn kinds() -> Vec<Kind> {
+    match has_redis() {
+        true => vec![Kind::Redis, Kind::RedRock],
+        false => vec![Kind::RedRock],
+    }
+}
+
 const WAITS: [&str; 4] = [
     "BLPOP none 0",
     "BLMOVE none other LEFT RIGHT 0",
@@ -76,6 +83,31 @@ fn clients_that_wait_are_disconnected_when_the_server_becomes_a_replica() -> any
             let told = matches!(reply, Reply::Error(text) if text.starts_with("UNBLOCKED force"));
             told && *closed
         }));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_queued_script_that_may_write_is_refused_on_what_has_become_a_replica() -> anyhow::Result<()> {
+    const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
+    for kind in kinds() {
+        let folder = tempfile::tempdir()?;
+        let server = Server::start(kind, folder.path(), &[])?;
+        let (mut says, mut hides) = (server.client()?, server.client()?);
+        for (client, script) in [
+            (&mut says, "#!lua\nreturn 1"),
+            (&mut hides, "return redis.call('set', KEYS[1], 1)"),
+        ] {
+            client.ok("MULTI")?;
+            let queued = client.run(&["EVAL", script, "1", "key"])?;
+            assert_eq!(queued, Reply::Status("QUEUED".into()), "{kind:?}");
+        }
+        server.client()?.ok("REPLICAOF 127.0.0.1 1")?;
+        let refused = format!("EXECABORT Transaction discarded because of: {READ_ONLY}");
+        assert_eq!(says.run(&["EXEC"])?, Reply::Error(refused), "{kind:?}");
+        let replies = hides.ok("EXEC")?.elements();
+        let told = matches!(&replies[..], [Reply::Error(text)] if text.starts_with(READ_ONLY));
+        assert!(told, "{kind:?}: {replies:?}");
     }
     Ok(())
 }

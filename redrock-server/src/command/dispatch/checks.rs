@@ -158,6 +158,10 @@ pub(super) fn check(
             .specs
             .iter()
             .try_for_each(|spec| server.gate(spec))?;
+        // As what they queued said: a script may say that it writes.
+        let mut queued = *spec;
+        queued.flags |= transaction.flags & flag::WRITE;
+        return server.gate(&queued);
     }
     server.gate(as_said)
 }
