@@ -144,9 +144,8 @@ fn the_largest_clients_leave_first_when_maxmemory_clients_is_reached() -> anyhow
             };
             Ok(list.split_whitespace().filter(|field| large(field)).count() == 4)
         })?;
-        // Redis counts what it has allocated for a request that was announced.
-        let limit = if kind == Kind::Redis { "47mb" } else { "9mb" };
-        client.ok(&format!("CONFIG SET maxmemory-clients {limit}"))?;
+        // What a request will need counts once that is known: 20 MB each.
+        client.ok("CONFIG SET maxmemory-clients 47mb")?;
         until("the end of the largest", || {
             Ok(!connected(&mut client, "large")?)
         })?;
@@ -161,6 +160,65 @@ fn the_largest_clients_leave_first_when_maxmemory_clients_is_reached() -> anyhow
             Some(3),
             "{kind:?}"
         );
+    }
+    Ok(())
+}
+
+/// What CLIENT LIST says that a client takes; 0: it is gone.
+fn total_memory(client: &mut Client, name: &str) -> anyhow::Result<usize> {
+    let list = client.ok("CLIENT LIST")?.text();
+    let line = list
+        .lines()
+        .find(|line| line.contains(&format!(" name={name} ")));
+    let mut fields = line.unwrap_or_default().split(' ');
+    let bytes = fields.find_map(|field| field.strip_prefix("tot-mem=")?.parse().ok());
+    Ok(bytes.unwrap_or(0))
+}
+
+#[test]
+fn what_goes_beyond_maxmemory_clients_is_closed_before_the_next_command() -> anyhow::Result<()> {
+    const LIMIT: usize = 3 * MB;
+    for kind in kinds() {
+        let folder = tempfile::tempdir()?;
+        let (server, mut client) = start(kind, folder.path(), &["--enable-debug-command", "yes"])?;
+        client.ok("CLIENT NO-EVICT on")?;
+        client.ok(&format!("CONFIG SET maxmemory-clients {LIMIT}"))?;
+        // No periodic work helps.
+        client.ok("DEBUG PAUSE-CRON 1")?;
+
+        // Commands that wait for EXEC.
+        let mut queues = named(&server, "queues")?;
+        queues.ok("MULTI")?;
+        let value = "x".repeat(MB);
+        let closed = (0..4).any(|_| queues.run(&["SET", "key", &value]).is_err());
+        assert!(
+            closed && total_memory(&mut client, "queues")? == 0,
+            "{kind:?}"
+        );
+
+        // Messages that nobody reads.
+        let mut listens = named(&server, "listens")?;
+        listens.ok("SUBSCRIBE news")?;
+        let message = "m".repeat(MB / 5);
+        let mut largest = 0;
+        for _ in 0..400 {
+            let bytes = total_memory(&mut client, "listens")?;
+            largest = largest.max(bytes);
+            if bytes == 0 {
+                break;
+            }
+            client.run(&["PUBLISH", "news", &message])?;
+        }
+        assert_eq!(total_memory(&mut client, "listens")?, 0, "{kind:?}");
+        assert!((MB..LIMIT).contains(&largest), "{kind:?}: {largest}");
+
+        // A request that was only announced.
+        let mut announces = named(&server, "announces")?;
+        announces.send_raw(format!("*2\r\n$3\r\nGET\r\n${LIMIT}\r\nx").as_bytes())?;
+        until("the end of the announcing client", || {
+            Ok(total_memory(&mut client, "announces")? == 0)
+        })?;
+        client.ok("DEBUG PAUSE-CRON 0")?;
     }
     Ok(())
 }

@@ -343,6 +343,7 @@ impl Server {
         }
         outbox.extend_from_slice(resp);
         drop(outbox);
+        self.note_client(shared);
         self.poke(shared);
     }
 

@@ -128,6 +128,7 @@ pub fn execute(
         return outcome;
     };
     settle(&outcome, client, argv, start, out);
+    server.note_client(&client.shared);
     outcome
 }
 

@@ -14,6 +14,11 @@ use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
 use crate::value::ObjectType;
 
+/// Input from so many bytes on is memory of its client.
+const OWN_BYTES_MIN: usize = 16 << 10;
+/// An empty outbox keeps at most so much.
+const KEPT_BYTES_MAX: usize = 1 << 10;
+
 /// The part of a client that other threads may reach: pushes, kills, unblocking.
 #[derive(Debug, Default)]
 pub struct ClientShared {
@@ -37,6 +42,8 @@ pub struct ClientShared {
     pub kill: AtomicBool,
     /// Bytes waiting in the owner's output buffer, for `CLIENT LIST` and limits.
     pub out_bytes: AtomicU64,
+    /// What the owner's output buffer takes in memory.
+    pub out_held_bytes: AtomicU64,
     /// Peer address, `ip:port` or a socket path with `:0`.
     pub addr: String,
     /// Local address.
@@ -79,6 +86,10 @@ pub struct ClientShared {
     pub charged_bytes: AtomicU64,
     /// Bytes of the running or last command's arguments.
     pub argument_bytes: AtomicU64,
+    /// Bytes that the unfinished request will need; 0 if that is not known.
+    pub needed_bytes: AtomicU64,
+    /// [`Self::memory_bytes`] as `maxmemory-clients` last saw it.
+    pub noted_bytes: AtomicU64,
     /// Stream offset behind a change that was made while its reply was made outside the locks.
     pub late_offset: AtomicU64,
     /// Watched keys.
@@ -90,13 +101,40 @@ pub struct ClientShared {
 }
 
 impl ClientShared {
-    /// Memory of the client, bytes: its structures and what is buffered.
+    /// Memory of the client, bytes: its structures and what is buffered. A request counts with what
+    /// it will need once that is known, as it does in Redis, which takes it at once.
     pub fn memory_bytes(&self) -> usize {
         let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed) as usize;
-        // Arguments are parts of what was received.
-        let input = load(&self.query_bytes).max(load(&self.argument_bytes));
-        let buffered = load(&self.out_bytes) + input + load(&self.queued_bytes);
+        // Arguments are parts of what was received; what is small is in the worker's buffer.
+        let input = load(&self.query_bytes)
+            .max(load(&self.needed_bytes))
+            .max(load(&self.argument_bytes));
+        let input = if input < OWN_BYTES_MIN { 0 } else { input };
+        // While a buffer grows it may take twice what it holds.
+        let held = Some(load(&self.out_held_bytes)).filter(|&bytes| bytes >= OWN_BYTES_MIN);
+        let more = held.unwrap_or(0).saturating_sub(load(&self.out_bytes));
+        let buffered = self.waiting_bytes() as usize + more + input + load(&self.queued_bytes);
         size_of::<Self>() + size_of::<Client>() + buffered + self.registered_bytes()
+    }
+
+    /// Moves what others have sent behind `out`. What a burst took is given back.
+    pub fn take_outbox(&self, out: &mut Vec<u8>) {
+        let mut outbox = self.outbox.lock();
+        if outbox.is_empty() {
+            return;
+        }
+        if outbox.capacity() <= KEPT_BYTES_MAX {
+            out.append(&mut outbox);
+        } else if out.is_empty() {
+            *out = std::mem::take(&mut outbox);
+        } else {
+            out.append(&mut std::mem::take(&mut outbox));
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.out_bytes.load(Ordering::Relaxed) + self.outbox.lock().len() as u64
     }
 
     /// What it has registered for, roughly and without the names, as Redis counts it.
@@ -395,7 +433,7 @@ impl Client {
     /// is nothing.
     pub fn take_pushes(&self, out: &mut Vec<u8>) {
         if self.shared.poked.load(Ordering::Relaxed) {
-            out.append(&mut self.shared.outbox.lock());
+            self.shared.take_outbox(out);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::config::budget::Budget;
 use crate::config::{Config, Memory, OutputLimit};
 use crate::server::Server;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Buffers below this many bytes are not charged.
@@ -37,6 +37,11 @@ pub struct ClientMemory {
     budget_bytes: AtomicU64,
     /// What `maxmemory-clients` allows; 0: as much as they like.
     eviction_bytes: AtomicU64,
+    /// What all clients take at most, as far as `maxmemory-clients` is set. Those that are gone
+    /// count until the next look at all clients corrects it.
+    noted_bytes: AtomicI64,
+    /// That is more than `maxmemory-clients` allows: the next flush looks at all clients.
+    exceeded: AtomicBool,
     used_bytes: AtomicU64,
     /// `evicted_clients`
     pub evicted: AtomicU64,
@@ -202,11 +207,32 @@ impl Server {
         }
         let memory = &self.client_memory;
         let used = memory.change(before, bytes);
-        let over = |limit: &AtomicU64| {
-            let limit = limit.load(Ordering::Relaxed);
-            limit > 0 && used > limit
-        };
-        if bytes > before && (over(&memory.budget_bytes) || over(&memory.eviction_bytes)) {
+        if bytes > before && memory.budget_bytes().is_some_and(|budget| used > budget) {
+            self.limit_clients();
+        }
+    }
+
+    /// A client's memory may have changed: more than `maxmemory-clients` is seen to by the next
+    /// [`Self::limit_exceeding`]. One load where that is not set.
+    pub fn note_client(&self, client: &ClientShared) {
+        let memory = &self.client_memory;
+        let limit = memory.eviction_bytes.load(Ordering::Relaxed);
+        if limit == 0 || client.kill.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = client.memory_bytes() as u64;
+        let before = client.noted_bytes.swap(bytes, Ordering::Relaxed);
+        let change = bytes as i64 - before as i64;
+        let all = memory.noted_bytes.fetch_add(change, Ordering::Relaxed) + change;
+        if change > 0 && all > limit as i64 {
+            memory.exceeded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes clients if a client's growth went beyond `maxmemory-clients`. Called without locks.
+    pub fn limit_exceeding(&self) {
+        let exceeded = &self.client_memory.exceeded;
+        if exceeded.load(Ordering::Relaxed) && exceeded.swap(false, Ordering::Relaxed) {
             self.limit_clients();
         }
     }
@@ -265,21 +291,25 @@ impl Server {
         let memory = &self.client_memory;
         let mut closed = Vec::new();
         let clients = self.clients.read();
-        let live: Vec<&ClientShared> = clients
+        let mut live: Vec<&ClientShared> = clients
             .values()
             .map(|client| &**client)
             .filter(|client| !client.kill.load(Ordering::Relaxed))
             .collect();
+        // Of those that will need as much, who has sent most goes first.
+        live.sort_by_key(|client| client.query_bytes.load(Ordering::Relaxed));
         let mut close = |sizes: Vec<(u64, usize)>, limit: u64, option: &str| {
             for index in too_large(sizes, limit) {
                 let Some(client) = live.get(index) else {
                     continue;
                 };
+                if client.kill.swap(true, Ordering::Relaxed) {
+                    continue;
+                }
                 let bytes = client.memory_bytes();
                 let (id, addr) = (client.id, &client.addr);
                 tracing::info!(id, addr, bytes, option, "Evicting client");
                 memory.evicted.fetch_add(1, Ordering::Relaxed);
-                client.kill.store(true, Ordering::Relaxed);
                 closed.push(client.id);
                 self.poke(client);
             }
@@ -299,10 +329,16 @@ impl Server {
                 .iter()
                 .enumerate()
                 .filter(|(_, client)| !client.kill.load(Ordering::Relaxed))
-                .map(|(index, client)| (kept(client), (client.memory_bytes() as u64, index)))
+                .map(|(index, client)| {
+                    let bytes = client.memory_bytes() as u64;
+                    client.noted_bytes.store(bytes, Ordering::Relaxed);
+                    (kept(client), (bytes, index))
+                })
                 .partition(|(kept, _)| *kept);
             let kept: u64 = kept.iter().map(|(_, (bytes, _))| bytes).sum();
-            let sizes = sizes.into_iter().map(|(_, size)| size).collect();
+            let sizes: Vec<_> = sizes.into_iter().map(|(_, size)| size).collect();
+            let all = kept + sizes.iter().map(|(bytes, _)| bytes).sum::<u64>();
+            memory.noted_bytes.store(all as i64, Ordering::Relaxed);
             close(sizes, eviction.saturating_sub(kept), "maxmemory-clients");
         }
         drop(live);
@@ -318,9 +354,9 @@ impl Server {
     /// too much.
     pub fn note_arguments(&self, client: &ClientShared, bytes: usize) {
         client.argument_bytes.store(bytes as u64, Ordering::Relaxed);
-        let limited = self.client_memory.eviction_bytes.load(Ordering::Relaxed) > 0;
-        if limited && bytes >= CHARGED_BYTES_MIN {
-            self.limit_clients();
+        if bytes >= CHARGED_BYTES_MIN {
+            self.note_client(client);
+            self.limit_exceeding();
         }
     }
 

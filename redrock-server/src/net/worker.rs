@@ -124,6 +124,7 @@ impl Worker {
     /// Writes the log, then sends what waits. See the module.
     pub fn flush(&self) {
         self.server.send_broadcasts();
+        self.server.limit_exceeding();
         if self.pending.borrow().is_empty() && !self.server.log.has_unwritten() {
             return;
         }
@@ -153,6 +154,7 @@ impl Worker {
         if !held.is_empty() {
             self.pending.borrow_mut().append(&mut held);
         }
+        self.server.limit_exceeding();
     }
 
     /// Closes clients that are idle for longer than `timeout`, or that leave more unread than a

@@ -240,6 +240,7 @@ pub fn release(server: &Server) {
     for client in std::mem::take(&mut *pubsub.holding.lock()) {
         let mut held = std::mem::take(&mut *client.held.lock());
         client.outbox.lock().append(&mut held);
+        server.note_client(&client);
         server.poke(&client);
     }
 }

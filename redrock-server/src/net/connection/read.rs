@@ -215,9 +215,13 @@ impl Session {
         shared
             .unparsed_bytes
             .store(unparsed as u64, Ordering::Relaxed);
+        let needed = if length > 0 { self.needed } else { 0 };
+        shared.needed_bytes.store(needed as u64, Ordering::Relaxed);
         let server = &self.worker.server;
         let held = self.buffered.capacity() + self.parser.memory_bytes();
         self.connection.note_input(server, held);
+        server.note_client(shared);
+        server.limit_exceeding();
         if length <= LARGE_BYTES_MIN || length <= server.config().network.query_buffer_bytes_max {
             return pause;
         }
@@ -326,6 +330,7 @@ impl Session {
         for bytes in [&shared.query_bytes, &shared.unparsed_bytes] {
             bytes.store(rest.len() as u64, Ordering::Relaxed);
         }
+        shared.needed_bytes.store(0, Ordering::Relaxed);
         let argument_bytes: usize = argv.iter().map(|arg| arg.len()).sum();
         self.worker.server.note_arguments(shared, argument_bytes);
         if self.killed() {

@@ -2,7 +2,6 @@
 
 use super::super::client::ClientShared;
 use super::super::stream::WriteHalf;
-use super::READ_BYTES;
 use crate::config::Config;
 use crate::log::FlushPoint;
 use crate::server::Server;
@@ -11,6 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
+
+/// An empty buffer keeps at most so much: what a burst took is free for others.
+const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// The sending side of a connection, shared between its task and the worker's flush.
 pub struct Connection {
@@ -31,6 +33,8 @@ pub struct Connection {
     /// The peer does not take more: the task waits until it does.
     pub(super) congested: Cell<bool>,
     pub(super) broken: Cell<bool>,
+    /// Something was sent since the last sweep.
+    sent: Cell<bool>,
     /// What the task's buffers hold of requests.
     pub(super) input_bytes: Cell<usize>,
     pub(super) idle: Idle,
@@ -58,6 +62,7 @@ impl Connection {
             writer: RefCell::new(Some(writer)),
             congested: Cell::new(false),
             broken: Cell::new(false),
+            sent: Cell::new(false),
             input_bytes: Cell::new(0),
             idle: Idle {
                 active: Cell::new(true),
@@ -76,10 +81,7 @@ impl Connection {
 
     /// Moves messages from other threads behind what waits to be sent.
     pub fn take_outbox(&self) {
-        let mut outbox = self.shared.outbox.lock();
-        if !outbox.is_empty() {
-            self.out.borrow_mut().append(&mut outbox);
-        }
+        self.shared.take_outbox(&mut self.out.borrow_mut());
     }
 
     /// Sends what may go at this point of the log. False if something stays that only a later
@@ -119,7 +121,7 @@ impl Connection {
         if at == out.len() {
             out.clear();
             self.head.set(0);
-            if out.capacity() > READ_BYTES {
+            if out.capacity() > KEPT_BYTES_MAX {
                 *out = Vec::new();
             }
         } else if at > out.len() / 2 {
@@ -133,6 +135,10 @@ impl Connection {
         }
         let unsent = (out.len() - self.head.get()) as u64;
         self.shared.out_bytes.store(unsent, Ordering::Relaxed);
+        let held = out.capacity() as u64;
+        self.shared.out_held_bytes.store(held, Ordering::Relaxed);
+        self.sent.set(true);
+        server.note_client(&self.shared);
         if at < end {
             server.limit_output(&server.config(), &self.shared, unsent);
         }
@@ -174,11 +180,16 @@ impl Connection {
         self.charge(server, self.out.borrow().capacity());
     }
 
-    /// Looks once a second at what waits for longer than a soft limit allows.
+    /// Looks once a second at what waits for longer than a soft limit allows, and gives the buffer
+    /// of a connection back that sent nothing meanwhile.
     pub fn sweep_output(&self, server: &Server, config: &Config) {
         let waiting = self.unsent() as u64;
         if waiting > 0 {
             server.limit_output(config, &self.shared, waiting);
+        } else if !self.sent.replace(false) && self.out.borrow().capacity() > 0 {
+            *self.out.borrow_mut() = Vec::new();
+            self.shared.out_held_bytes.store(0, Ordering::Relaxed);
+            self.charge(server, 0);
         }
     }
 

@@ -94,7 +94,7 @@ pub(crate) fn line(client: &ClientShared, now_ms: i64) -> Vec<u8> {
         .checked_sub(1)
         .and_then(|index| registry::numbered().get(index))
         .map_or("NULL", |spec| spec.name);
-    let waiting = load(&client.out_bytes);
+    let waiting = client.waiting_bytes();
     let head = format!(
         "id={} addr={} laddr={} fd={} name=",
         client.id, client.addr, client.laddr, client.fd
