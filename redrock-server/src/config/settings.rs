@@ -10,7 +10,7 @@ use crate::command::error::CommandError;
 use crate::net::parser::split_quoted;
 use crate::value::glob;
 use hashbrown::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A line of the file that is no option: what it asks for belongs to other parts of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub struct Directive {
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    values: Vec<Value>,
+    /// A copy for a change shares those that stay.
+    values: Vec<Arc<Value>>,
     /// `user` and `rename-command` lines, in order.
     pub directives: Vec<Directive>,
 }
@@ -83,20 +84,22 @@ impl Settings {
                 .unwrap_or(nothing)
         };
         Self {
-            values: OPTIONS.iter().map(value).collect(),
+            values: OPTIONS.iter().map(value).map(Arc::new).collect(),
             directives: Vec::new(),
         }
     }
 
     /// The value of option number `index` of the table.
     pub fn value(&self, index: usize) -> &Value {
-        self.values.get(index).unwrap_or(&Value::Bool(false))
+        self.values
+            .get(index)
+            .map_or(&Value::Bool(false), |value| value)
     }
 
     /// Replaces the value of option number `index`.
     pub fn replace(&mut self, index: usize, value: Value) {
         if let Some(slot) = self.values.get_mut(index) {
-            *slot = value;
+            *slot = Arc::new(value);
         }
     }
 

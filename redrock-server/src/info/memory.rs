@@ -66,6 +66,7 @@ impl MemoryFacts {
     pub fn new(server: &Server, keyspace: &Keyspace) -> Self {
         stats::refresh_shown();
         let used = stats::allocated();
+        server.eviction.note_measured(used as u64);
         let peak = server
             .stats
             .memory_peak
@@ -183,14 +184,10 @@ pub(super) fn memory(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("mem_cluster_links", 0);
     out.field("mem_aof_buffer", facts.server.log.unwritten_bytes());
     out.field("mem_allocator", ALLOCATOR);
-    out.all(
-        &[
-            "active_defrag_running",
-            "lazyfree_pending_objects",
-            "lazyfreed_objects",
-        ],
-        0,
-    );
+    out.field("active_defrag_running", 0);
+    let reclaimer = &facts.server.reclaimer;
+    out.field("lazyfree_pending_objects", reclaimer.pending_objects());
+    out.field("lazyfreed_objects", reclaimer.freed_objects());
 }
 
 /// Lua states, scripts and functions.

@@ -1,7 +1,7 @@
 //! `maxmemory` without tiering: keys are evicted as `maxmemory-policy` says (`evict.c`).
 //!
 //! Before a command runs, the memory in use is compared with the limit. Memory is measured at
-//! most ten times a second and when the estimate since then passes the limit; what is freed is
+//! least ten times a second and when the estimate since then passes the limit; what is freed is
 //! counted key by key. An eviction deletes keys one by one, each propagated by itself, within a time
 //! that follows from `maxmemory-eviction-tenacity`; what is left then is done by a thread of its
 //! own, and commands run meanwhile, as in Redis.
@@ -32,6 +32,8 @@ const POOL_MAX: usize = 16;
 const KEYS_PER_LOOK: u64 = 16;
 /// Between measurements while nothing happens.
 const MEASURE_PERIOD: Duration = Duration::from_millis(100);
+/// Measurements, some microseconds each, until it is decided that commands are refused.
+const LOOKS_AGAIN: u32 = 100;
 const OOM_TEXT: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// A key that may be evicted.
@@ -74,7 +76,10 @@ pub struct Eviction {
     used_bytes: AtomicU64,
     /// There is more to evict than one cycle could.
     behind: AtomicBool,
+    /// Held by the cycle that runs.
     pool: Mutex<Pool>,
+    /// Cycles so far.
+    cycles: AtomicU64,
     thread: OnceLock<Thread>,
     /// Since when the limit is exceeded, unix us; 0: it is not.
     exceeded_since_us: AtomicI64,
@@ -115,6 +120,21 @@ impl Eviction {
         let used = crate::memory::stats::allocated() as u64;
         self.used_bytes.store(used, Ordering::Relaxed);
         used
+    }
+
+    /// What background work takes it gives back at once: before commands begin to be refused
+    /// it is looked at again, some times.
+    fn is_within_soon(&self, bytes_max: u64) -> bool {
+        let look = |_| {
+            std::thread::yield_now();
+            self.measure() <= bytes_max
+        };
+        self.exceeded_since_us.load(Ordering::Relaxed) == 0 && (0..LOOKS_AGAIN).any(look)
+    }
+
+    /// Somebody else has measured: more than was estimated counts at once.
+    pub fn note_measured(&self, used: u64) {
+        self.used_bytes.fetch_max(used, Ordering::Relaxed);
     }
 
     /// `total_eviction_exceeded_time` and `current_eviction_exceeded_time`, ms.
@@ -355,14 +375,29 @@ impl Server {
         if bytes_max == 0 || !self.may_evict(config) {
             return Cycle::Done;
         }
+        let seen = eviction.cycles.load(Ordering::Acquire);
+        // One cycle at a time: two that measured the same excess would each evict for it.
+        let mut pool = eviction.pool.lock();
+        let used = &eviction.used_bytes;
+        if eviction.cycles.load(Ordering::Acquire) != seen
+            && used.load(Ordering::Relaxed) <= bytes_max
+        {
+            return Cycle::Done;
+        }
         let used = eviction.measure();
         let cycle = if used <= bytes_max {
             Cycle::Done
         } else if config.memory.policy == Policy::NoEviction {
             Cycle::Nothing
         } else {
-            self.evict_bytes(config, used - bytes_max, u64::MAX, bytes_max)
+            let excess = used - bytes_max;
+            match self.evict_bytes(config, &mut pool, excess, u64::MAX, bytes_max) {
+                Cycle::Nothing if eviction.is_within_soon(bytes_max) => Cycle::Done,
+                cycle => cycle,
+            }
         };
+        eviction.cycles.fetch_add(1, Ordering::Release);
+        drop(pool);
         eviction.note(cycle);
         if cycle == Cycle::Behind {
             eviction.wake();
@@ -383,18 +418,26 @@ impl Server {
     /// `keys_max`, as far as one cycle goes.
     pub(in crate::keyspace) fn evict_values(&self, config: &Config, bytes: u64, keys_max: u64) {
         if keys_max > 0 && self.may_evict(config) {
-            self.evict_bytes(config, bytes, keys_max, 0);
+            let mut pool = self.eviction.pool.lock();
+            self.evict_bytes(config, &mut pool, bytes, keys_max, 0);
+            drop(pool);
             self.log.flush();
         }
     }
 
     /// Evicts `bytes` while the limit of plain eviction stays `bytes_max`.
-    fn evict_bytes(&self, config: &Config, bytes: u64, keys_max: u64, bytes_max: u64) -> Cycle {
+    fn evict_bytes(
+        &self,
+        config: &Config,
+        pool: &mut Pool,
+        bytes: u64,
+        keys_max: u64,
+        bytes_max: u64,
+    ) -> Cycle {
         let limit = cycle_limit(config.memory.tenacity);
         let start = Instant::now();
         let (mut freed, mut keys) = (0, 0);
         let mut effect = Effect::default();
-        let mut pool = self.eviction.pool.lock();
         let mut keyspace = self.keyspace.lock();
         keyspace.access.set_clock(crate::clock::unix_ms());
         let cycle = loop {
@@ -410,7 +453,7 @@ impl Server {
             if held_up || (keys % KEYS_PER_LOOK == 0 && keys > 0 && start.elapsed() > limit) {
                 break Cycle::Behind;
             }
-            let victim = (keys < keys_max).then(|| keyspace.eviction_victim(&mut pool, config));
+            let victim = (keys < keys_max).then(|| keyspace.eviction_victim(pool, config));
             let Some((db, key)) = victim.flatten() else {
                 break Cycle::Nothing;
             };
