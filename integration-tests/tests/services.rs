@@ -1,6 +1,6 @@
 //! The server with its companions, and without them.
 
-use redrock_integration_tests::daemons::until;
+use redrock_integration_tests::daemons::{info, until};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 
@@ -65,6 +65,65 @@ fn saves_rewrites_and_the_log_at_run_time_go_through_the_persister() -> anyhow::
         .map(Reply::text)
         .collect();
     assert_eq!(values, ["1", "2", "3", "4"]);
+    Ok(())
+}
+
+#[test]
+fn saves_and_rewrites_begun_in_a_transaction_are_counted_by_their_cuts() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &[])?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    let cuts = |client: &mut Client| -> anyhow::Result<u64> {
+        Ok(info(client, "stats", "total_forks")?.parse()?)
+    };
+    assert_eq!(cuts(&mut client)?, 0);
+    for (wanted, line) in [
+        (1, "BGSAVE"),
+        (2, "CONFIG SET appendonly yes"),
+        (3, "BGREWRITEAOF"),
+    ] {
+        for line in ["MULTI", "SET a 1", line, "EXEC"] {
+            client.ok(line)?;
+        }
+        until("its cut", || Ok(cuts(&mut client)? == wanted))?;
+        until("its end", || {
+            let text = client.ok("INFO persistence")?.text();
+            let fields =
+                ["rdb_bgsave", "aof_rewrite"].map(|kind| format!("{kind}_in_progress:0\r"));
+            Ok(fields.iter().all(|field| text.contains(field)))
+        })?;
+    }
+    assert!(info(&mut client, "stats", "latest_fork_usec")?.parse::<u64>()? > 0);
+    client.ok("CONFIG RESETSTAT")?;
+    assert_eq!(cuts(&mut client)?, 0);
+    let log = server.log_text();
+    assert!(log.contains("AOF background was scheduled"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn large_values_that_are_freed_later_are_counted() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &[])?;
+    let mut client = server.client()?;
+    client.ok("CONFIG SET stream-node-max-entries 5")?;
+    let freed = |client: &mut Client| -> anyhow::Result<u64> {
+        Ok(info(client, "memory", "lazyfreed_objects")?.parse()?)
+    };
+    for n in 0..500 {
+        client.ok(&format!("XADD stream * field {n}"))?;
+        client.ok(&format!("RPUSH list {n}"))?;
+    }
+    client.ok("SET small 1")?;
+    client.ok("UNLINK stream list small")?;
+    until("their end", || Ok(freed(&mut client)? == 2))?;
+    assert_eq!(
+        info(&mut client, "memory", "lazyfree_pending_objects")?,
+        "0"
+    );
+    client.ok("CONFIG RESETSTAT")?;
+    assert_eq!(freed(&mut client)?, 0);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Error codes that are counted one by one; more of them come only from odd scripts.
 const ERROR_CODES_MAX: usize = 128;
@@ -99,6 +100,10 @@ pub struct Stats {
     pub errors: AtomicU64,
     /// `expired_time_cap_reached_count`
     pub expire_time_caps: AtomicU64,
+    /// Cuts of snapshots (`total_forks`).
+    pub cuts: AtomicU64,
+    /// How long the newest of them held all up, us (`latest_fork_usec`).
+    pub cut_usec: AtomicU64,
     /// `expire_cycle_cpu_milliseconds`, in microseconds here
     pub expire_usec: AtomicU64,
     /// `eventloop_duration_cron_sum`
@@ -128,6 +133,8 @@ impl Stats {
             rejected: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             expire_time_caps: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+            cut_usec: AtomicU64::new(0),
             expire_usec: AtomicU64::new(0),
             periodic_usec: AtomicU64::new(0),
             denied: Default::default(),
@@ -244,6 +251,13 @@ impl Stats {
         if let (Some(shard), own) = self.shard() {
             add(&shard.log_usec, usec, own);
         }
+    }
+
+    /// A snapshot's cut has held all up for so long.
+    pub fn cut_made(&self, took: Duration) {
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+        self.cut_usec
+            .store(took.as_micros() as u64, Ordering::Relaxed);
     }
 
     /// Commands of the calling thread's shard so far.
@@ -402,13 +416,15 @@ impl Stats {
             rejected,
             errors,
             expire_time_caps,
+            cuts,
+            cut_usec,
             expire_usec,
             periodic_usec,
             ..
         } = self;
         [connections, rejected, errors, expire_time_caps, expire_usec]
             .into_iter()
-            .chain([periodic_usec])
+            .chain([periodic_usec, cuts, cut_usec])
             .chain(&self.denied)
             .for_each(zero);
         self.memory_peak

@@ -130,6 +130,14 @@ fn queued_and_waiting_commands_are_checked_when_they_run() -> anyhow::Result<()>
     let text = "NOPERM User alice has no permissions to run the 'blpop' command";
     ensure!(refused == Reply::Error(text.into()), "{refused:?}");
     ensure!(admin.ok("LLEN a")? == Reply::Int(1));
+    let commands = admin.ok("INFO commandstats")?.text();
+    let blpop = commands
+        .lines()
+        .find(|line| line.starts_with("cmdstat_blpop:"));
+    ensure!(
+        blpop.is_some_and(|line| line.contains(",rejected_calls=1,")),
+        "{blpop:?}"
+    );
     let info = admin.ok("INFO stats")?.text();
     for line in ["auth:0", "cmd:2", "key:1", "channel:1"] {
         ensure!(

@@ -367,7 +367,8 @@ fn serve_one(
     client.reprocessing = true;
     let result = registry::resolve(&args).and_then(|spec| {
         // The rules may have changed while it waited.
-        acl::check::enforce(server, config, &client, spec, &args)?;
+        acl::check::enforce(server, config, &client, spec, &args)
+            .inspect_err(|_| server.stats.refused(spec))?;
         let db = Db::new(keyspace, server, effect, client.db, now_ms);
         let reply = Reply::new(&mut out, client.resp3);
         let mut ctx = Context {

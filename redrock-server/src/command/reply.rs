@@ -108,6 +108,11 @@ impl<'a> Reply<'a> {
         self.out.truncate(len);
     }
 
+    /// Whether what was written since the buffer had `len` bytes begins as an error does.
+    pub fn is_error_at(&self, len: usize) -> bool {
+        self.out.get(len) == Some(&b'-')
+    }
+
     /// Takes back what was written since the buffer had `len` bytes.
     pub fn take_from(&mut self, len: usize) -> Vec<u8> {
         self.out.split_off(len.min(self.out.len()))

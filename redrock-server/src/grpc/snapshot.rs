@@ -89,6 +89,7 @@ impl SnapshotService {
         if keyspace.snapshot.is_some() {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
+        let began = Instant::now();
         let from_nothing = server.log.state().kind == LogKind::None;
         // A master's changes were not counted up to here; a replica's offset is its master's.
         let anew = (from_nothing && !server.is_replica()).then(random_id);
@@ -134,6 +135,7 @@ impl SnapshotService {
         let functions = server.scripting.libraries.read().sources();
         let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
+        server.stats.cut_made(began.elapsed());
         if let Err(why) = self.finish_switch(tell_file) {
             ring.push(Item::Failed(why));
         }

@@ -62,7 +62,7 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("keyspace_hits", keyspace.hits);
     out.field("keyspace_misses", keyspace.misses);
     facts.pubsub(out);
-    out.all(&["latest_fork_usec", "total_forks"], 0);
+    cuts(facts, out);
     out.field(
         "migrate_cached_sockets",
         facts.server.migrations.pool.count(),
@@ -103,6 +103,13 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     ] {
         out.field(name, load(stats.denied(reason)));
     }
+}
+
+/// Nothing is forked: what takes its place is the cut of a snapshot.
+fn cuts(facts: &Facts<'_>, out: &mut Section<'_>) {
+    let stats = &facts.server.stats;
+    out.field("latest_fork_usec", stats.cut_usec.load(Ordering::Relaxed));
+    out.field("total_forks", stats.cuts.load(Ordering::Relaxed));
 }
 
 /// What has expired, and how active expiry keeps up.

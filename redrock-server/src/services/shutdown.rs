@@ -63,19 +63,16 @@ pub async fn run(server: Arc<Server>, stop: CancellationToken) {
         {
             tokio::time::sleep(PAUSE_LOOK).await;
         }
+        // Who aborted it has said so.
         if !server.state.shutdown.is_requested() {
-            tracing::info!("Shutdown manually aborted.");
             continue;
         }
         tracing::info!("User requested shutdown...");
         let taken_back = async { wishes.wait_for(Option::is_none).await.is_ok() };
         let result = tokio::select! {
             result = before_shutdown(&server, wish) => result,
-            _ = taken_back => {
-                // Who asked for that has answered the others.
-                tracing::info!("Shutdown manually aborted.");
-                continue;
-            }
+            // Who asked for that has answered the others.
+            _ = taken_back => continue,
         };
         match result {
             Ok(()) => {

@@ -68,6 +68,12 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"));
     if slow || ctx.server.config_change.is_locked() {
+        let enables = |(name, value): &(&[u8], &[u8])| {
+            name.eq_ignore_ascii_case(b"appendonly") && value.eq_ignore_ascii_case(b"yes")
+        };
+        if ctx.client.deny_blocking && pairs.iter().any(enables) {
+            tracing::info!("AOF enabled in a transaction. An AOF background was scheduled.");
+        }
         return set_later(ctx, &pairs, context);
     }
     change(ctx.server, &pairs, context)?;
@@ -223,6 +229,7 @@ fn rewrite_now(path: &Path, server: &Server, everything: bool) -> CommandResult 
 fn reset_statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
     ctx.server.stats.reset();
     ctx.server.expiry.reset();
+    ctx.server.reclaimer.reset();
     ctx.db.keyspace().stats = KeyspaceStats::default();
     ctx.reply.ok();
     Ok(())

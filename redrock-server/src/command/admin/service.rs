@@ -104,6 +104,7 @@ fn shutdown(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         if !shutdown.abort() {
             return Err(CommandError::fixed("ERR No shutdown in progress."));
         }
+        tracing::info!("Shutdown manually aborted.");
         let waiting = std::mem::take(&mut *shutdown.waiting.lock());
         for id in waiting {
             ctx.server

@@ -20,7 +20,10 @@ pub(super) fn call_at(
 ) -> CommandResult {
     let dirty_before = ctx.db.effect.dirty;
     ctx.db.touch = !ctx.client.no_touch;
+    let start = ctx.reply.len();
     let result = (spec.handler)(ctx, args);
+    // The error of a script may have been counted where it arose: it is its reply then.
+    let failed = result.is_err() || (spec.has(flag::SCRIPT) && ctx.reply.is_error_at(start));
     let db = ctx.db.index();
     ctx.db.effect.finish_command(db, args.all(), dirty_before);
     // A command that blocks, or that must be run again, is counted when it has run for good.
@@ -30,7 +33,7 @@ pub(super) fn call_at(
     }
     if ctx.client.block.is_none() && !again {
         let duration_us = crate::clock::unix_us().saturating_sub(start_us).max(0) as u64;
-        account(ctx, spec, args, duration_us, result.is_err());
+        account(ctx, spec, args, duration_us, failed);
     }
     // What blocks is shown at once, and not again when it is served.
     if !again && !ctx.client.reprocessing && !ctx.server.monitors.is_empty() {
