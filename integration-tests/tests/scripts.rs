@@ -1,6 +1,8 @@
 //! Scripts beside what Redis compares with: a script that runs for too long, keys that it did not
 //! declare and that are on disk, and what replicas and the log get of it.
 
+use anyhow::Context as _;
+use redrock_integration_tests::daemons::{companions_up, kill_9, processes};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::time::{Duration, Instant};
@@ -127,6 +129,37 @@ fn shutdown_nosave_ends_a_script_that_has_written() -> anyhow::Result<()> {
     let options: Vec<&str> = OPTIONS.iter().chain(&logged).copied().collect();
     let server = Server::start(Kind::RedRock, folder.path(), &options)?;
     assert_eq!(server.client()?.ok("DBSIZE")?, Reply::Int(0));
+    Ok(())
+}
+
+#[test]
+fn the_server_s_own_work_goes_on_beside_a_busy_script() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let options = ["--appendonly", "yes", "--busy-reply-threshold", "20"];
+    let mut server = Server::start(Kind::RedRock, folder.path(), &options)?;
+    let (mut running, mut other) = (server.client()?, server.client()?);
+    companions_up(&mut other)?;
+    let script = "redis.call('set', KEYS[1], 'v') while true do end";
+    running.send(&["EVAL", script, "1", "k"])?;
+    until("BUSY", || is_busy(&mut other))?;
+    // Who looks after the companions ends the server, too.
+    for _ in 0..3 {
+        let before = processes(&server);
+        let companion = before.iter().find(|pid| **pid != server.pid());
+        kill_9(*companion.context("a companion")?)?;
+        until("another companion", || {
+            let now = processes(&server);
+            Ok(now.len() == before.len() && now.iter().any(|pid| !before.contains(pid)))
+        })?;
+    }
+    // It has looked at everything some times, once a second.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(3500) {
+        assert!(is_busy(&mut other)?);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    other.send(&["SHUTDOWN", "NOSAVE"])?;
+    server.wait_exit()?;
     Ok(())
 }
 

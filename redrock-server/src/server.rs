@@ -280,8 +280,17 @@ impl Server {
 
     /// Does something with the keyspace: at the end of a script if one is busy.
     pub fn now_or_later(&self, work: impl FnOnce(&mut Keyspace) + Send + 'static) {
-        if let Err(work) = self.scripting.later(Box::new(work)) {
-            work(&mut self.keyspace.lock());
+        let mut work: crate::script::Later = Box::new(work);
+        loop {
+            match self.scripting.later(work) {
+                Ok(()) => return,
+                Err(back) => work = back,
+            }
+            // A script that is not busy yet may be soon.
+            if let Some(mut keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
+                work(&mut keyspace);
+                return;
+            }
         }
     }
 

@@ -77,7 +77,14 @@ impl Server {
                     .memory_deadline
                     .get_or_insert_with(|| Instant::now() + MEMORY_WAIT_MAX);
                 let left = deadline.saturating_duration_since(Instant::now());
-                if !self.memory.wait_for_room(left).await {
+                // Half of the time tiering may make the room; then keys go, where they may.
+                let patient = left.saturating_sub(MEMORY_WAIT_MAX / 2);
+                let mut has_room = self.memory.wait_for_room(patient).await;
+                if !has_room {
+                    self.memory.press();
+                    has_room = self.memory.wait_for_room(left - patient).await;
+                }
+                if !has_room {
                     return Err(CommandError::fixed(
                         "OOM command not allowed when used memory > 'maxmemory'.",
                     ));

@@ -192,9 +192,13 @@ impl load_server::Load for LoadService {
             return Err(RpcError::invalid("master_port must be 1 to 65535").into());
         };
         let server = &self.shared.server;
-        let demoted = follow::demote_at(server, &wire.master_host, port, wire.expected_offset);
-        let position =
-            demoted.map_err(|offset| RpcError::busy(format!("the stream is at {offset}")))?;
+        let demoting = server.clone();
+        let demoted = blocking(move || {
+            follow::demote_at(&demoting, &wire.master_host, port, wire.expected_offset)
+        });
+        let position = demoted
+            .await?
+            .map_err(|offset| RpcError::busy(format!("the stream is at {offset}")))?;
         failover::note_demoted(server);
         let (replid, offset) = position.map_or((String::new(), 0), |(replid, offset)| {
             (String::from_utf8_lossy(&replid).into_owned(), offset)

@@ -6,7 +6,7 @@
 //! **each time the log is turned on a master's stream gets an id without a past**, and each time
 //! it ends the stream gets another one ([`lose_count`]).
 
-use super::identity::{lose_count, lose_count_of_a_log_that_ended};
+use super::identity::lose_count_of_a_log_that_ended;
 use crate::config::Config;
 use crate::log::state::LogKind;
 use crate::server::Server;
@@ -72,7 +72,7 @@ impl Watch {
         if let Err(error) = server.log.disable() {
             tracing::warn!(error, "the log for replicas was not ended cleanly");
         }
-        lose_count(server);
+        lose_count_of_a_log_that_ended(server);
         self.alone_since = None;
     }
 }

@@ -57,7 +57,10 @@ pub async fn replicate(
 }
 
 async fn follow_master(server: &Server, services: &Services, host: &str, port: u16) {
-    let position = follow::demote(server, host, port);
+    let position = {
+        let mut keyspace = server.keyspace_when_idle().await;
+        follow::demote(server, &mut keyspace, host, port)
+    };
     ask_to_follow(server, services, (host, port), position, false).await;
 }
 

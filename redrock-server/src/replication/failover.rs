@@ -147,7 +147,7 @@ async fn finish(
             // is asked again, and only ever one of us writes.
             tracing::warn!(%error, "FAILOVER goes on without its agent");
             let position = {
-                let _keyspace = server.keyspace.lock();
+                let _keyspace = server.keyspace_when_idle().await;
                 (server.log.state().replid, server.log.appended_offset())
             };
             let master = (link.host.as_str(), link.port);
@@ -231,7 +231,7 @@ pub async fn start_for_operator(
     wanted: Wanted,
 ) -> Result<Steps, RpcError> {
     let running = {
-        let _keyspace = server.keyspace.lock();
+        let _keyspace = server.keyspace_when_idle().await;
         if let Some(text) = refusal(server, services, &wanted) {
             let text = text.trim_start_matches("ERR ");
             return Err(RpcError::invalid(text));

@@ -148,13 +148,6 @@ pub fn touch_everything(server: &Server, keyspace: &mut Keyspace) {
 /// Where a stream stands: its id and the offset.
 pub type StreamEnd = ([u8; 40], u64);
 
-/// Becomes a replica of a master: keys expire only when it says so. Where our stream stands:
-/// `None` if its changes were not counted, so that nobody may go on from there.
-pub fn demote(server: &Server, host: &str, port: u16) -> Option<StreamEnd> {
-    let mut keyspace = server.keyspace.lock();
-    demote_locked(server, &mut keyspace, host, port)
-}
-
 /// As [`demote`], if the stream ends at `expected`; the error is where it ends instead.
 pub fn demote_at(
     server: &Server,
@@ -167,10 +160,12 @@ pub fn demote_at(
     if expected.is_some_and(|expected| expected != offset) {
         return Err(offset);
     }
-    Ok(demote_locked(server, &mut keyspace, host, port))
+    Ok(demote(server, &mut keyspace, host, port))
 }
 
-fn demote_locked(
+/// Becomes a replica of a master: keys expire only when it says so. Where our stream stands:
+/// `None` if its changes were not counted, so that nobody may go on from there.
+pub fn demote(
     server: &Server,
     keyspace: &mut Keyspace,
     host: &str,

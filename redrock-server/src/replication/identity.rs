@@ -65,11 +65,18 @@ pub fn lose_count(server: &Server) {
     forget(server, server.keyspace.lock());
 }
 
-/// As [`lose_count`], if the log for replicas has given itself up: nobody was there to say so.
+/// As [`lose_count`], if the log for replicas has ended: nobody may have been there to say so. Left to
+/// the next look while a script is busy: the caller is who ends the server then.
 pub fn lose_count_of_a_log_that_ended(server: &Server) {
-    let keyspace = server.keyspace.lock();
+    let has_ended = || server.history.is_for_replicas() && !server.log.is_on();
+    if !has_ended() {
+        return;
+    }
+    let Some(keyspace) = server.keyspace_unless_busy() else {
+        return;
+    };
     // With the keyspace held: a log that is just being begun is on, though not written yet.
-    if server.history.is_for_replicas() && !server.log.is_on() {
+    if has_ended() {
         forget(server, keyspace);
     }
 }

@@ -243,7 +243,7 @@ impl Services {
         {
             // Whatever was begun has no base: nothing may count on it.
             server.log.disable()?;
-            lose_count(&server);
+            begin_anew(server).await;
         }
         result
     }
@@ -276,13 +276,16 @@ impl Services {
             return Ok(());
         };
         if keep_stream {
-            match backlog::go_on_for_replicas(&server) {
-                Ok(()) => return Ok(()),
-                Err(why) => tracing::warn!(why, "the replicas will synchronize again"),
+            let kept = server.clone();
+            let going_on = move || backlog::go_on_for_replicas(&kept);
+            match tokio::task::spawn_blocking(going_on).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(why)) => tracing::warn!(why, "the replicas will synchronize again"),
+                Err(error) => tracing::error!(%error, "switching the log failed"),
             }
         }
         server.log.disable()?;
-        lose_count(&server);
+        begin_anew(server).await;
         Ok(())
     }
 
@@ -438,6 +441,14 @@ pub async fn before_shutdown(server: &Arc<Server>, wish: ShutdownRequest) -> Res
             Ok(())
         }
         Err(why) => Err(format!("Error trying to save the DB, can't exit: {why}")),
+    }
+}
+
+/// [`lose_count`] off the runtime's thread: a busy script may hold the keyspace.
+async fn begin_anew(server: Arc<Server>) {
+    let work = tokio::task::spawn_blocking(move || lose_count(&server));
+    if let Err(error) = work.await {
+        tracing::error!(%error, "the stream got no other id");
     }
 }
 

@@ -37,7 +37,7 @@ impl admin_server::Admin for AdminService {
 
     async fn status(&self, request: Request<v1::AdminStatusRequest>) -> Reply<v1::AdminStatus> {
         self.shared.run.check_if_set(request.into_inner().run)?;
-        Ok(Response::new(status::status(&self.shared)))
+        Ok(Response::new(status::status(&self.shared).await))
     }
 
     async fn memory(&self, request: Request<v1::AdminMemoryRequest>) -> Reply<v1::AdminMemory> {

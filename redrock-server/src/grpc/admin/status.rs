@@ -8,12 +8,12 @@ use redrock_daemon::memory;
 use redrock_proto::v1::{self, DaemonKind, LinkStatus, Role};
 use std::sync::atomic::Ordering;
 
-pub(super) fn status(shared: &Shared) -> v1::AdminStatus {
+pub(super) async fn status(shared: &Shared) -> v1::AdminStatus {
     let server = &shared.server;
     let config = server.config();
     let heard = heard(shared);
     let keys = {
-        let keyspace = server.keyspace.lock();
+        let keyspace = server.keyspace_when_idle().await;
         (0..keyspace.database_count())
             .filter_map(|i| keyspace.database(i))
             .map(|d| d.keys)

@@ -20,6 +20,8 @@ pub struct MemoryGate {
     /// The bound, bytes; 0: none.
     maxmemory_bytes: AtomicU64,
     held: AtomicBool,
+    /// Somebody will soon be refused.
+    pressed: AtomicBool,
     charged: AtomicU64,
     /// What is left before writers must wait, as of the last measurement.
     room_bytes: AtomicU64,
@@ -98,6 +100,13 @@ impl MemoryGate {
                 return !self.held.load(Ordering::Relaxed);
             }
         }
+    }
+
+    /// Somebody who waits for room will soon be refused: where keys may be evicted they are, be it that
+    /// the tier still takes a little.
+    pub fn press(&self) {
+        self.pressed.store(true, Ordering::Relaxed);
+        self.wake_governor();
     }
 
     fn publish(&self, sample: &Sample, plan: &Plan) {
@@ -243,7 +252,11 @@ impl Governor {
             _ => Instant::now(),
         };
         self.stall = Some((since, taken));
-        let bytes = policy::evict_bytes(sample, since.elapsed());
+        let stalled = match self.server.memory.pressed.swap(false, Ordering::Relaxed) {
+            true => policy::STALL_MIN,
+            false => since.elapsed(),
+        };
+        let bytes = policy::evict_bytes(sample, stalled);
         let config = self.server.config();
         let may_evict = !config.memory.strict && config.memory.policy != Policy::NoEviction;
         if bytes == 0 || !may_evict {

@@ -45,7 +45,7 @@ const HOLD_PERCENT: u64 = 97;
 const STUB_PERCENT: u64 = 20;
 
 /// A tier that takes nothing for this long makes no room.
-const STALL_MIN: Duration = Duration::from_secs(1);
+pub const STALL_MIN: Duration = Duration::from_secs(1);
 /// Evictions go down to this share: a little below where writers wait.
 const EVICT_TARGET_PERCENT: u64 = 95;
 
