@@ -283,7 +283,7 @@ pub(crate) fn comparable(name: &str, sub: &str, reply: &Reply) -> Option<Reply> 
                     let name = pair[0].bytes();
                     SETTINGS.iter().any(|(known, _)| known.as_bytes() == name)
                 })
-                .map(<[Reply]>::to_vec)
+                .map(shown_flags)
                 .collect();
             pairs.sort();
             Some(Reply::Many(*kind, pairs.concat()))
@@ -303,5 +303,19 @@ pub(crate) fn comparable(name: &str, sub: &str, reply: &Reply) -> Option<Reply> 
         // Help grows from version to version.
         (_, "HELP", Reply::Many(..)) => nothing(),
         _ => None,
+    }
+}
+
+/// Redis forgets `n` beside `A` when it shows `notify-keyspace-events`, and so at CONFIG REWRITE; we do
+/// not.
+fn shown_flags(pair: &[Reply]) -> Vec<Reply> {
+    match pair {
+        [name, Reply::Bulk(kind, flags)]
+            if name.bytes() == b"notify-keyspace-events" && flags.contains(&b'A') =>
+        {
+            let kept = flags.iter().copied().filter(|flag| *flag != b'n');
+            vec![name.clone(), Reply::Bulk(*kind, kept.collect())]
+        }
+        pair => pair.to_vec(),
     }
 }

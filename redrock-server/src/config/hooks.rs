@@ -19,7 +19,7 @@ pub struct ChangedOption {
 /// The options whose values differ.
 pub fn changed(old: &Config, new: &Config) -> Vec<ChangedOption> {
     let all = OPTIONS.iter().enumerate();
-    all.filter(|(index, _)| old.settings.value(*index) != new.settings.value(*index))
+    all.filter(|(index, _)| !old.settings.has_same(&new.settings, *index))
         .map(|(index, option)| ChangedOption {
             index,
             name: option.name,

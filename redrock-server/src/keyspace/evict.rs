@@ -102,7 +102,9 @@ impl Eviction {
     pub fn configure(&self, config: &Config) {
         let memory = &config.memory;
         let bytes_max = if memory.tiering { 0 } else { memory.bytes_max };
-        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+        if self.bytes_max.swap(bytes_max, Ordering::Relaxed) == bytes_max {
+            return;
+        }
         // Whatever was measured belongs to another limit.
         self.used_bytes.store(u64::MAX / 2, Ordering::Relaxed);
         self.wake();
