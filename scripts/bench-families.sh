@@ -171,6 +171,7 @@ server 50 DBSIZE
 server 50 TIME
 server 50 LASTSAVE
 server 50 CONFIG GET maxmemory
+server 20 CONFIG SET hz 11 ; CONFIG SET hz 12
 server 50 SLOWLOG LEN
 server 50 MEMORY USAGE h20
 server 5 INFO server

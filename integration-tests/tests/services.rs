@@ -3,6 +3,8 @@
 use redrock_integration_tests::daemons::{info, until};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
+use redrock_proto::client::{ServerClient, Timeouts};
+use redrock_proto::v1;
 
 fn error(client: &mut Client, line: &str) -> anyhow::Result<String> {
     let words: Vec<&str> = line.split(' ').collect();
@@ -264,4 +266,54 @@ fn values_go_to_disk_on_demand_and_come_back() -> anyhow::Result<()> {
     client.ok("PURGEROCKSDB")?;
     assert!(client.ok("ROCKSTAT")?.text().contains("spilled_values:"));
     Ok(())
+}
+
+#[test]
+fn who_watches_settings_by_name_hears_of_those_only_and_others_of_all() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sockets = folder.path().join("run");
+    let server = Server::start(Kind::RedRock, folder.path(), &[])?;
+    let mut client = server.client()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let admin = ServerClient::in_dir(&sockets, Timeouts::default()).admin();
+        let watch = async |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let request = v1::WatchConfigRequest { run: None, names };
+            admin.clone().watch_config(request).await
+        };
+        let refused = watch(&["hz", "nope"]).await.err();
+        assert!(refused.is_some_and(|status| status.code() == tonic::Code::InvalidArgument));
+
+        let mut some = watch(&["SLAVE-priority", "timeout"]).await?.into_inner();
+        let mut all = watch(&[]).await?.into_inner();
+        let first = some.message().await?.unwrap_or_default();
+        assert!(first.complete);
+        assert_eq!(shown(&first), ["timeout 0", "replica-priority 100"]);
+        let first = all.message().await?.unwrap_or_default();
+        assert!(first.complete && first.settings.len() > 200);
+
+        for line in [
+            "CONFIG SET hz 11",
+            "CONFIG SET timeout 7",
+            "CONFIG SET hz 12",
+        ] {
+            client.ok(line)?;
+        }
+        let next = some.message().await?.unwrap_or_default();
+        assert!(!next.complete);
+        assert_eq!(shown(&next), ["timeout 7"]);
+        let mut heard = Vec::new();
+        while !(heard.contains(&"hz 12".to_owned()) && heard.contains(&"timeout 7".to_owned())) {
+            heard.extend(shown(&all.message().await?.unwrap_or_default()));
+        }
+        Ok(())
+    })
+}
+
+fn shown(update: &v1::ConfigUpdate) -> Vec<String> {
+    let settings = update.settings.iter();
+    settings
+        .map(|one| format!("{} {}", one.name, one.value))
+        .collect()
 }

@@ -57,7 +57,10 @@ pub async fn follow_settings(
 ) {
     let mut outage = Outage::new("the server's settings");
     loop {
-        let request = v1::WatchConfigRequest { run: run.to_wire() };
+        let request = v1::WatchConfigRequest {
+            run: run.to_wire(),
+            names: crate::settings::names().map(str::to_owned).collect(),
+        };
         let result = async {
             let mut stream = server.admin().watch_config(request).await?.into_inner();
             while let Some(update) = stream.message().await? {

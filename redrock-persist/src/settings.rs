@@ -100,34 +100,88 @@ impl Settings {
 
     /// `None` if the value makes no sense.
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
-        match name {
-            "dbfilename" => self.dbfilename = file_name(value)?,
-            "appenddirname" => self.append_dir_name = file_name(value)?,
-            "appendfilename" => self.append_file_name = file_name(value)?,
-            "appendonly" => self.append_only = yes_no(value)?,
-            "save" => self.save_points = save_points(value)?,
-            "rdb-version" => {
-                self.rdb_version = value.parse().ok().filter(|v| (10..=12).contains(v))?;
-            }
-            "rdbcompression" => self.rdb_compression = yes_no(value)?,
-            "rdbchecksum" => self.rdb_checksum = yes_no(value)?,
-            "rdb-save-incremental-fsync" => self.save_incremental_fsync = yes_no(value)?,
-            "aof-rewrite-incremental-fsync" => self.rewrite_incremental_fsync = yes_no(value)?,
-            "snapshot-rate" => self.snapshot_rate = rate(value)?,
-            "auto-aof-rewrite-percentage" => self.rewrite_percentage = value.parse().ok()?,
-            "auto-aof-rewrite-min-size" => self.rewrite_min_bytes = bytes(value)?,
-            "aof-disable-auto-gc" => self.keep_history = yes_no(value)?,
-            "repl-backlog-disk-size" => self.backlog_disk_bytes = bytes(value)?,
-            "rdb-key-save-delay" => {
-                // A negative one is so many keys a microsecond: too short to wait.
-                let delay_us: i64 = value.parse().ok()?;
-                self.key_delay = Duration::from_micros(delay_us.max(0).unsigned_abs());
-            }
-            "loglevel" => self.log_level = Some(value.parse().ok()?),
-            _ => {}
+        match READ.iter().find(|(known, _)| *known == name) {
+            Some((_, read)) => read(self, value),
+            None => Some(()),
         }
-        Some(())
     }
+}
+
+/// Reads the text of one setting.
+type Read = fn(&mut Settings, &str) -> Option<()>;
+
+/// The settings that concern the persister.
+const READ: &[(&str, Read)] = &[
+    ("dbfilename", |s, text| {
+        set(&mut s.dbfilename, file_name(text))
+    }),
+    ("appenddirname", |s, text| {
+        set(&mut s.append_dir_name, file_name(text))
+    }),
+    ("appendfilename", |s, text| {
+        set(&mut s.append_file_name, file_name(text))
+    }),
+    ("appendonly", |s, text| {
+        set(&mut s.append_only, yes_no(text))
+    }),
+    ("save", |s, text| set(&mut s.save_points, save_points(text))),
+    ("rdb-version", |s, text| {
+        set(&mut s.rdb_version, rdb_version(text))
+    }),
+    ("rdbcompression", |s, text| {
+        set(&mut s.rdb_compression, yes_no(text))
+    }),
+    ("rdbchecksum", |s, text| {
+        set(&mut s.rdb_checksum, yes_no(text))
+    }),
+    ("rdb-save-incremental-fsync", |s, text| {
+        set(&mut s.save_incremental_fsync, yes_no(text))
+    }),
+    ("aof-rewrite-incremental-fsync", |s, text| {
+        set(&mut s.rewrite_incremental_fsync, yes_no(text))
+    }),
+    ("snapshot-rate", |s, text| {
+        set(&mut s.snapshot_rate, rate(text))
+    }),
+    ("auto-aof-rewrite-percentage", |s, text| {
+        set(&mut s.rewrite_percentage, text.parse().ok())
+    }),
+    ("auto-aof-rewrite-min-size", |s, text| {
+        set(&mut s.rewrite_min_bytes, bytes(text))
+    }),
+    ("aof-disable-auto-gc", |s, text| {
+        set(&mut s.keep_history, yes_no(text))
+    }),
+    ("repl-backlog-disk-size", |s, text| {
+        set(&mut s.backlog_disk_bytes, bytes(text))
+    }),
+    ("rdb-key-save-delay", |s, text| {
+        set(&mut s.key_delay, key_delay(text))
+    }),
+    ("loglevel", |s, text| {
+        set(&mut s.log_level, text.parse().ok().map(Some))
+    }),
+];
+
+/// The names of the settings that concern the persister: all it asks the server for.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    READ.iter().map(|(name, _)| *name)
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) -> Option<()> {
+    *slot = value?;
+    Some(())
+}
+
+fn rdb_version<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Option<T> {
+    let version: Option<T> = text.parse().ok();
+    version.filter(|v| (T::from(10)..=T::from(12)).contains(v))
+}
+
+/// A negative one is so many keys a microsecond: too short to wait.
+fn key_delay(text: &str) -> Option<Duration> {
+    let delay_us: i64 = text.parse().ok()?;
+    Some(Duration::from_micros(delay_us.max(0).unsigned_abs()))
 }
 
 /// A plain file name: paths would lead out of the directory.

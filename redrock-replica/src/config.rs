@@ -73,26 +73,15 @@ impl Settings {
     }
 
     fn try_apply(&mut self, name: &str, value: &str) -> Option<()> {
-        let seconds = || value.parse().ok().map(Duration::from_secs);
-        match name {
-            "repl-timeout" => {
-                self.repl_timeout = seconds().filter(|time| !time.is_zero())?;
-            }
-            "tcp-keepalive" => self.tcp_keepalive = Some(seconds()?).filter(|t| !t.is_zero()),
-            "repl-disable-tcp-nodelay" => self.repl_disable_tcp_nodelay = value == "yes",
-            "repl-backlog-disk-size" => self.backlog_disk_bytes = parse_size(value)?,
-            "repl-spool-disk-size" => self.spool_disk_bytes = parse_size(value)?,
-            "appenddirname" => self.appenddirname = value.to_owned(),
-            "masteruser" => self.masteruser = value.to_owned(),
-            "masterauth" => self.masterauth = value.as_bytes().to_vec(),
-            "port" => self.port = value.parse().ok()?,
-            "replica-announce-port" => self.replica_announce_port = value.parse().ok()?,
-            "replica-announce-ip" => self.replica_announce_ip = value.to_owned(),
-            "bind-source-addr" => self.bind_source_addr = value.to_owned(),
-            "loglevel" => self.log_level = Some(value.parse().ok()?),
-            _ => {}
+        match READ.iter().find(|(known, _)| *known == name) {
+            Some((_, read)) => read(self, value),
+            None => Some(()),
         }
-        Some(())
+    }
+
+    /// The names of the settings that concern the agent: all it asks the server for.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        READ.iter().map(|(name, _)| *name)
     }
 
     /// The port that we tell our master.
@@ -114,6 +103,64 @@ impl Settings {
         self.spool_disk_bytes
             .unwrap_or_else(|| automatic_share(data_dir))
     }
+}
+
+/// Reads the text of one setting.
+type Read = fn(&mut Settings, &str) -> Option<()>;
+
+/// The settings that concern the agent.
+const READ: &[(&str, Read)] = &[
+    ("repl-timeout", |s, text| {
+        set(
+            &mut s.repl_timeout,
+            seconds(text).filter(|time| !time.is_zero()),
+        )
+    }),
+    ("tcp-keepalive", |s, text| {
+        let time = seconds(text)?;
+        s.tcp_keepalive = Some(time).filter(|time| !time.is_zero());
+        Some(())
+    }),
+    ("repl-disable-tcp-nodelay", |s, text| {
+        set(&mut s.repl_disable_tcp_nodelay, Some(text == "yes"))
+    }),
+    ("repl-backlog-disk-size", |s, text| {
+        set(&mut s.backlog_disk_bytes, parse_size(text))
+    }),
+    ("repl-spool-disk-size", |s, text| {
+        set(&mut s.spool_disk_bytes, parse_size(text))
+    }),
+    ("appenddirname", |s, text| {
+        set(&mut s.appenddirname, Some(text.to_owned()))
+    }),
+    ("masteruser", |s, text| {
+        set(&mut s.masteruser, Some(text.to_owned()))
+    }),
+    ("masterauth", |s, text| {
+        set(&mut s.masterauth, Some(text.as_bytes().to_vec()))
+    }),
+    ("port", |s, text| set(&mut s.port, text.parse().ok())),
+    ("replica-announce-port", |s, text| {
+        set(&mut s.replica_announce_port, text.parse().ok())
+    }),
+    ("replica-announce-ip", |s, text| {
+        set(&mut s.replica_announce_ip, Some(text.to_owned()))
+    }),
+    ("bind-source-addr", |s, text| {
+        set(&mut s.bind_source_addr, Some(text.to_owned()))
+    }),
+    ("loglevel", |s, text| {
+        set(&mut s.log_level, text.parse().ok().map(Some))
+    }),
+];
+
+fn set<T>(slot: &mut T, value: Option<T>) -> Option<()> {
+    *slot = value?;
+    Some(())
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_secs)
 }
 
 /// Bytes with Redis's units; `Some(None)` for an automatic size.

@@ -62,6 +62,7 @@ async fn watch_settings_once(
 ) -> Result<(), RpcError> {
     let request = v1::WatchConfigRequest {
         run: context.run.to_wire(),
+        names: Settings::names().map(str::to_owned).collect(),
     };
     let answer = context.server.admin().watch_config(request).await;
     let mut updates = context.checked(answer)?.into_inner();

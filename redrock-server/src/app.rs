@@ -114,7 +114,8 @@ fn with_room_for_clients(config: Config) -> anyhow::Result<Config> {
          you need higher maxclients increase 'ulimit -n'."
     );
     let settings = Settings::with_number(&config.settings, "maxclients", possible as i128);
-    Ok(Config::new(settings, config.file.clone()))
+    let changed = config.settings.differences(&settings);
+    Ok(config.with(settings, changed))
 }
 
 fn renames(config: &Config) -> Renames {

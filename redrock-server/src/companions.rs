@@ -127,7 +127,7 @@ fn what_is_missing(name: &str) -> &'static str {
 
 /// As their `main` takes them.
 fn arguments(config: &Config, port: u16) -> Vec<OsString> {
-    let mut args: Vec<OsString> = vec!["--dir".into(), config.dir.clone().into()];
+    let mut args: Vec<OsString> = vec!["--dir".into(), config.dir.as_os_str().into()];
     args.extend([
         "--socket-dir".into(),
         config.companions.socket_dir.clone().into(),

@@ -4,7 +4,8 @@ use crate::acl::Acl;
 use crate::command::error::{CommandError, CommandResult};
 use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
-use crate::config::{Config, Hooks};
+use crate::config::watchers::Watchers;
+use crate::config::{Config, Hooks, OptionSet};
 use crate::keyspace::Keyspace;
 use crate::keyspace::locks::{KeyspaceGuard, KeyspaceLock};
 use crate::keyspace::tiering::governor::MemoryGate;
@@ -26,7 +27,6 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// What a client may leave unread of messages that are no replies; Redis's hard limit for
 /// replicas, to which MONITOR clients belong.
@@ -108,7 +108,8 @@ pub struct Server {
     pub config_change: Mutex<()>,
     config: RwLock<Arc<Config>>,
     config_version: AtomicU64,
-    config_changes: watch::Sender<()>,
+    /// Who hears of which changes.
+    pub config_watchers: Watchers,
     client_ids: AtomicU64,
     mailboxes: Vec<Arc<WorkerMailbox>>,
 }
@@ -159,7 +160,7 @@ impl Server {
             config_change: Mutex::default(),
             config: RwLock::new(Arc::new(config)),
             config_version: AtomicU64::new(1),
-            config_changes: watch::Sender::new(()),
+            config_watchers: Watchers::default(),
             client_ids: AtomicU64::new(0),
             mailboxes: (0..workers).map(|_| Arc::default()).collect(),
         }
@@ -175,28 +176,34 @@ impl Server {
         self.config_version.load(Ordering::Acquire)
     }
 
-    /// Replaces the configuration.
-    pub fn set_config(&self, config: Config) {
-        self.events
-            .store(config.observation.events, Ordering::Relaxed);
-        self.client_memory.configure(&config);
-        self.sweep_clients();
-        self.eviction.configure(&config);
-        self.latency.configure(config.observation.latency_ms_min);
+    /// Replaces the configuration by one in which the options `changed` differ.
+    pub fn set_config(&self, config: Config, changed: &OptionSet) {
+        let former = self.config();
+        let same_limits =
+            config.memory.is_as_in(&former.memory) && config.network.is_as_in(&former.network);
+        let same_gates = config.snapshot.is_as_in(&former.snapshot)
+            && config.replication.is_as_in(&former.replication);
+        let observation = &config.observation;
+        self.events.store(observation.events, Ordering::Relaxed);
+        self.latency.configure(observation.latency_ms_min);
+        if !same_limits {
+            self.client_memory.configure(&config);
+            self.sweep_clients();
+            self.eviction.configure(&config);
+        }
         let password = &config.security.password;
-        if *password != self.config.read().security.password {
+        if *password != former.security.password {
             self.acl.set_default_password(password.as_deref());
         }
         *self.config.write() = Arc::new(config);
         self.config_version.fetch_add(1, Ordering::Release);
-        self.config_changes.send_replace(());
-        self.refresh_gates();
-        self.sweep_clients();
-    }
-
-    /// Tells of each change of the configuration.
-    pub fn watch_config(&self) -> watch::Receiver<()> {
-        self.config_changes.subscribe()
+        self.config_watchers.tell(changed);
+        if !same_gates {
+            self.refresh_gates();
+        }
+        if !same_limits {
+            self.sweep_clients();
+        }
     }
 
     /// Makes [`Server::handle`] work; called once, right after the server was made.

@@ -5,27 +5,9 @@
 //! called again the other way round and nothing has changed.
 
 use super::Config;
+use super::option_set::OptionSet;
+use super::settings::find;
 use super::table::OPTIONS;
-
-/// One changed option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChangedOption {
-    /// Its index in [`OPTIONS`].
-    pub index: usize,
-    /// Its primary name.
-    pub name: &'static str,
-}
-
-/// The options whose values differ.
-pub fn changed(old: &Config, new: &Config) -> Vec<ChangedOption> {
-    let all = OPTIONS.iter().enumerate();
-    all.filter(|(index, _)| !old.settings.has_same(&new.settings, *index))
-        .map(|(index, option)| ChangedOption {
-            index,
-            name: option.name,
-        })
-        .collect()
-}
 
 /// Brings a change into effect, from the old to the new configuration. It must be able to go
 /// back, must not wait for clients or companions without a bound, and **must not lock the
@@ -34,10 +16,10 @@ pub type Action = Box<dyn Fn(&Config, &Config) -> Result<(), String> + Send + Sy
 
 /// An action and the options that need it.
 pub struct Hook {
-    /// Primary names of options.
-    pub options: &'static [&'static str],
+    /// The options that need it.
+    options: OptionSet,
     /// What to do.
-    pub action: Action,
+    action: Action,
 }
 
 /// All hooks, in the order in which they are called.
@@ -48,40 +30,51 @@ pub struct Hooks {
 
 impl std::fmt::Debug for Hooks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.hooks.iter().map(|hook| hook.options))
-            .finish()
+        let names = self.hooks.iter().map(|hook| names(&hook.options));
+        f.debug_list().entries(names).finish()
     }
 }
 
+fn names(options: &OptionSet) -> Vec<&'static str> {
+    let options = options.iter().filter_map(|index| OPTIONS.get(index));
+    options.map(|option| option.name).collect()
+}
+
 impl Hooks {
-    /// Adds a hook behind the others.
+    /// Adds a hook for options of these names behind the others.
     pub fn add(
         &mut self,
         options: &'static [&'static str],
         action: impl Fn(&Config, &Config) -> Result<(), String> + Send + Sync + 'static,
     ) {
+        let found = options.iter().filter_map(|name| find(name.as_bytes()));
         self.hooks.push(Hook {
-            options,
+            options: found.map(|(index, _)| index).collect(),
             action: Box::new(action),
         });
     }
 
-    /// Calls the hooks of what changed. On failure all is as before; the error names the option.
-    pub fn apply(&self, old: &Config, new: &Config) -> Result<(), (&'static str, String)> {
-        let changed = changed(old, new);
+    /// Calls the hooks of `changed`, the options that differ. On failure all is as before; the error names the option.
+    pub fn apply(
+        &self,
+        changed: &OptionSet,
+        old: &Config,
+        new: &Config,
+    ) -> Result<(), (&'static str, String)> {
         let mut done: Vec<&Hook> = Vec::new();
         for hook in &self.hooks {
-            let Some(option) = changed.iter().find(|o| hook.options.contains(&o.name)) else {
+            let cause = hook.options.common(changed);
+            if cause.is_empty() {
                 continue;
-            };
+            }
             if let Err(why) = (hook.action)(old, new) {
                 for hook in done.iter().rev() {
                     if let Err(error) = (hook.action)(new, old) {
-                        tracing::warn!(options = ?hook.options, %error, "could not go back");
+                        let options = names(&hook.options);
+                        tracing::warn!(?options, %error, "could not go back");
                     }
                 }
-                return Err((option.name, why));
+                return Err((names(&cause).first().copied().unwrap_or_default(), why));
             }
             done.push(hook);
         }
@@ -91,7 +84,6 @@ impl Hooks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::find;
     use super::*;
     use parking_lot::Mutex;
     use std::sync::Arc;
@@ -121,18 +113,18 @@ mod tests {
         }
         let old = Config::default();
         let new = with(&with(&old, "hz", "50"), "timeout", "9");
+        let changed = old.settings.differences(&new.settings);
+        assert_eq!(names(&changed), ["timeout", "hz"]);
         assert_eq!(
-            changed(&old, &new)
-                .iter()
-                .map(|o| o.name)
-                .collect::<Vec<_>>(),
-            ["timeout", "hz"]
+            hooks.apply(&changed, &old, &new),
+            Err(("timeout", "no".into()))
         );
-        assert_eq!(hooks.apply(&old, &new), Err(("timeout", "no".into())));
         assert_eq!(
             *log.lock(),
             [("hz", 10, 50), ("timeout", 10, 50), ("hz", 50, 10)]
         );
-        assert_eq!(hooks.apply(&old, &with(&old, "port", "1")), Ok(()));
+        let new = with(&old, "port", "1");
+        let changed = old.settings.differences(&new.settings);
+        assert_eq!(hooks.apply(&changed, &old, &new), Ok(()));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`table`] names every option once. [`settings`] holds a value for each, [`typed`] gives them
 //! types for the rest of the server. [`source`] reads them at start, [`sanitize`] refuses
-//! contradictions, [`hooks`] brings changes into effect, [`rewrite`] writes the file back.
+//! contradictions, [`hooks`] brings changes into effect, [`watchers`] tells of them, [`rewrite`]
+//! writes the file back.
 
 pub mod arguments;
 pub mod budget;
@@ -11,17 +12,21 @@ pub mod hooks;
 mod include;
 pub mod kind;
 pub mod option;
+pub mod option_set;
 pub mod rewrite;
 pub mod sanitize;
+pub mod section;
 pub mod settings;
 pub mod source;
 pub mod table;
 pub mod typed;
 pub mod users;
+pub mod watchers;
 mod words;
 
-pub use hooks::{ChangedOption, Hooks, changed};
+pub use hooks::Hooks;
 pub use kind::{OutputLimit, SavePoint};
+pub use option_set::OptionSet;
 pub use settings::{SetContext, Settings};
 pub use source::{LoadError, Loaded, load};
 pub use typed::{

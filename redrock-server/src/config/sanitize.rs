@@ -37,7 +37,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
                 memory.process_bytes_max, memory.hot_bytes_max
             ));
         }
-    } else if config.is_yes("enable-rocksdb-feature") {
+    } else if config.asks_for_tiering() {
         notices.push("enable-rocksdb-feature has no effect while maxmemory is 0".into());
     }
     if memory.bytes_max > 0 && memory.bytes_max < 1 << 20 && !memory.tiering {
@@ -52,16 +52,19 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
 
 /// The tier's directory is wiped at start, so that nothing else may live in it.
 fn check_directories(config: &Config) -> Result<(), String> {
+    if !config.asks_for_tiering() {
+        return Ok(());
+    }
     let tier = &config.memory.tier_dir;
     let log = config.dir.join(&config.append_only.dir_name);
-    let kept = [&config.dir, &log, &config.companions.socket_dir];
+    let kept = [&*config.dir, &log, &*config.companions.socket_dir];
     match kept.iter().find(|kept| kept.starts_with(tier)) {
-        Some(kept) if config.is_yes("enable-rocksdb-feature") => Err(format!(
+        Some(kept) => Err(format!(
             "rockdbdir '{}' is wiped at start: '{}' can't be inside it",
             tier.display(),
             kept.display()
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

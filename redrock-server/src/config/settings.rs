@@ -5,6 +5,7 @@
 
 use super::kind::{Refusal, Value};
 use super::option::{OptionSpec, flag};
+use super::option_set::OptionSet;
 use super::table::OPTIONS;
 use crate::command::error::CommandError;
 use crate::net::parser::split_quoted;
@@ -21,13 +22,19 @@ pub struct Directive {
     pub words: Vec<Vec<u8>>,
 }
 
+/// Values that may differ from those that copies share.
+const CHANGED_MAX: usize = 16;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A copy for a change shares those that stay.
-    values: Vec<Arc<Value>>,
+    /// One value for each option. Copies share it, so that CONFIG SET does not cost as many steps
+    /// as there are options.
+    base: Arc<Vec<Value>>,
+    /// Values that hold instead of those in `base`, by number: at most [`CHANGED_MAX`].
+    changed: Vec<(usize, Arc<Value>)>,
     /// `user` and `rename-command` lines, in order.
-    pub directives: Vec<Directive>,
+    pub directives: Arc<Vec<Directive>>,
 }
 
 /// What CONFIG SET must know about the moment and the caller.
@@ -53,10 +60,7 @@ fn by_name() -> &'static HashMap<&'static str, usize> {
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
-        let same = |index| self.has_same(other, index);
-        self.values.len() == other.values.len()
-            && (0..self.values.len()).all(same)
-            && self.directives == other.directives
+        self.differences(other).is_empty() && self.directives == other.directives
     }
 }
 
@@ -93,29 +97,53 @@ impl Settings {
                 .unwrap_or(nothing)
         };
         Self {
-            values: OPTIONS.iter().map(value).map(Arc::new).collect(),
-            directives: Vec::new(),
+            base: Arc::new(OPTIONS.iter().map(value).collect()),
+            changed: Vec::new(),
+            directives: Arc::default(),
         }
     }
 
     /// The value of option number `index` of the table.
     pub fn value(&self, index: usize) -> &Value {
-        self.values
-            .get(index)
-            .map_or(&Value::Bool(false), |value| value)
+        match self.changed.iter().find(|(changed, _)| *changed == index) {
+            Some((_, value)) => value,
+            None => self.base.get(index).unwrap_or(&Value::Bool(false)),
+        }
     }
 
-    /// Whether option number `index` has the same value in both. Quick for what copies share.
-    pub fn has_same(&self, other: &Self, index: usize) -> bool {
-        let (ours, theirs) = (self.values.get(index), other.values.get(index));
-        let shared = ours.zip(theirs).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-        shared || ours == theirs
+    /// The options whose values differ. Quick if one is a copy of the other.
+    pub fn differences(&self, other: &Self) -> OptionSet {
+        let differs = |index: &usize| self.value(*index) != other.value(*index);
+        if Arc::ptr_eq(&self.base, &other.base) {
+            let changed = self.changed.iter().chain(&other.changed);
+            changed.map(|(index, _)| *index).filter(differs).collect()
+        } else {
+            (0..OPTIONS.len()).filter(differs).collect()
+        }
     }
 
     /// Replaces the value of option number `index`.
     pub fn replace(&mut self, index: usize, value: Value) {
-        if let Some(slot) = self.values.get_mut(index) {
+        let known = |(changed, _): &&mut (usize, Arc<Value>)| *changed == index;
+        if let Some((_, slot)) = self.changed.iter_mut().find(known) {
             *slot = Arc::new(value);
+            return;
+        }
+        if self.changed.len() == CHANGED_MAX {
+            let base = Arc::make_mut(&mut self.base);
+            for (index, value) in self.changed.drain(..) {
+                if let Some(slot) = base.get_mut(index) {
+                    *slot = Arc::unwrap_or_clone(value);
+                }
+            }
+        }
+        match Arc::get_mut(&mut self.base) {
+            Some(base) => {
+                if let Some(slot) = base.get_mut(index) {
+                    *slot = value;
+                }
+            }
+            None => self.changed.push((index, Arc::new(value))),
         }
     }
 
@@ -312,6 +340,24 @@ mod tests {
             }
             assert_eq!(*settings.value(index), before, "{}", option.name);
         }
+    }
+
+    #[test]
+    fn copies_differ_by_what_was_replaced_however_much_that_is() {
+        let first = settings();
+        let mut copy = first.clone();
+        for index in 0..OPTIONS.len() {
+            copy.replace(index, Value::Number(-(index as i128)));
+            copy.replace(index, Value::Number(-1 - index as i128));
+            assert_eq!(first.differences(&copy).iter().count(), index + 1);
+            assert!(copy.changed.len() <= CHANGED_MAX);
+            let last = copy.clone();
+            assert!(last == copy && last != first);
+        }
+        for index in 0..OPTIONS.len() {
+            assert_eq!(*copy.value(index), Value::Number(-1 - index as i128));
+        }
+        assert_eq!(first, settings());
     }
 
     #[test]

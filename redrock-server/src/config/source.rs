@@ -19,6 +19,7 @@ use std::fmt;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files that may include each other, one inside the other.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -274,7 +275,7 @@ impl Loader {
 
     fn directive(&mut self, name: String, words: &[&[u8]]) {
         let words = words.iter().map(|word| word.to_vec()).collect();
-        self.settings.directives.push(Directive { name, words });
+        Arc::make_mut(&mut self.settings.directives).push(Directive { name, words });
     }
 
     fn read_environment(

@@ -4,9 +4,10 @@
 //! become absolute: they count from `dir`.
 
 use super::kind::{OutputLimit, SavePoint};
+use super::section::Section;
 use super::settings::{Directive, Settings};
 use crate::value::Limits;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `appendfsync`
@@ -169,7 +170,7 @@ pub struct Security {
     /// `enable-debug-command`
     pub debug_command: Allowed,
     /// `rename-command` and `user` lines
-    pub directives: Vec<Directive>,
+    pub directives: Arc<Vec<Directive>>,
 }
 
 /// Memory, eviction, tiering.
@@ -381,7 +382,7 @@ pub struct Config {
     /// `workers`: threads that serve clients; 0 is automatic
     pub workers: usize,
     /// `dir`, absolute
-    pub dir: PathBuf,
+    pub dir: Arc<Path>,
     /// `daemonize`
     pub daemonize: bool,
     /// `hz`, 1 to 500
@@ -397,25 +398,25 @@ pub struct Config {
     /// `cluster-enabled`; refused at start for now
     pub cluster: bool,
     /// Listening and connections.
-    pub network: Network,
+    pub network: Section<Network>,
     /// TLS.
-    pub tls: Tls,
+    pub tls: Section<Tls>,
     /// Passwords and users.
-    pub security: Security,
+    pub security: Section<Security>,
     /// Memory and tiering.
-    pub memory: Memory,
+    pub memory: Section<Memory>,
     /// Snapshots.
-    pub snapshot: Snapshot,
+    pub snapshot: Section<Snapshot>,
     /// The append-only log.
-    pub append_only: AppendOnly,
+    pub append_only: Section<AppendOnly>,
     /// Replication.
-    pub replication: Replication,
+    pub replication: Section<Replication>,
     /// Companions.
-    pub companions: Companions,
+    pub companions: Section<Companions>,
     /// Logging and statistics.
-    pub observation: Observation,
+    pub observation: Section<Observation>,
     /// All values by name.
     pub settings: Arc<Settings>,
     /// The file that CONFIG REWRITE rewrites, absolute.
-    pub file: Option<PathBuf>,
+    pub file: Option<Arc<Path>>,
 }

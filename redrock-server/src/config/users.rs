@@ -70,7 +70,7 @@ pub fn load(acl: &Acl, config: &Config) -> Result<(), String> {
 fn lines(config: &Config) -> Result<Users, String> {
     let all_channels = config.security.all_channels_by_default;
     let mut users = Users::new();
-    for directive in &config.security.directives {
+    for directive in config.security.directives.iter() {
         let ("user", [name, rules @ ..]) = (directive.name.as_str(), directive.words.as_slice())
         else {
             continue;

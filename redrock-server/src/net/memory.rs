@@ -87,7 +87,7 @@ impl ClientMemory {
             tiering,
             strict,
             ..
-        } = config.memory;
+        } = *config.memory;
         let budget = match tiering && strict {
             true => Budget::new(bytes_max).clients,
             false => 0,

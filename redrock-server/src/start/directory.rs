@@ -30,7 +30,7 @@ pub struct DataDirectory {
 ///
 /// A server that is about to end is waited for: its port is free by then, too.
 pub async fn inspect(config: &Config) -> anyhow::Result<()> {
-    let dir = &config.dir;
+    let dir = &*config.dir;
     role_lock::wait_until_free(dir, Role::Server, PATIENCE).await?;
     access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         let error = std::io::Error::from(error);
@@ -75,7 +75,7 @@ impl DataDirectory {
         let data = Self {
             epoch: epoch::next_epoch(fs.as_ref(), &config.dir, run_id)?,
             fs,
-            path: config.dir.clone(),
+            path: config.dir.to_path_buf(),
             begun: AtomicBool::new(false),
             lock,
         };

@@ -4,7 +4,7 @@ use crate::command::dispatch::Deferred;
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
 use crate::config::settings::find;
-use crate::config::{Config, SetContext, Settings, os_error_text, rewrite, sanitize};
+use crate::config::{SetContext, Settings, os_error_text, rewrite, sanitize};
 use crate::keyspace::KeyspaceStats;
 use crate::memory::oom_score;
 use crate::server::Server;
@@ -141,20 +141,21 @@ pub fn change(
     let _guard = server.config_change.lock();
     let old = server.config();
     let settings = old.settings.with_changes(pairs, context)?;
-    if settings == *old.settings {
+    let changed = old.settings.differences(&settings);
+    if changed.is_empty() {
         return Ok(());
     }
-    let new = Config::new(settings, old.file.clone());
+    let new = old.with(settings, changed);
     let notices = sanitize::check_change(&old, &new).map_err(failed)?;
     server
         .config_hooks
         .read()
-        .apply(&old, &new)
+        .apply(&changed, &old, &new)
         .map_err(failed)?;
     for notice in notices {
         tracing::warn!("{notice}");
     }
-    server.set_config(new);
+    server.set_config(new, &changed);
     Ok(())
 }
 
@@ -170,11 +171,12 @@ pub fn record(server: &Server, name: &str, words: &[&[u8]]) -> Result<(), Comman
     settings
         .set(index, words, false)
         .map_err(|why| CommandError::text(format!("ERR {why}")))?;
-    let new = Config::new(settings, old.file.clone());
+    let changed = old.settings.differences(&settings);
+    let new = old.with(settings, changed);
     if let Err(error) = oom_score::apply(&new) {
         tracing::warn!(%error, "oom-score-adj not set");
     }
-    server.set_config(new);
+    server.set_config(new, &changed);
     Ok(())
 }
 

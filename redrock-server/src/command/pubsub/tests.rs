@@ -1,6 +1,7 @@
 //! Subscriptions, messages and keyspace events, through the dispatcher.
 
 use crate::command::testing::{Clients, shown};
+use crate::config::OptionSet;
 use crate::net::client::ClientShared;
 use crate::notify::Class;
 use crate::pubsub::{Kind, publish};
@@ -102,7 +103,7 @@ fn keyspace_events_are_published_as_the_option_says() {
     assert_eq!(messages(&bench, 0), "", "off by default");
     let mut config = (*bench.server.config()).clone();
     config.observation.events = Class::parse_mask("KE$g").expect("letters");
-    bench.server.set_config(config);
+    bench.server.set_config(config, &OptionSet::default());
     bench.run_as(2, "SET k v");
     assert_eq!(
         messages(&bench, 0),

@@ -47,7 +47,10 @@ fn later_sources_win_and_save_lines_add_up_after_the_first() {
     );
     assert_eq!(config.network.idle_timeout_s, 7);
     assert_eq!(shown(&config, "save"), "900 1 60 100 30 5");
-    assert_eq!(config.file, Some(dir.path().join("redis.conf")));
+    assert_eq!(
+        config.file.as_deref(),
+        Some(&*dir.path().join("redis.conf"))
+    );
     assert_eq!(loaded.notices, [""; 0]);
 }
 
@@ -238,7 +241,7 @@ fn relative_paths_count_from_the_data_directory() {
     let text = "dir data\nlogfile x.log\nunixsocket s.sock";
     let config = sources(&["-"], &[], text, dir.path()).unwrap().config;
     let data = dir.path().join("data").canonicalize().unwrap();
-    assert_eq!(config.dir, data);
+    assert_eq!(*config.dir, *data);
     assert_eq!(config.observation.log_file, Some(data.join("x.log")));
     assert_eq!(config.network.unix_socket, Some(data.join("s.sock")));
     assert_eq!(config.memory.tier_dir, data.join("tier"));

@@ -119,8 +119,9 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<v1::WatchConfigRequest>,
     ) -> Reply<Self::WatchConfigStream> {
-        self.shared.run.check_if_set(request.into_inner().run)?;
-        Ok(Response::new(settings::watch(&self.shared)))
+        let wire = request.into_inner();
+        self.shared.run.check_if_set(wire.run)?;
+        settings::watch(&self.shared, &wire.names)
     }
 
     async fn log_level(&self, request: Request<v1::LogLevelRequest>) -> Reply<v1::Empty> {

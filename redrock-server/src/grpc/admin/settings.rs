@@ -2,19 +2,24 @@
 
 use super::{Messages, Reply};
 use crate::command::admin::config;
-use crate::config::{Config, SetContext, changed, rewrite};
+use crate::config::settings::find;
+use crate::config::table::OPTIONS;
+use crate::config::{Config, OptionSet, SetContext, rewrite};
 use crate::grpc::Shared;
 use crate::server::Server;
 use redrock_daemon::logging::{Level, LogHandle};
 use redrock_proto::RpcError;
 use redrock_proto::v1::{self, DaemonKind, Setting};
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
 /// Patterns in one request, and settings in one change.
 const ITEMS_MAX: usize = 64;
+
+/// Between two messages to who watches all settings: many changes at once are one message.
+const ALL_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn get(shared: &Shared, wire: &v1::ConfigGetRequest) -> Reply<v1::ConfigGetReply> {
     if wire.patterns.len() > ITEMS_MAX {
@@ -85,42 +90,61 @@ fn rewrite_file(server: &Server) -> Result<(), RpcError> {
         .map_err(|error| RpcError::internal(format!("rewrite {}: {error}", path.display())))
 }
 
-/// All settings, then what changed, until the caller leaves.
-pub(super) fn watch(shared: &Shared) -> Messages<v1::ConfigUpdate> {
+/// The settings of these names (all if there are none), then what changed of them, until the
+/// caller leaves.
+pub(super) fn watch(shared: &Shared, names: &[String]) -> Reply<Messages<v1::ConfigUpdate>> {
+    let mut options = OptionSet::default();
+    if names.len() > OPTIONS.len() {
+        return Err(RpcError::invalid("more names than there are settings").into());
+    }
+    for name in names {
+        let Some((index, _)) = find(name.as_bytes()) else {
+            return Err(RpcError::invalid(format!("there is no setting '{name}'")).into());
+        };
+        options.insert(index);
+    }
+    let pause = match names.is_empty() {
+        true => ALL_PAUSE,
+        false => Duration::ZERO,
+    };
+    if names.is_empty() {
+        options = OptionSet::all();
+    }
     // One message waits at most: a slow reader gets the sum of what changed meanwhile.
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(send_changes(shared.clone(), sender));
-    Box::pin(ReceiverStream::new(receiver))
+    tokio::spawn(send_changes(shared.clone(), options, pause, sender));
+    Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
 }
 
-async fn send_changes(shared: Shared, sender: mpsc::Sender<Result<v1::ConfigUpdate, Status>>) {
-    let mut versions = shared.server.watch_config();
-    versions.mark_unchanged();
+async fn send_changes(
+    shared: Shared,
+    options: OptionSet,
+    pause: Duration,
+    sender: mpsc::Sender<Result<v1::ConfigUpdate, Status>>,
+) {
+    let watcher = shared.server.config_watchers.watch(options);
     let mut sent = shared.server.config();
-    let settings = sent
-        .settings
-        .all()
-        .into_iter()
-        .map(|(name, value)| setting(&name, &value))
-        .collect();
     let mut update = v1::ConfigUpdate {
         complete: true,
-        settings,
+        settings: shown(&sent, &options),
     };
     loop {
         if sender.send(Ok(update)).await.is_err() {
             return;
         }
         update = loop {
+            let next = async {
+                tokio::time::sleep(pause).await;
+                watcher.changed().await;
+            };
             tokio::select! {
-                changed = versions.changed() => if changed.is_err() {
-                    return;
-                },
+                () = next => {}
                 () = sender.closed() => return,
                 () = shared.stop.cancelled() => return,
             }
             let now = shared.server.config();
-            let settings = difference(&sent, &now);
+            let changed = sent.settings.differences(&now.settings);
+            let settings = shown(&now, &changed.common(&options));
             sent = now;
             if !settings.is_empty() {
                 break v1::ConfigUpdate {
@@ -132,11 +156,12 @@ async fn send_changes(shared: Shared, sender: mpsc::Sender<Result<v1::ConfigUpda
     }
 }
 
-fn difference(old: &Config, new: &Arc<Config>) -> Vec<Setting> {
-    changed(old, new)
-        .into_iter()
-        .map(|option| setting(option.name.as_bytes(), &new.settings.show(option.index)))
-        .collect()
+fn shown(config: &Config, options: &OptionSet) -> Vec<Setting> {
+    let show = |index: usize| {
+        let name = OPTIONS.get(index)?.name.as_bytes();
+        Some(setting(name, &config.settings.show(index)))
+    };
+    options.iter().filter_map(show).collect()
 }
 
 pub(super) async fn log_level(
