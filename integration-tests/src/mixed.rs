@@ -70,6 +70,11 @@ fn key(at: u64) -> Vec<u8> {
 }
 
 impl Mixed {
+    /// The name of a key.
+    pub fn key(&self, at: u64) -> Vec<u8> {
+        key(at)
+    }
+
     /// How many keys are there once the short-lived ones are gone.
     pub fn live_count(&self) -> u64 {
         let short_lived = (self.count + 33) / 40;

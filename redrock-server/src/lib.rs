@@ -33,5 +33,6 @@ pub mod start;
 pub mod state;
 pub mod stats;
 pub mod tracking;
+pub mod unnamed_file;
 pub mod value;
 pub mod waits;

@@ -72,6 +72,7 @@ impl Server {
                 }
                 return self.load_keys(keys).await;
             }
+            Wait::Pace(wait) => tokio::time::sleep(wait).await,
             Wait::Memory => {
                 let deadline = *budget
                     .memory_deadline

@@ -1,8 +1,8 @@
 //! We as replica of a real Redis that holds more than our bound.
 
-use crate::job::{Job, alone, data, digest, info, stride, until};
 use crate::writers::Writers;
 use anyhow::ensure;
+use redrock_integration_tests::job::{Job, alone, data, digest, info, stride, until};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 
 #[test]

@@ -1,8 +1,8 @@
 //! Load, read back, save and rewrite under writes, and both ways of restoring.
 
-use crate::job::{Job, alone, data, digest, stride};
 use crate::writers::{Writers, Written};
 use anyhow::ensure;
+use redrock_integration_tests::job::{Job, alone, data, digest, stride};
 use redrock_integration_tests::mixed::Mixed;
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use std::path::Path;

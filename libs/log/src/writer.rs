@@ -104,6 +104,30 @@ pub enum OpenError {
     Sidecar(#[from] SidecarError),
 }
 
+/// Bytes to append that need not be in memory as a whole.
+pub trait Source {
+    /// Gives all bytes in their order, piece by piece; the same each time.
+    fn visit(&self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+}
+
+impl Source for [u8] {
+    fn visit(&self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        take(self)
+    }
+}
+
+impl Source for Vec<u8> {
+    fn visit(&self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        take(self)
+    }
+}
+
+impl<const N: usize> Source for [u8; N] {
+    fn visit(&self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        take(self)
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     file: Arc<dyn FsFile>,
@@ -273,7 +297,11 @@ impl SegmentWriter {
 
     /// Appends `bytes`, whole commands as the caller guarantees on a master, all or
     /// nothing; returns the stream offset behind them.
-    pub fn write(&mut self, bytes: &[u8], unix_ms: u64) -> Result<u64, WriteError> {
+    pub fn write(
+        &mut self,
+        bytes: &(impl Source + ?Sized),
+        unix_ms: u64,
+    ) -> Result<u64, WriteError> {
         if self.tail_unknown {
             return Err(WriteError::TailUnknown);
         }
@@ -286,15 +314,25 @@ impl SegmentWriter {
     /// As [`Self::write`], also after a failed sync: for the effects of commands that ran
     /// before the failure was known. The bytes survive the death of the process; they will
     /// never be durable, since no further sync of this segment is made.
-    pub fn write_undurable(&mut self, bytes: &[u8], unix_ms: u64) -> Result<u64, WriteError> {
+    pub fn write_undurable(
+        &mut self,
+        bytes: &(impl Source + ?Sized),
+        unix_ms: u64,
+    ) -> Result<u64, WriteError> {
         if self.tail_unknown {
             return Err(WriteError::TailUnknown);
         }
         self.append(bytes, unix_ms)
     }
 
-    fn append(&mut self, bytes: &[u8], unix_ms: u64) -> Result<u64, WriteError> {
-        if let Err(source) = self.shared.file.write_all_at(bytes, self.position) {
+    fn append(&mut self, bytes: &(impl Source + ?Sized), unix_ms: u64) -> Result<u64, WriteError> {
+        let mut end = self.position;
+        let written = bytes.visit(&mut |piece| {
+            self.shared.file.write_all_at(piece, end)?;
+            end += piece.len() as u64;
+            Ok(())
+        });
+        if let Err(source) = written {
             if self.shared.file.set_len(self.position).is_err() {
                 self.tail_unknown = true;
                 return Err(WriteError::TailUnknown);
@@ -312,8 +350,19 @@ impl SegmentWriter {
                 }
             });
         }
-        self.position += bytes.len() as u64;
-        lock(&self.shared.sidecar).note_written(bytes, unix_ms);
+        // In one hold: a sync covers all of it or nothing.
+        let mut sidecar = lock(&self.shared.sidecar);
+        let noted = bytes.visit(&mut |piece| {
+            sidecar.note_written(piece, unix_ms);
+            Ok(())
+        });
+        drop(sidecar);
+        if noted.is_err() {
+            // What was read a moment ago can't be read again: the checksums are unknown.
+            self.tail_unknown = true;
+            return Err(WriteError::TailUnknown);
+        }
+        self.position = end;
         Ok(self.offset())
     }
 

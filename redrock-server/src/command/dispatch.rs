@@ -57,6 +57,8 @@ pub enum Wait {
     Load(Vec<(usize, Vec<u8>)>),
     /// Memory: values must leave first.
     Memory,
+    /// So long: memory grows faster than the tier takes values.
+    Pace(std::time::Duration),
     /// A snapshot's buffer of old values is full, or a large value is being copied.
     Snapshot,
     /// The end of CLIENT PAUSE.
@@ -210,8 +212,16 @@ fn run(mut request: Request<'_>, charge: u64) -> Outcome {
     let queued = queued.filter(|_| spec.name == "exec");
     request.flags |= queued.map_or(0, |transaction| transaction.flags);
     let charge = charge + queued.map_or(0, |transaction| transaction.bytes as u64);
-    if request.flags & flag::DENYOOM != 0 && !server.memory.admit(charge) {
-        return Outcome::Retry(Wait::Memory);
+    if request.flags & flag::DENYOOM != 0 {
+        if !std::mem::take(&mut client.was_slowed)
+            && let Some(wait) = server.memory.pace.wait(charge)
+        {
+            client.was_slowed = true;
+            return Outcome::Retry(Wait::Pace(wait));
+        }
+        if !server.memory.admit(charge) {
+            return Outcome::Retry(Wait::Memory);
+        }
     }
     if !scripts::may_run(client, spec) {
         return run_unless_busy(request);

@@ -4,6 +4,13 @@
 //! propagated as the client sent it, unless the command says otherwise; deletions by expiry that
 //! happened on the way come first; more than one command is wrapped in MULTI/EXEC.
 
+use crate::log::batch::Overflow;
+use std::io;
+use std::path::Path;
+
+/// A buffer that grew larger is given back.
+const BYTES_KEPT: usize = 64 << 10;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Effect {
@@ -11,6 +18,8 @@ pub struct Effect {
     pub dirty: u64,
     mode: Mode,
     commands: Vec<u8>,
+    /// The commands before those, of a transaction that has much to say.
+    overflow: Option<Overflow>,
     count: usize,
     /// The commands have nothing to do with each other and are no transaction.
     separate: bool,
@@ -122,12 +131,35 @@ impl Effect {
         (self.first_db, self.last_db) = mark.databases;
     }
 
+    /// Moves what is in memory to a file. Marks from before say nothing any more.
+    pub fn overflow(&mut self, folder: &Path) -> io::Result<()> {
+        let overflow = match &mut self.overflow {
+            Some(overflow) => overflow,
+            none => none.insert(Overflow::create(folder)?),
+        };
+        overflow.push(&self.commands)?;
+        self.forget_commands();
+        Ok(())
+    }
+
+    /// What was moved to a file.
+    pub fn take_overflow(&mut self) -> Option<Overflow> {
+        self.overflow.take()
+    }
+
+    /// Nobody needs what is in memory. How many commands there were stays known.
+    pub fn forget_commands(&mut self) {
+        self.commands.clear();
+        self.commands.shrink_to(BYTES_KEPT);
+    }
+
     /// Number of commands to propagate.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The commands to propagate, concatenated, with the SELECTs between them.
+    /// The commands to propagate, concatenated, with the SELECTs between them; behind those of
+    /// [`Effect::take_overflow`].
     pub fn commands(&self) -> &[u8] {
         &self.commands
     }
@@ -143,7 +175,7 @@ impl Effect {
         self.mode = Mode::Verbatim;
         self.separate = false;
         self.count = 0;
-        self.commands.clear();
-        self.commands.shrink_to(64 << 10);
+        self.overflow = None;
+        self.forget_commands();
     }
 }

@@ -14,6 +14,8 @@
 //! - bytes taken out of `pending` and not yet written stay in the writer's batch: a failed
 //!   write loses nothing, and the replies that depend on them wait.
 
+mod append;
+pub mod batch;
 pub mod cut_point;
 pub mod health;
 mod open;
@@ -28,7 +30,7 @@ pub use open::OpenSegment;
 #[cfg(test)]
 mod tests;
 
-use crate::command::effect::{Effect, write_command};
+use batch::Batch;
 use health::Health;
 use parking_lot::{Condvar, Mutex};
 use redrock_log::ballast::Ballast;
@@ -51,10 +53,10 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 /// Effects that nobody has taken for writing yet.
 #[derive(Debug, Default)]
 struct Pending {
-    bytes: Vec<u8>,
+    batch: Batch,
     /// Database that the stream has selected; `None`: the next effect selects its own.
     db: Option<usize>,
-    /// The stream goes on in another segment within `bytes`.
+    /// The stream goes on in another segment within `batch`.
     switch: Option<Switch>,
 }
 
@@ -63,7 +65,7 @@ struct Pending {
 struct Writer {
     segment: Option<SegmentWriter>,
     /// Taken from `pending`, not accepted by the segment yet.
-    batch: Vec<u8>,
+    batch: Batch,
     /// A switch within `batch`.
     switch: Option<Switch>,
     ballast: Option<Ballast>,
@@ -196,57 +198,6 @@ impl EffectLog {
         }
     }
 
-    /// Appends what a command (or a transaction) changed and clears `effect`. Called with the
-    /// shards held.
-    pub fn append_effect(&self, effect: &mut Effect) {
-        let is_ours = !self.following.load(Ordering::Relaxed);
-        if effect.count() > 0 && is_ours && self.enabled.load(Ordering::Relaxed) {
-            let (first_db, last_db) = effect.databases();
-            let mut pending = self.pending.lock();
-            if !self.enabled.load(Ordering::Relaxed) {
-                // Turned off meanwhile.
-                drop(pending);
-                return effect.clear();
-            }
-            let before = pending.bytes.len();
-            // In Redis's order: the SELECT stands inside the transaction.
-            if effect.is_transaction() {
-                write_command(&mut pending.bytes, &[b"MULTI"]);
-            }
-            if pending.db != Some(first_db) {
-                let mut digits = itoa::Buffer::new();
-                let digits = digits.format(first_db).as_bytes();
-                write_command(&mut pending.bytes, &[b"SELECT", digits]);
-            }
-            pending.db = Some(last_db);
-            pending.bytes.extend_from_slice(effect.commands());
-            if effect.is_transaction() {
-                write_command(&mut pending.bytes, &[b"EXEC"]);
-            }
-            let added = (pending.bytes.len() - before) as u64;
-            self.appended.fetch_add(added, Ordering::Release);
-        }
-        effect.clear();
-    }
-
-    /// Appends bytes of the stream as they are: what a replica gets from its master, or PING
-    /// and GETACK to replicas. `db` is what they leave selected. Called with the shards held.
-    pub fn append_raw(&self, bytes: &[u8], db: Option<usize>) {
-        if bytes.is_empty() || !self.enabled.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut pending = self.pending.lock();
-        if !self.enabled.load(Ordering::Relaxed) {
-            return;
-        }
-        pending.bytes.extend_from_slice(bytes);
-        if db.is_some() {
-            pending.db = db;
-        }
-        self.appended
-            .fetch_add(bytes.len() as u64, Ordering::Release);
-    }
-
     /// The stream has this database selected: a replica's, whose bytes may not be kept.
     pub fn select(&self, db: usize) {
         self.pending.lock().db = Some(db);
@@ -323,10 +274,10 @@ impl EffectLog {
         while self.written.load(Ordering::Acquire) < target || writer.switch.is_some() {
             if writer.batch.is_empty() && writer.switch.is_none() {
                 let mut pending = self.pending.lock();
-                if pending.bytes.is_empty() && pending.switch.is_none() {
+                if pending.batch.is_empty() && pending.switch.is_none() {
                     break;
                 }
-                std::mem::swap(&mut pending.bytes, &mut writer.batch);
+                std::mem::swap(&mut pending.batch, &mut writer.batch);
                 writer.switch = pending.switch.take();
             }
             if !self.write_batch(&mut writer) {
@@ -346,15 +297,12 @@ impl EffectLog {
         let part = writer
             .switch
             .as_ref()
-            .map_or(writer.batch.len(), |switch| switch.at);
+            .map_or(writer.batch.end(), |switch| switch.at);
         if part > 0 {
             if !self.write_part(writer, part) {
                 return false;
             }
-            writer.batch.drain(..part);
-            if writer.batch.capacity() > BUFFER_BYTES_KEPT {
-                writer.batch.shrink_to(BUFFER_BYTES_KEPT);
-            }
+            writer.batch.consume(part, BUFFER_BYTES_KEPT);
             if let Some(switch) = &mut writer.switch {
                 switch.at = 0;
             }
@@ -372,19 +320,22 @@ impl EffectLog {
             ballast,
             ..
         } = writer;
-        let bytes = batch.get(..part).unwrap_or_default();
+        let part = &batch.part(part);
+        let bytes = part.bytes();
         let Some(segment) = segment else {
             // Nobody needs the stream any more.
-            self.written.fetch_add(part as u64, Ordering::Release);
+            self.written.fetch_add(bytes, Ordering::Release);
             return true;
         };
         let now = crate::clock::unix_ms() as u64;
-        let mut result = segment.write(bytes, now);
+        // All or nothing: the file never ends within a transaction that others know of.
+        let mut result = segment.write(part, now);
         if let Err(error) = &result
             && self.is_for_replicas()
         {
-            self.give_up(writer, &error.to_string());
-            self.written.fetch_add(part as u64, Ordering::Release);
+            let error = error.to_string();
+            self.give_up(writer, &error);
+            self.written.fetch_add(bytes, Ordering::Release);
             return true;
         }
         if let (Err(WriteError::NoSpace { .. }), Some(ballast)) = (&result, &*ballast)
@@ -392,10 +343,10 @@ impl EffectLog {
             && ballast.release().is_ok()
         {
             self.fails(Health::NoSpace);
-            result = segment.write(bytes, now);
+            result = segment.write(part, now);
         }
         if matches!(result, Err(WriteError::SyncFailed)) {
-            result = segment.write_undurable(bytes, now);
+            result = segment.write_undurable(part, now);
         }
         match result {
             Ok(offset) => {

@@ -77,11 +77,12 @@ impl EffectLog {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FlushPoint;
     use super::super::health::Health;
     use super::super::rotation::Offered;
     use super::super::sync::FsyncPolicy;
-    use super::super::{Effect, FlushPoint};
     use super::*;
+    use crate::command::effect::Effect;
     use redrock_log::testing::PowerLossFs;
     use std::path::Path;
     use std::sync::Arc;

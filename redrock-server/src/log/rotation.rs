@@ -141,7 +141,7 @@ impl EffectLog {
             if stream.kind == LogKind::None && target.kind == LogKind::Replication {
                 self.for_replicas.store(true, Ordering::Release);
             }
-            let at = pending.bytes.len();
+            let at = pending.batch.end();
             pending.switch = Some(Switch {
                 at,
                 target,
@@ -166,7 +166,7 @@ impl EffectLog {
         if writer.batch.is_empty() && writer.switch.is_none() {
             let mut pending = self.pending.lock();
             if pending.switch.is_some() {
-                std::mem::swap(&mut pending.bytes, &mut writer.batch);
+                std::mem::swap(&mut pending.batch, &mut writer.batch);
                 writer.switch = pending.switch.take();
             }
         }

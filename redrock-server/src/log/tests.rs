@@ -1,6 +1,7 @@
 //! The log over a file system that loses power, fills up and fails.
 
 use super::*;
+use crate::command::effect::Effect;
 use crate::log::state::LogKind;
 use redrock_log::testing::{CrashMode, PowerLossFs};
 use redrock_log::writer::SegmentStart;

@@ -2,6 +2,7 @@
 
 pub mod oom_score;
 pub mod stats;
+pub mod thread;
 
 use tikv_jemalloc_ctl::{epoch, stats as allocator};
 

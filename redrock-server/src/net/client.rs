@@ -338,6 +338,8 @@ pub struct Client {
     pub obeyed: bool,
     /// Blocking commands must not block: inside EXEC and scripts.
     pub deny_blocking: bool,
+    /// The command that comes now has waited its turn, see [`crate::command::dispatch::Wait::Pace`].
+    pub was_slowed: bool,
     /// Its script runs: what it does now is the script's.
     pub in_script: bool,
     /// How often its script was run again so far.
@@ -395,6 +397,7 @@ impl Client {
             no_evict: false,
             obeyed: false,
             deny_blocking: false,
+            was_slowed: false,
             in_script: false,
             script_restarts: 0,
             out_of_memory: false,

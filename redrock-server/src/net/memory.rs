@@ -256,8 +256,9 @@ impl Server {
                 closes: true,
             };
         };
-        // While it grows, a buffer may be there twice.
-        let room = (self.memory.room_bytes() + REPLY_SLACK_BYTES).min(budget) / 2;
+        // While it grows, a buffer may be there twice. But what could be stored can be read.
+        let room = (self.memory.room_bytes() + REPLY_SLACK_BYTES).min(budget);
+        let room = room.min(REPLY_SLACK_BYTES / 2).max(room / 2);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         let bytes = waiting.saturating_add(room);
         ReplyLimit {

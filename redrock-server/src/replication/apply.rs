@@ -2,18 +2,23 @@
 //!
 //! The agent writes what it receives to spool files; this reads them. Each command runs and its
 //! very bytes are appended to our log under one lock hold, so that our stream is our master's,
-//! byte for byte, and chains inherit its offsets. A transaction is one lock hold.
+//! byte for byte, and chains inherit its offsets. A transaction is one lock hold; one that is
+//! larger than a mebibyte waits for its EXEC in a file.
 
 use crate::command::args::is_word;
 use crate::command::effect::Effect;
 use crate::keyspace::{ExpireMode, Keyspace};
+use crate::log::batch::{MEMORY_BYTES_MAX, Overflow};
 use crate::net::client::OwnedCommand;
 use crate::net::parser::{Parser, RequestLimits, Step};
 use crate::server::Server;
-use crate::start::replay::Replayer;
-use anyhow::bail;
+use crate::start::replay::{Replayer, is_frame};
+use anyhow::{Context as _, bail};
 use parking_lot::MutexGuard;
+use redrock_log::writer::Source as _;
 use smallvec::SmallVec;
+use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,14 +29,50 @@ const BULK_BYTES_MAX: usize = 1 << 30;
 pub struct Applier<'s> {
     server: &'s Server,
     replayer: Replayer<'s>,
-    parser: Parser,
     buffer: Vec<u8>,
-    /// Commands since an open MULTI, and all its bytes.
-    transaction: Option<(Vec<OwnedCommand>, Vec<u8>)>,
+    /// What came since an open MULTI.
+    transaction: Option<Transaction>,
     /// End of what was applied and appended.
     applied_offset: u64,
     /// Ours among the feeds; see [`crate::state::ServiceState::feed`].
     feed: u64,
+}
+
+/// A transaction that waits for its EXEC.
+#[derive(Default)]
+struct Transaction {
+    /// Its first part, if it is a large one.
+    overflow: Option<Overflow>,
+    /// The bytes behind that, whole commands.
+    bytes: Vec<u8>,
+    /// The commands in `bytes`.
+    commands: Vec<OwnedCommand>,
+}
+
+impl Transaction {
+    fn len(&self) -> u64 {
+        self.overflow.as_ref().map_or(0, Overflow::bytes) + self.bytes.len() as u64
+    }
+
+    fn push(&mut self, command: Option<OwnedCommand>, raw: &[u8]) {
+        self.bytes.extend_from_slice(raw);
+        self.commands.extend(command);
+    }
+
+    /// Moves what is in memory to a file in `folder` if it is much.
+    fn relieve(&mut self, folder: &Path) -> io::Result<()> {
+        if self.bytes.len() < MEMORY_BYTES_MAX {
+            return Ok(());
+        }
+        let overflow = match &mut self.overflow {
+            Some(overflow) => overflow,
+            none => none.insert(Overflow::create(folder)?),
+        };
+        overflow.push(&self.bytes)?;
+        self.bytes.clear();
+        self.commands.clear();
+        Ok(())
+    }
 }
 
 fn is_ping(command: &OwnedCommand) -> bool {
@@ -47,7 +88,6 @@ impl<'s> Applier<'s> {
         Self {
             server,
             replayer,
-            parser: Parser::default(),
             buffer: Vec::new(),
             transaction: None,
             applied_offset: offset,
@@ -62,11 +102,8 @@ impl<'s> Applier<'s> {
 
     /// End of what was fed, complete command or not.
     pub fn received_offset(&self) -> u64 {
-        let open = self
-            .transaction
-            .as_ref()
-            .map_or(0, |(_, bytes)| bytes.len());
-        self.applied_offset + (open + self.buffer.len()) as u64
+        let open = self.transaction.as_ref().map_or(0, Transaction::len);
+        self.applied_offset + open + self.buffer.len() as u64
     }
 
     /// Takes more of the stream and applies all complete commands. An error means that the
@@ -74,69 +111,44 @@ impl<'s> Applier<'s> {
     pub fn feed(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.buffer.extend_from_slice(bytes);
         let buffer = std::mem::take(&mut self.buffer);
-        let mut consumed = 0;
-        let limits = RequestLimits {
-            bulk_bytes_max: BULK_BYTES_MAX,
-            request_bytes_max: usize::MAX,
-            authenticated: true,
-        };
-        loop {
-            let rest = buffer.get(consumed..).unwrap_or_default();
-            match self.parser.next(rest, limits) {
-                Step::Command { consumed: used } => {
-                    let mut argv: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                    self.parser.arguments(rest, &mut argv);
-                    let command = OwnedCommand::new(&argv);
-                    drop(argv);
-                    self.command(command, rest.get(..used).unwrap_or_default())?;
-                    consumed += used;
-                }
-                // A lone newline is a sign of life; it counts as part of the stream.
-                Step::Empty { consumed: used } => {
-                    self.run(&[], rest.get(..used).unwrap_or_default())?;
-                    consumed += used;
-                }
-                Step::Incomplete { .. } | Step::TooLarge { .. } => break,
-                Step::Error(text) => {
-                    let text = String::from_utf8_lossy(&text);
-                    bail!("the master's stream is not RESP: {text}")
-                }
-            }
-            self.parser.reset();
-        }
-        self.parser.reset();
+        let consumed = parse(&buffer, |argv, raw| self.command(argv, raw))?;
         self.buffer = buffer;
         self.buffer.drain(..consumed);
         Ok(())
     }
 
-    fn command(&mut self, command: OwnedCommand, raw: &[u8]) -> anyhow::Result<()> {
-        let argv = command.argv();
+    fn command(&mut self, argv: &[&[u8]], raw: &[u8]) -> anyhow::Result<()> {
         let name = argv.first().copied().unwrap_or_default();
         if name.eq_ignore_ascii_case(b"multi") {
-            self.transaction = Some((Vec::new(), raw.to_vec()));
+            let transaction = self.transaction.insert(Transaction::default());
+            transaction.push(None, raw);
             return Ok(());
         }
-        if let Some((commands, bytes)) = &mut self.transaction {
-            bytes.extend_from_slice(raw);
-            if !name.eq_ignore_ascii_case(b"exec") {
-                commands.push(command);
-                return Ok(());
-            }
-            let Some((commands, bytes)) = self.transaction.take() else {
-                return Ok(());
-            };
-            return self.run(&commands, &bytes);
+        let command = (!argv.is_empty()).then(|| OwnedCommand::new(argv));
+        let Some(open) = &mut self.transaction else {
+            let mut alone = Transaction::default();
+            alone.push(command, raw);
+            return self.run(alone);
+        };
+        if name.eq_ignore_ascii_case(b"exec") {
+            let mut whole = std::mem::take(open);
+            self.transaction = None;
+            whole.push(None, raw);
+            return self.run(whole);
         }
-        self.run(std::slice::from_ref(&command), raw)
+        open.push(command, raw);
+        if let Err(error) = open.relieve(&self.server.config().dir) {
+            tracing::warn!(%error, "a large transaction of the master stays in memory");
+        }
+        Ok(())
     }
 
     /// Runs commands and appends their bytes under one lock hold.
-    fn run(&mut self, commands: &[OwnedCommand], raw: &[u8]) -> anyhow::Result<()> {
-        for command in commands {
+    fn run(&mut self, transaction: Transaction) -> anyhow::Result<()> {
+        for command in &transaction.commands {
             self.replayer.wait_for_memory(&command.argv())?;
         }
-        if !commands.iter().all(is_ping) {
+        if transaction.overflow.is_some() || !transaction.commands.iter().all(is_ping) {
             self.wait_unpaused()?;
         }
         let mut keyspace = self.lock_when_released()?;
@@ -146,17 +158,48 @@ impl<'s> Applier<'s> {
         // A command of the master applies to what is there, expired or not: the master's DEL
         // comes in its own place.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
-        let ran = commands
-            .iter()
-            .try_for_each(|c| self.replayer.run(&mut keyspace, &c.argv()));
+        let ran = self.run_all(&mut keyspace, &transaction);
         keyspace.expire_mode = mode;
         // Clients of a replica wait for streams too (XREAD).
         keyspace.serve_blocked(self.server, &mut Effect::default());
-        let applied = ran.map(|()| self.append(raw));
+        let applied = ran.map(|()| self.append(transaction));
         keyspace.tell_clients(self.server);
         drop(keyspace);
         self.server.send_broadcasts();
         applied
+    }
+
+    fn run_all(
+        &mut self,
+        keyspace: &mut Keyspace,
+        transaction: &Transaction,
+    ) -> anyhow::Result<()> {
+        if let Some(overflow) = &transaction.overflow {
+            let mut buffer = Vec::new();
+            overflow
+                .visit(&mut |piece| {
+                    buffer.extend_from_slice(piece);
+                    let consumed = parse(&buffer, |argv, raw| {
+                        self.server.memory.charge(raw.len() as u64);
+                        self.run_one(keyspace, argv)
+                    });
+                    buffer.drain(..consumed.map_err(io::Error::other)?);
+                    Ok(())
+                })
+                .context("run a large transaction")?;
+        }
+        let mut commands = transaction.commands.iter();
+        commands.try_for_each(|command| self.run_one(keyspace, &command.argv()))
+    }
+
+    /// A command of the master runs whether there is room or not.
+    fn run_one(&mut self, keyspace: &mut Keyspace, argv: &[&[u8]]) -> anyhow::Result<()> {
+        let name = argv.first().copied().unwrap_or_default();
+        if is_frame(name) {
+            return Ok(());
+        }
+        self.server.relieve(keyspace);
+        self.replayer.run(keyspace, argv)
     }
 
     /// Waits for the end of CLIENT PAUSE, which holds back our master's changes as everybody's.
@@ -204,12 +247,52 @@ impl<'s> Applier<'s> {
         self.server.state.feed.load(Ordering::Acquire) != self.feed
     }
 
-    fn append(&mut self, raw: &[u8]) {
-        self.applied_offset += raw.len() as u64;
+    fn append(&mut self, transaction: Transaction) {
+        self.applied_offset += transaction.len();
         let log = &self.server.log;
-        log.append_raw(raw, None);
+        match transaction.overflow {
+            Some(overflow) => log.append_overflow(overflow, &transaction.bytes),
+            None => log.append_raw(&transaction.bytes, None),
+        }
         log.select(self.replayer.database());
         // With nobody to write for, the offset is all there is.
         log.set_offset(self.applied_offset);
+    }
+}
+
+/// Gives each whole command in `buffer`, and its bytes, to `each`; a lone newline, a sign of life
+/// that counts as part of the stream, has no words. Returns how many bytes those were.
+fn parse(
+    buffer: &[u8],
+    mut each: impl FnMut(&[&[u8]], &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    let limits = RequestLimits {
+        bulk_bytes_max: BULK_BYTES_MAX,
+        request_bytes_max: usize::MAX,
+        authenticated: true,
+    };
+    let mut parser = Parser::default();
+    let mut consumed = 0;
+    loop {
+        let rest = buffer.get(consumed..).unwrap_or_default();
+        let used = match parser.next(rest, limits) {
+            Step::Command { consumed: used } => {
+                let mut argv: SmallVec<[&[u8]; 8]> = SmallVec::new();
+                parser.arguments(rest, &mut argv);
+                each(&argv, rest.get(..used).unwrap_or_default())?;
+                used
+            }
+            Step::Empty { consumed: used } => {
+                each(&[], rest.get(..used).unwrap_or_default())?;
+                used
+            }
+            Step::Incomplete { .. } | Step::TooLarge { .. } => return Ok(consumed),
+            Step::Error(text) => {
+                let text = String::from_utf8_lossy(&text);
+                bail!("the master's stream is not RESP: {text}")
+            }
+        };
+        consumed += used;
+        parser.reset();
     }
 }

@@ -246,6 +246,8 @@ fn run_command(run: &mut Run, argv: &[&[u8]]) -> Result<Called, Stop> {
     }
     if !run.is_seen {
         what_is_missing(run, spec, &args)?;
+    } else if let Some(error) = finds_no_room(run, spec, &args) {
+        return Ok(refuse(run, Some(spec), error));
     }
     if spec.has(flag::WRITE) {
         run.note_written();
@@ -273,11 +275,38 @@ fn run_command(run: &mut Run, argv: &[&[u8]]) -> Result<Called, Stop> {
     Ok(Called::Replied)
 }
 
+/// What a command of a script is charged for its arguments.
+fn charge(args: &Args<'_>) -> u64 {
+    64 + args.all().iter().map(|arg| arg.len() as u64).sum::<u64>()
+}
+
+/// A script that has been seen can't wait outside the locks: what it has written moves to disk while
+/// it has the lock. An error if that makes no room.
+fn finds_no_room(run: &mut Run, spec: &'static Spec, args: &Args<'_>) -> Option<CommandError> {
+    if !spec.has(flag::WRITE) {
+        return None;
+    }
+    let any_memory = run.allowed.any_memory;
+    let context = run.context();
+    let server = context.server;
+    server
+        .log
+        .relieve_effect(context.db.effect, &context.config.dir);
+    if !spec.has(flag::DENYOOM) || server.memory.admit(charge(args)) {
+        return None;
+    }
+    let found = server.relieve(context.db.keyspace());
+    let may_fail = !any_memory && !context.client.obeyed;
+    (!found && may_fail).then_some(CommandError::fixed(
+        "OOM command not allowed when used memory > 'maxmemory'.",
+    ))
+}
+
 /// Stops an unseen script for what its next command needs.
 fn what_is_missing(run: &Run, spec: &'static Spec, args: &Args<'_>) -> Result<(), Stop> {
     let context = run.context();
     if spec.has(flag::DENYOOM) {
-        let charge = 64 + args.all().iter().map(|arg| arg.len() as u64).sum::<u64>();
+        let charge = charge(args);
         if !context.server.memory.admit(charge) && !context.client.obeyed {
             return Err(Stop::Wait(Wait::Memory));
         }

@@ -129,9 +129,15 @@ pub(super) fn for_scripts() -> Result<(Lua, *mut lua_State), CommandError> {
     Ok((lua, state))
 }
 
+/// How much a step of Lua's garbage collector does for each byte that was asked for, percent. With
+/// Lua's 200 a cycle takes some hundred allocations, however large: strings of 100 KB came to dozens
+/// of megabytes of garbage, which a bounded state hasn't got.
+const COLLECTOR_SPEED_PERCENT: std::ffi::c_int = 2000;
+
 unsafe fn add_globals(state: *mut lua_State, for_scripts: bool) {
     // SAFETY: the caller runs in protected mode and owns nothing.
     unsafe {
+        mlua::ffi::lua_gc(state, mlua::ffi::LUA_GCSETSTEPMUL, COLLECTOR_SPEED_PERCENT);
         lua_createtable(state, 0, 32);
         for (name, function) in FUNCTIONS {
             lua::set_function(state, name, *function);

@@ -2,7 +2,8 @@
 //!
 //! Commands run as a client's would, but nothing is propagated, nobody is told, and nothing
 //! expires: a key past its time is there until the log deletes it, since later commands of the
-//! log were run while it was. A transaction runs when its EXEC has come, under one lock hold.
+//! log were run while it was. Commands of a transaction run as they come: nobody sees the data
+//! yet, and the end of a log that has no EXEC for its last MULTI was cut before.
 
 use super::rdb::{CHECK_INTERVAL, check_stop, wait_for_room};
 use crate::command::effect::Effect;
@@ -13,7 +14,7 @@ use crate::command::{Args, Context, dispatch, registry};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
-use crate::net::client::{Client, ClientShared, OwnedCommand};
+use crate::net::client::{Client, ClientShared};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use parking_lot::MutexGuard;
@@ -25,6 +26,11 @@ use std::sync::Arc;
 /// Commands that failed are named up to this many times.
 const FAILURES_NAMED_MAX: u64 = 10;
 
+/// Whether a command is but the frame of a transaction.
+pub fn is_frame(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"multi") || name.eq_ignore_ascii_case(b"exec")
+}
+
 /// See the module.
 pub struct Replayer<'s> {
     server: &'s Server,
@@ -32,8 +38,6 @@ pub struct Replayer<'s> {
     client: Box<Client>,
     effect: Effect,
     out: Vec<u8>,
-    /// Commands since an open MULTI.
-    transaction: Option<Vec<OwnedCommand>>,
     commands: u64,
     failures: u64,
 }
@@ -57,7 +61,6 @@ impl<'s> Replayer<'s> {
             client,
             effect: Effect::default(),
             out: Vec::new(),
-            transaction: None,
             commands: 0,
             failures: 0,
         }
@@ -66,7 +69,6 @@ impl<'s> Replayer<'s> {
     /// The next file: Redis loads each with a fresh client.
     pub fn begin_file(&mut self) {
         self.client.db = 0;
-        self.transaction = None;
     }
 
     /// Selects a database.
@@ -84,7 +86,7 @@ impl<'s> Replayer<'s> {
         self.commands
     }
 
-    /// Runs a command, or keeps it until EXEC.
+    /// Runs a command.
     pub fn command(&mut self, command: &Command<'_>) -> anyhow::Result<()> {
         let argv: SmallVec<[&[u8]; 8]> = command.arguments().collect();
         self.server.loading.add_bytes(command.end - command.start);
@@ -98,33 +100,12 @@ impl<'s> Replayer<'s> {
             check_stop(self.server)?;
         }
         let name = argv.first().copied().unwrap_or_default();
-        if name.eq_ignore_ascii_case(b"multi") {
-            self.transaction = Some(Vec::new());
-            return Ok(());
-        }
-        if name.eq_ignore_ascii_case(b"exec") {
-            return self.exec();
-        }
-        if let Some(transaction) = &mut self.transaction {
-            transaction.push(OwnedCommand::new(&argv));
+        if is_frame(name) {
             return Ok(());
         }
         self.wait_for_memory(&argv)?;
         let mut keyspace = self.server.keyspace.lock();
         let result = self.run(&mut keyspace, &argv);
-        self.release(keyspace);
-        result
-    }
-
-    fn exec(&mut self) -> anyhow::Result<()> {
-        let transaction = self.transaction.take().unwrap_or_default();
-        for command in &transaction {
-            self.wait_for_memory(&command.argv())?;
-        }
-        let mut keyspace = self.server.keyspace.lock();
-        let result = transaction
-            .iter()
-            .try_for_each(|c| self.run(&mut keyspace, &c.argv()));
         self.release(keyspace);
         result
     }

@@ -3,7 +3,9 @@
 
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::memory::thread;
 use crate::monitor;
+use crate::server::Server;
 
 /// Runs one command in a context; collects its effects. EXEC and scripts call it for each
 /// command of theirs. The error, if any, is the caller's to write.
@@ -21,7 +23,11 @@ pub(super) fn call_at(
     let dirty_before = ctx.db.effect.dirty;
     ctx.db.touch = !ctx.client.no_touch;
     let start = ctx.reply.len();
+    let memory_before = charges(ctx.server, spec).then(thread::net_bytes);
     let result = (spec.handler)(ctx, args);
+    if let Some(before) = memory_before {
+        charge_more(ctx.server, args, thread::grown_since(before));
+    }
     // The error of a script may have been counted where it arose: it is its reply then.
     let failed = result.is_err() || (spec.has(flag::SCRIPT) && ctx.reply.is_error_at(start));
     let db = ctx.db.index();
@@ -40,6 +46,22 @@ pub(super) fn call_at(
         ctx.server.monitors.show(ctx, spec, args);
     }
     result
+}
+
+/// Growth that a command is charged for its arguments, be it a little more.
+const GROWTH_EXPECTED_BYTES: u64 = 4096;
+
+/// Whether what a command allocates is counted. The commands of a script count, not the script.
+fn charges(server: &Server, spec: &Spec) -> bool {
+    spec.has(flag::DENYOOM) && !spec.has(flag::SCRIPT) && server.memory.is_bounded()
+}
+
+/// A command that made memory grow by more than it brought (COPY, SUNIONSTORE): those after it wait.
+fn charge_more(server: &Server, args: &Args<'_>, grown: u64) {
+    if grown > GROWTH_EXPECTED_BYTES {
+        let brought: u64 = args.all().iter().map(|arg| arg.len() as u64).sum();
+        server.memory.charge(grown.saturating_sub(brought));
+    }
 }
 
 /// The caller may keep what it has read. A script's commands count, not the script.

@@ -171,6 +171,18 @@ fn still_allowed(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>) -> Com
     )))
 }
 
+/// What EXEC has written so far moves to disk where memory is short: it can't wait outside the locks.
+fn find_room(ctx: &mut Context<'_>, spec: &'static Spec) -> CommandResult {
+    let server = ctx.server;
+    server.log.relieve_effect(ctx.db.effect, &ctx.config.dir);
+    if !spec.has(flag::DENYOOM) || server.relieve(ctx.db.keyspace()) || ctx.client.obeyed {
+        return Ok(());
+    }
+    Err(CommandError::fixed(
+        "OOM command not allowed when used memory > 'maxmemory'.",
+    ))
+}
+
 /// One command of a transaction; its error is its reply. What works outside the locks (Sentinel
 /// promotes with REPLICAOF and CONFIG REWRITE in a transaction) comes right after the rest, in
 /// the order of the queue.
@@ -181,7 +193,9 @@ fn run_queued(
     late: &mut Vec<LateReply>,
 ) {
     let start = ctx.reply.len();
-    let result = still_allowed(ctx, spec, args).and_then(|()| dispatch::call(ctx, spec, args));
+    let result = still_allowed(ctx, spec, args)
+        .and_then(|()| find_room(ctx, spec))
+        .and_then(|()| dispatch::call(ctx, spec, args));
     if let Some(deferred) = ctx.client.deferred.take() {
         ctx.reply.truncate(start);
         late.push((start, deferred));

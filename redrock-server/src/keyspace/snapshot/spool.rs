@@ -5,20 +5,17 @@
 //! time. Size and time are bounded: beyond them the snapshot fails, never the command.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a spool may hold.
 const SPOOL_BYTES_MAX: u64 = 4 << 30;
 /// How long writing to it may take in all.
 const SPOOL_TIME_MAX: Duration = Duration::from_secs(10);
-
-static NEXT_NAME: AtomicU64 = AtomicU64::new(0);
 
 /// See the module.
 #[derive(Debug)]
@@ -61,20 +58,8 @@ impl Spooled {
 impl Spool {
     /// An empty one in a folder; its file has no name from the start.
     pub fn create(folder: &Path) -> io::Result<Self> {
-        let number = NEXT_NAME.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!(
-            "temp-snapshot-{}-{number}.spool",
-            std::process::id()
-        ));
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        std::fs::remove_file(&path)?;
         Ok(Self {
-            file: Arc::new(file),
+            file: Arc::new(crate::unnamed_file::create(folder, "snapshot")?),
             end: 0,
             spent: Duration::ZERO,
             waiting: VecDeque::new(),

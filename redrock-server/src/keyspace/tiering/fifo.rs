@@ -87,6 +87,9 @@ pub struct TierQueue {
     bytes_max: usize,
     stopped: AtomicBool,
     failing: Mutex<Option<String>>,
+    /// What was written and the keyspace has not been told of.
+    applied: Mutex<Applied>,
+    some_applied: Condvar,
 }
 
 impl std::fmt::Debug for TierQueue {
@@ -107,6 +110,32 @@ impl TierQueue {
             bytes_max,
             stopped: AtomicBool::new(false),
             failing: Mutex::default(),
+            applied: Mutex::default(),
+            some_applied: Condvar::new(),
+        }
+    }
+
+    /// Leaves word of what was written for whoever has the keyspace.
+    pub fn note_applied(&self, applied: Applied) {
+        self.applied.lock().extend(applied);
+        self.some_applied.notify_all();
+    }
+
+    /// Whether there is word that nobody has taken.
+    pub fn has_applied(&self) -> bool {
+        !self.applied.lock().is_empty()
+    }
+
+    /// Takes the word, in the order of the queue.
+    pub fn take_applied(&self) -> Applied {
+        std::mem::take(&mut *self.applied.lock())
+    }
+
+    /// Waits until there is some, at most `timeout`.
+    pub fn wait_applied(&self, timeout: Duration) {
+        let mut applied = self.applied.lock();
+        if applied.is_empty() {
+            self.some_applied.wait_for(&mut applied, timeout);
         }
     }
 

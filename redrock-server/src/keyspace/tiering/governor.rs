@@ -5,10 +5,12 @@
 //! time; frees what leaves without it.
 
 use super::census;
+use super::pace::Pace;
 use super::policy::{self, Plan, Sample};
 use super::sweep::{Hand, Step};
 use crate::config::Policy;
 use crate::server::Server;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +34,14 @@ pub struct MemoryGate {
     resident: AtomicU64,
     companions: AtomicU64,
     stub_bytes: AtomicU64,
+    /// Memory of stubs in a segment, on average of the last ones that were looked at.
+    segment_stub_bytes: AtomicU64,
+    /// Where [`super::relief`] goes on.
+    relief_hand: Mutex<Hand>,
+    /// The most that a command asked for in vain since the last measurement.
+    wanted_bytes: AtomicU64,
+    /// Slows down what grows memory faster than the tier takes it.
+    pub pace: Pace,
 }
 
 impl MemoryGate {
@@ -53,6 +63,7 @@ impl MemoryGate {
         let charged = self.charged.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if charged > self.room_bytes.load(Ordering::Relaxed) {
             self.held.store(true, Ordering::Relaxed);
+            self.wanted_bytes.fetch_max(bytes, Ordering::Relaxed);
             self.wake_governor();
             return false;
         }
@@ -109,7 +120,49 @@ impl MemoryGate {
         self.wake_governor();
     }
 
-    fn publish(&self, sample: &Sample, plan: &Plan) {
+    /// Whether there is a bound.
+    pub fn is_bounded(&self) -> bool {
+        self.maxmemory_bytes.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether commands that need memory wait.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn relief_hand(&self) -> Hand {
+        *self.relief_hand.lock()
+    }
+
+    pub(super) fn set_relief_hand(&self, hand: Hand) {
+        *self.relief_hand.lock() = hand;
+    }
+
+    /// Takes note of the memory of stubs in one segment.
+    pub(super) fn note_stubs(&self, bytes: usize) {
+        let average = self.segment_stub_bytes.load(Ordering::Relaxed);
+        // In 256ths of a byte, or the average would stand still near its end.
+        let average = (average * 19 + bytes as u64 * 256) / 20;
+        self.segment_stub_bytes.store(average, Ordering::Relaxed);
+    }
+
+    /// Measures, with the companions' share as of the governor's last look; `segments` is how many
+    /// there are in memory.
+    pub(super) fn sample(&self, segments: usize) -> Sample {
+        // Charges are cleared before measuring: what arrives in between counts twice, never not.
+        self.charged.store(0, Ordering::Relaxed);
+        let (allocated, own) = crate::memory::measure();
+        Sample {
+            maxmemory_bytes: self.maxmemory_bytes.load(Ordering::Relaxed),
+            allocated_bytes: allocated,
+            resident_bytes: own + self.companions.load(Ordering::Relaxed),
+            stub_bytes: self.segment_stub_bytes.load(Ordering::Relaxed) * segments as u64 / 256,
+            charged_bytes: self.charged.load(Ordering::Relaxed),
+            wanted_bytes: self.wanted_bytes.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn publish(&self, sample: &Sample, plan: &Plan) {
         let budget = policy::budget_bytes(sample);
         let room = (budget / 100 * 97).saturating_sub(sample.allocated_bytes);
         self.room_bytes.store(room, Ordering::Relaxed);
@@ -118,6 +171,7 @@ impl MemoryGate {
         self.resident
             .store(sample.resident_bytes, Ordering::Relaxed);
         self.stub_bytes.store(sample.stub_bytes, Ordering::Relaxed);
+        self.pace.set_overrun(plan.overrun_permille);
         self.held.store(plan.hold_writers, Ordering::Relaxed);
         if !plan.hold_writers {
             self.freed.notify_waiters();
@@ -145,7 +199,6 @@ const EVICTIONS_MAX: u64 = 1 << 16;
 struct Governor {
     server: Arc<Server>,
     hand: Hand,
-    stub_bytes_average: f64,
     /// Values must leave and the tier has taken nothing since: when that began, and what the tier
     /// had taken until then.
     stall: Option<(Instant, u64)>,
@@ -160,7 +213,6 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
             let mut governor = Governor {
                 server,
                 hand: Hand::default(),
-                stub_bytes_average: 0.0,
                 stall: None,
             };
             while !governor.server.is_stopping() {
@@ -173,19 +225,10 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
 impl Governor {
     fn measure(&self) -> Sample {
         let gate = &self.server.memory;
-        // Charges are cleared before measuring: what arrives in between counts twice, never not.
-        gate.charged.store(0, Ordering::Relaxed);
-        let (allocated, own) = crate::memory::measure();
         let companions = self.server.companion_bytes();
         gate.companions.store(companions, Ordering::Relaxed);
         let segments = self.server.keyspace.lock().segment_count();
-        Sample {
-            maxmemory_bytes: gate.maxmemory_bytes.load(Ordering::Relaxed),
-            allocated_bytes: allocated,
-            resident_bytes: own + companions,
-            stub_bytes: (self.stub_bytes_average * segments as f64) as u64,
-            charged_bytes: gate.charged.load(Ordering::Relaxed),
-        }
+        gate.sample(segments)
     }
 
     /// One measurement and what follows from it; how long to pause.
@@ -195,11 +238,14 @@ impl Governor {
             return PAUSE;
         }
         let plan = policy::plan(&sample);
-        self.server.memory.publish(&sample, &plan);
-        self.server
-            .keyspace
-            .lock()
-            .set_pressure(plan.release_bytes > 0, plan.drop_stubs);
+        let gate = &self.server.memory;
+        gate.publish(&sample, &plan);
+        let taken_bytes = {
+            let mut keyspace = self.server.keyspace.lock();
+            keyspace.set_pressure(plan.release_bytes > 0, plan.drop_stubs);
+            keyspace.tier_put_bytes()
+        };
+        gate.pace.note_taken(taken_bytes);
         if plan.purge {
             crate::memory::purge();
         }
@@ -229,7 +275,7 @@ impl Governor {
                 break;
             }
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
-            self.note_stubs(swept.stub_bytes);
+            self.server.memory.note_stubs(swept.stub_bytes);
             released += swept.dropped_bytes as u64;
             fruitless = if swept.dropped.is_empty() {
                 fruitless + 1
@@ -277,7 +323,7 @@ impl Governor {
         };
         for _ in 0..STEPS_MAX / 4 {
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
-            self.note_stubs(swept.stub_bytes);
+            self.server.memory.note_stubs(swept.stub_bytes);
             if swept.queue_full {
                 break;
             }
@@ -294,9 +340,5 @@ impl Governor {
             bytes += entry.memory_bytes();
         }
         bytes
-    }
-
-    fn note_stubs(&mut self, bytes: usize) {
-        self.stub_bytes_average = self.stub_bytes_average * 0.95 + bytes as f64 * 0.05;
     }
 }

@@ -18,8 +18,10 @@ mod cold_fields;
 pub mod fifo;
 pub mod governor;
 pub mod loader;
+pub mod pace;
 pub mod policy;
 pub mod reader;
+mod relief;
 pub mod scan;
 pub mod start;
 pub mod sweep;
@@ -349,10 +351,25 @@ impl Keyspace {
         dropped
     }
 
+    /// [`Self::applied`] for all that the applier has left for who has the lock. Returns what
+    /// left memory.
+    pub fn take_applied(&mut self) -> Vec<Entry> {
+        let Some(queue) = self.tiering.as_ref().map(|tiering| tiering.queue.clone()) else {
+            return Vec::new();
+        };
+        self.applied(&queue.take_applied())
+    }
+
     /// Records that the tier has taken so far.
     pub(super) fn tier_puts(&self) -> u64 {
         let puts = |tiering: &Tiering| tiering.cold.stats.puts.load(Ordering::Relaxed);
         self.tiering.as_deref().map_or(0, puts)
+    }
+
+    /// Bytes of records that the tier has taken so far.
+    pub(super) fn tier_put_bytes(&self) -> u64 {
+        let bytes = |tiering: &Tiering| tiering.cold.stats.put_bytes.load(Ordering::Relaxed);
+        self.tiering.as_deref().map_or(0, bytes)
     }
 
     /// Sets what [`Keyspace::applied`] does with values.

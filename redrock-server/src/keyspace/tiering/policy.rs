@@ -16,6 +16,8 @@ pub struct Sample {
     pub stub_bytes: u64,
     /// What commands may have allocated since the measurement.
     pub charged_bytes: u64,
+    /// The most that a command waits for which found no room.
+    pub wanted_bytes: u64,
 }
 
 /// What is to be done about it.
@@ -27,6 +29,9 @@ pub struct Plan {
     pub drop_stubs: bool,
     /// Dirty values are written to the tier ahead of need.
     pub write_back: bool,
+    /// How far memory is from where commands that grow it are slowed down to where they wait: 0
+    /// to 1000.
+    pub overrun_permille: u64,
     /// Commands that grow memory wait.
     pub hold_writers: bool,
     /// The allocator should give unused pages back.
@@ -39,6 +44,8 @@ const WRITE_BACK_PERCENT: u64 = 70;
 const RELEASE_PERCENT: u64 = 90;
 /// Down to this share.
 const RELEASE_TARGET_PERCENT: u64 = 87;
+/// Above this share writers are slowed down, the more the further.
+const SLOW_PERCENT: u64 = 93;
 /// Above this share writers wait.
 const HOLD_PERCENT: u64 = 97;
 /// Stubs may take this share of the budget.
@@ -78,12 +85,20 @@ pub fn plan(sample: &Sample) -> Plan {
     let used = sample.allocated_bytes + sample.charged_bytes;
     let line = |percent: u64| budget / 100 * percent;
     let overhead = sample.resident_bytes.saturating_sub(sample.allocated_bytes);
+    // A command that needs much at once needs more free than what suffices for small ones.
+    let wanted = sample.wanted_bytes.min(budget / 2);
+    let for_wanted = match wanted {
+        0 => 0,
+        wanted => (used + wanted).saturating_sub(line(EVICT_TARGET_PERCENT)),
+    };
+    let for_all = match used > line(RELEASE_PERCENT) {
+        true => used - line(RELEASE_TARGET_PERCENT),
+        false => 0,
+    };
+    let overrun = used.saturating_sub(line(SLOW_PERCENT));
     Plan {
-        release_bytes: if used > line(RELEASE_PERCENT) {
-            used - line(RELEASE_TARGET_PERCENT)
-        } else {
-            0
-        },
+        release_bytes: for_all.max(for_wanted),
+        overrun_permille: (overrun * 1000 / line(HOLD_PERCENT - SLOW_PERCENT).max(1)).min(1000),
         drop_stubs: sample.stub_bytes > line(STUB_PERCENT),
         write_back: used > line(WRITE_BACK_PERCENT),
         hold_writers: used > line(HOLD_PERCENT),
@@ -104,6 +119,7 @@ mod tests {
             resident_bytes: resident * MB,
             stub_bytes: 0,
             charged_bytes: 0,
+            wanted_bytes: 0,
         }
     }
 
@@ -126,6 +142,25 @@ mod tests {
         assert_eq!(evict_bytes(&room, STALL_MIN), 0);
         let bytes = evict_bytes(&full, STALL_MIN);
         assert!((5 * MB..7 * MB).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn makes_room_for_a_command_that_needs_much() {
+        let mut waiting = sample(130, 170);
+        assert_eq!(plan(&waiting).release_bytes, 0);
+        waiting.wanted_bytes = 40 * MB;
+        let bytes = plan(&waiting).release_bytes;
+        assert!((17 * MB..19 * MB).contains(&bytes), "{bytes}");
+        waiting.wanted_bytes = u64::MAX;
+        assert!(plan(&waiting).release_bytes < 80 * MB);
+    }
+
+    #[test]
+    fn slows_writers_in_proportion_before_it_holds_them() {
+        let overrun = |allocated| plan(&sample(allocated, allocated + 40)).overrun_permille;
+        assert_eq!([overrun(120), overrun(148)], [0, 0]);
+        assert!((100..500).contains(&overrun(150)) && (600..1000).contains(&overrun(154)));
+        assert_eq!([overrun(156), overrun(199)], [1000, 1000]);
     }
 
     #[test]

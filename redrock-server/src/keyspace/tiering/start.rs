@@ -9,12 +9,15 @@ use crate::keyspace::cold::options::ColdBudget;
 use crate::server::Server;
 use anyhow::Context as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Threads that read cold values: enough to keep a disk busy, and each holds one batch only.
 const READER_THREADS: usize = 4;
 /// Bytes of puts on their way to the tier.
 const QUEUE_BYTES_MIN: u64 = 2 << 20;
 const QUEUE_BYTES_MAX: u64 = 32 << 20;
+/// How long the applier waits for the lock at a time.
+const LOCK_STEP: Duration = Duration::from_millis(10);
 
 /// Whether [`start`] may have the tier's folder. Touches nothing.
 pub fn inspect(config: &Config) -> anyhow::Result<()> {
@@ -22,6 +25,21 @@ pub fn inspect(config: &Config) -> anyhow::Result<()> {
         ColdStore::inspect(&config.memory.tier_dir).context("open the tier")?;
     }
     Ok(())
+}
+
+/// Tells the keyspace what was written, unless somebody who holds it for long (a script) does, or
+/// there is more to write first.
+fn tell(server: &Server, queue: &TierQueue) {
+    while queue.has_applied() {
+        if let Some(mut keyspace) = server.keyspace.try_lock_for(LOCK_STEP) {
+            let dropped = keyspace.take_applied();
+            drop(keyspace);
+            // Dropping entries takes its time.
+            drop(dropped);
+        } else if !queue.is_empty() || server.is_stopping() {
+            return;
+        }
+    }
 }
 
 /// Opens the tier in the configured folder and starts governor, applier and readers, if the
@@ -43,10 +61,10 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
         .lock()
         .enable_tiering(Tiering::new(store.clone(), queue.clone()));
     let applied_to = server.clone();
+    let told = queue.clone();
     fifo::spawn_applier(queue, store.clone(), move |applied| {
-        // Freed when the lock is released: dropping entries takes its time.
-        let dropped = applied_to.keyspace.lock().applied(&applied);
-        drop(dropped);
+        told.note_applied(applied);
+        tell(&applied_to, &told);
     })
     .context("start the tier's writer")?;
     for index in 0..READER_THREADS {

@@ -1,11 +1,11 @@
 //! One server under measurement: its options, its cgroup, its samples, its verdicts.
 
-use redrock_integration_tests::cgroup::Cgroup;
-use redrock_integration_tests::memory::{MIB, Phase, Sampler};
-use redrock_integration_tests::mixed::Mixed;
-use redrock_integration_tests::process::{Kind, Server};
-use redrock_integration_tests::resp::Client;
-use redrock_integration_tests::scale::{between, scale, seed};
+use crate::cgroup::Cgroup;
+use crate::memory::{MIB, Phase, Sampler};
+use crate::mixed::Mixed;
+use crate::process::{Kind, Server};
+use crate::resp::Client;
+use crate::scale::{between, scale, seed};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -19,19 +19,19 @@ const BEYOND_BYTES: u64 = 64 * MIB;
 const PAGE_CACHE_BYTES: u64 = 128 * MIB;
 
 /// Waits for the tests before.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
+pub fn alone() -> MutexGuard<'static, ()> {
     ALONE
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The bound on data, MiB: the smallest that a server takes well, up to the issue's.
-pub(crate) fn max_memory_mib() -> u64 {
+pub fn max_memory_mib() -> u64 {
     between(128, 200)
 }
 
 /// All of the data: nearly twice the bound, up to more than ten times.
-pub(crate) fn data() -> Mixed {
+pub fn data() -> Mixed {
     let count = between(180_000, 2_000_000);
     assert!(count * 1000 > max_memory_mib() * MIB, "it would fit");
     Mixed {
@@ -41,20 +41,17 @@ pub(crate) fn data() -> Mixed {
 }
 
 /// How much thinner samples are at larger sizes, where a digest has compared everything.
-pub(crate) fn stride() -> usize {
+pub fn stride() -> usize {
     usize::try_from(scale()).map_or(1, |scale| 1 + scale / 10)
 }
 
 /// What a reply may take when the server walks all data for it.
-pub(crate) fn long_wait() -> Duration {
+pub fn long_wait() -> Duration {
     Duration::from_secs(60 + 6 * scale())
 }
 
 /// Asks until it is so.
-pub(crate) fn until(
-    what: &str,
-    mut done: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+pub fn until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + long_wait();
     while !done()? {
         anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
@@ -64,7 +61,7 @@ pub(crate) fn until(
 }
 
 /// A field of INFO.
-pub(crate) fn info(client: &mut Client, section: &str, field: &str) -> anyhow::Result<String> {
+pub fn info(client: &mut Client, section: &str, field: &str) -> anyhow::Result<String> {
     let text = client.ok(&format!("INFO {section}"))?.text();
     let prefix = format!("{field}:");
     let found = text.lines().find_map(|line| line.strip_prefix(&prefix));
@@ -72,9 +69,9 @@ pub(crate) fn info(client: &mut Client, section: &str, field: &str) -> anyhow::R
 }
 
 /// A running server of ours with everything that watches it.
-pub(crate) struct Job {
-    pub(crate) server: Server,
-    pub(crate) client: Client,
+pub struct Job {
+    pub server: Server,
+    pub client: Client,
     sampler: Sampler,
     /// Removed after the server, whose processes are in it.
     group: Result<Cgroup, String>,
@@ -85,7 +82,7 @@ pub(crate) struct Job {
 impl Job {
     /// Starts a server with the feature on, measured from its first instruction; the phase until it
     /// serves is judged as `restore` if there is something to restore.
-    pub(crate) fn start(row: &'static str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+    pub fn start(row: &'static str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
         let max_memory = format!("{}mb", max_memory_mib());
         let mut options = vec!["--enable-rocksdb-feature", "yes"];
         options.extend(["--maxmemory-only-for-rocksdb", "yes"]);
@@ -101,7 +98,7 @@ impl Job {
         let sampler = Sampler::start(spawned.pid());
         let server = spawned.wait_ready()?;
         let client = server.client()?;
-        println!("main_job {row}: redrock-server {}", options.join(" "));
+        println!("{row}: redrock-server {}", options.join(" "));
         Ok(Self {
             server,
             client,
@@ -113,7 +110,7 @@ impl Job {
     }
 
     /// Waits until both companions serve.
-    pub(crate) fn wait_companions(&mut self) -> anyhow::Result<()> {
+    pub fn wait_companions(&mut self) -> anyhow::Result<()> {
         let client = &mut self.client;
         until("companions up", || {
             let text = client.ok("INFO companions")?.text();
@@ -122,7 +119,7 @@ impl Job {
     }
 
     /// Ends a phase: prints its line and fails if the bound was passed.
-    pub(crate) fn end_phase(&mut self, name: &str) -> anyhow::Result<()> {
+    pub fn end_phase(&mut self, name: &str) -> anyhow::Result<()> {
         let phase = self.sampler.phase(name);
         let seconds = self.began.elapsed().as_secs_f64();
         self.began = Instant::now();
@@ -138,7 +135,7 @@ impl Job {
             ),
         };
         println!(
-            "main_job {}: {phase}; limit {} MiB; {group}; {seconds:.1} s; {}",
+            "{}: {phase}; limit {} MiB; {group}; {seconds:.1} s; {}",
             self.row,
             limit / MIB,
             if verdict.is_ok() { "pass" } else { "FAIL" },
@@ -164,13 +161,13 @@ impl Job {
     }
 
     /// Ends all processes at once (SIGKILL).
-    pub(crate) fn kill(self) -> anyhow::Result<()> {
+    pub fn kill(self) -> anyhow::Result<()> {
         drop((self.client, self.sampler));
         self.server.kill_family()
     }
 
     /// Runs BGSAVE or BGREWRITEAOF and waits for its end, also of one that was under way.
-    pub(crate) fn in_background(&mut self, command: &str) -> anyhow::Result<()> {
+    pub fn in_background(&mut self, command: &str) -> anyhow::Result<()> {
         let (flag, status) = match command {
             "BGSAVE" => ("rdb_bgsave_in_progress", "rdb_last_bgsave_status"),
             _ => ("aof_rewrite_in_progress", "aof_last_bgrewrite_status"),
@@ -185,13 +182,13 @@ impl Job {
     }
 
     /// `DEBUG DIGEST`, however long it takes.
-    pub(crate) fn digest(&self) -> anyhow::Result<String> {
+    pub fn digest(&self) -> anyhow::Result<String> {
         digest(&self.server)
     }
 }
 
 /// `DEBUG DIGEST` of any server.
-pub(crate) fn digest(server: &Server) -> anyhow::Result<String> {
+pub fn digest(server: &Server) -> anyhow::Result<String> {
     let mut client = server.client()?;
     client.set_reply_wait(long_wait())?;
     Ok(client.ok("DEBUG DIGEST")?.text())

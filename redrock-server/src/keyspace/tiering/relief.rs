@@ -1,0 +1,86 @@
+//! Room in the middle of what can't wait outside the locks: a script that has written, EXEC, a
+//! transaction of our master (DESIGN 4).
+//!
+//! Whoever holds the lock does the governor's work itself and waits for the tier's queue, which
+//! drains without any shard lock. The wait has an end: then the command that needs memory fails.
+
+use super::governor::MemoryGate;
+use super::policy;
+use super::sweep::Step;
+use crate::keyspace::Keyspace;
+use crate::server::Server;
+use std::time::{Duration, Instant};
+
+/// How long one command may wait for room.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for the queue before looking again.
+const LOOK: Duration = Duration::from_millis(5);
+/// Segments between two measurements.
+const STEPS_MAX: usize = 256;
+
+/// Moves values to the tier until there is room. False if there is none in time.
+pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
+    let deadline = Instant::now() + WAIT_MAX;
+    loop {
+        // Whatever was removed and waits for the lock's release takes memory too.
+        drop(keyspace.garbage.take());
+        keyspace.take_applied();
+        let plan = measure(&server.memory, keyspace.segment_count());
+        if plan.release_bytes == 0 {
+            return true;
+        }
+        keyspace.set_pressure(true, plan.drop_stubs);
+        if sweep(&server.memory, keyspace, &plan) > 0 {
+            continue;
+        }
+        let Some(queue) = keyspace.tiering.as_ref().map(|t| t.queue.clone()) else {
+            return true;
+        };
+        // A tier that can't be written makes no room by waiting.
+        if queue.failure().is_some() || Instant::now() >= deadline {
+            return !plan.hold_writers;
+        }
+        if queue.is_empty() && !queue.has_applied() && !plan.hold_writers {
+            // All that may leave has left.
+            return true;
+        }
+        queue.wait_applied(LOOK);
+    }
+}
+
+fn measure(gate: &MemoryGate, segments: usize) -> policy::Plan {
+    let sample = gate.sample(segments);
+    let plan = policy::plan(&sample);
+    gate.publish(&sample, &plan);
+    plan
+}
+
+/// Drops clean values and queues dirty ones; how many bytes have gone.
+fn sweep(gate: &MemoryGate, keyspace: &mut Keyspace, plan: &policy::Plan) -> u64 {
+    let step = Step {
+        drop_values: true,
+        drop_stubs: plan.drop_stubs,
+        spill: true,
+        share_percent: 25,
+    };
+    let mut hand = gate.relief_hand();
+    let mut dropped = 0;
+    for _ in 0..STEPS_MAX {
+        let swept = keyspace.sweep(&mut hand, step);
+        gate.note_stubs(swept.stub_bytes);
+        dropped += swept.dropped_bytes as u64;
+        if dropped >= plan.release_bytes || swept.queue_full {
+            break;
+        }
+    }
+    gate.set_relief_hand(hand);
+    dropped
+}
+
+impl Server {
+    /// Before a command that may need memory, in the middle of a transaction: makes room if there
+    /// is none. False if there is none in time.
+    pub fn relieve(&self, keyspace: &mut Keyspace) -> bool {
+        !self.memory.is_held() || make_room(self, keyspace)
+    }
+}
