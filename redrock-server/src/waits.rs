@@ -3,6 +3,7 @@
 use crate::command::dispatch::Wait;
 use crate::command::error::CommandError;
 use crate::keyspace::cold::key::TierKey;
+use crate::keyspace::tiering::health::Health;
 use crate::keyspace::tiering::loader::Join;
 use crate::server::Server;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 
 /// How long one command may wait in all before it fails.
 const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The same while the tier has taken nothing for longer than that.
+const MEMORY_WAIT_CLOSED_MAX: Duration = Duration::from_secs(1);
 /// How often a command may find its keys gone again from memory.
 const LOADS_MAX: u32 = 64;
 
@@ -74,21 +77,20 @@ impl Server {
             }
             Wait::Pace(wait) => tokio::time::sleep(wait).await,
             Wait::Memory => {
+                let limit = self.memory_wait();
                 let deadline = *budget
                     .memory_deadline
-                    .get_or_insert_with(|| Instant::now() + MEMORY_WAIT_MAX);
+                    .get_or_insert_with(|| Instant::now() + limit);
                 let left = deadline.saturating_duration_since(Instant::now());
                 // Half of the time tiering may make the room; then keys go, where they may.
-                let patient = left.saturating_sub(MEMORY_WAIT_MAX / 2);
+                let patient = left.saturating_sub(limit / 2);
                 let mut has_room = self.memory.wait_for_room(patient).await;
                 if !has_room {
                     self.memory.press();
                     has_room = self.memory.wait_for_room(left - patient).await;
                 }
                 if !has_room {
-                    return Err(CommandError::fixed(
-                        "OOM command not allowed when used memory > 'maxmemory'.",
-                    ));
+                    return Err(self.refusal_of_memory());
                 }
             }
             // An error means that the keyspace, and with it the server, is gone.
@@ -99,6 +101,22 @@ impl Server {
             server: self,
             keys: Vec::new(),
         })
+    }
+
+    /// How long a command waits for memory. Not as long where others have waited so long before
+    /// in vain for a tier that takes nothing.
+    fn memory_wait(&self) -> Duration {
+        match self.memory.tier_health().map(Health::closed_for) {
+            Some(closed) if closed > MEMORY_WAIT_MAX => MEMORY_WAIT_CLOSED_MAX,
+            _ => MEMORY_WAIT_MAX,
+        }
+    }
+
+    fn refusal_of_memory(&self) -> CommandError {
+        match self.memory.tier_health().and_then(Health::refusal) {
+            Some(text) => CommandError::text(text),
+            None => CommandError::fixed("OOM command not allowed when used memory > 'maxmemory'."),
+        }
     }
 
     /// Brings keys into memory and pins them.
@@ -125,7 +143,7 @@ impl Server {
         for done in waiting {
             match done.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(CommandError::text(format!("ERR {error}"))),
+                Ok(Err(error)) => return Err(CommandError::tier(error)),
                 Err(_) => return Err(CommandError::fixed("ERR the server is shutting down")),
             }
         }

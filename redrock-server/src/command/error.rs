@@ -48,6 +48,11 @@ impl CommandError {
         Self::Text(Cow::Owned(text.into()))
     }
 
+    /// `-TIERERR`: what a command needs of the tier can't be read, or is damaged.
+    pub fn tier(what: impl std::fmt::Display) -> Self {
+        Self::text(format!("TIERERR {what}"))
+    }
+
     /// The error line without the leading `-` and the line end.
     pub fn resp(&self) -> Cow<'_, [u8]> {
         let fixed: &'static str = match self {

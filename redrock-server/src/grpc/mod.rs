@@ -21,6 +21,8 @@ use redrock_proto::v1::snapshot_server::SnapshotServer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 /// What every service needs.
 #[derive(Clone)]
@@ -88,9 +90,40 @@ pub async fn serve(server: &Arc<Server>, tasks: &Tasks, log: LogHandle) -> anyho
         .set_serving::<AdminServer<admin::AdminService>>()
         .await;
     let stop = tasks.token();
+    tasks.spawn(
+        "tier health",
+        tell_tier(server.clone(), health, stop.clone()),
+    );
     tasks.spawn("checkpoint leases", expire_leases(snapshot, stop.clone()));
     tasks.spawn_critical("server socket", uds::serve(listener, routes, stop));
     Ok(())
+}
+
+/// The name under which `grpc.health.v1` tells of the tier.
+pub const TIER_HEALTH: &str = "redrock.tier";
+
+/// Serving while the tier takes values; unknown without a tier.
+async fn tell_tier(server: Arc<Server>, reporter: HealthReporter, stop: CancellationToken) {
+    let mut told = None;
+    loop {
+        let status = server.memory.tier_health().map(|health| {
+            if health.refuses_spills() {
+                ServingStatus::NotServing
+            } else {
+                ServingStatus::Serving
+            }
+        });
+        if let Some(status) = status
+            && told != Some(status)
+        {
+            reporter.set_service_status(TIER_HEALTH, status).await;
+            told = Some(status);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 async fn expire_leases(snapshot: Arc<snapshot::SnapshotService>, stop: CancellationToken) {

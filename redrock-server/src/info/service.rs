@@ -194,6 +194,11 @@ impl Facts<'_> {
     }
 }
 
+/// A text as the value of a field.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
 pub(super) fn tiering(facts: &Facts<'_>, out: &mut Section<'_>) {
     let keyspace = facts.keyspace;
     let databases = (0..keyspace.database_count()).filter_map(|index| keyspace.database(index));
@@ -216,6 +221,21 @@ pub(super) fn tiering(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("tiering_loaded_values", stats.loaded);
     out.field("tiering_waits", stats.waits);
     out.field("tiering_blocking_reads", stats.blocking_reads);
+    let Some(tiering) = &keyspace.tiering else {
+        return;
+    };
+    let health = &tiering.queue.health;
+    let report = health.report();
+    out.field("tiering_state", report.state.word());
+    out.field("tiering_state_since", report.since_ms / 1000);
+    out.field("tiering_state_reason", one_line(&report.reason));
+    for (name, figure) in health.figures() {
+        out.field(format_args!("tiering_{name}"), figure);
+    }
+    out.field(
+        "tiering_last_read_error",
+        one_line(&health.last_read_error()),
+    );
 }
 
 pub(super) fn companions(facts: &Facts<'_>, out: &mut Section<'_>) {

@@ -113,7 +113,7 @@ fn request(ctx: &Context<'_>, from: u64, count: usize) -> ScanRequest {
 }
 
 fn failed(error: &ColdError) -> CommandError {
-    CommandError::text(format!("ERR {error}"))
+    CommandError::tier(error)
 }
 
 fn answer(ctx: &mut Context<'_>, work: Work) -> CommandResult {

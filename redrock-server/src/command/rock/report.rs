@@ -1,7 +1,7 @@
 //! ROCKSTAT, ROCK REPORT, PURGEROCKSDB: where values are, and tidying up.
 
 use super::{later, require_tier};
-use crate::command::{Args, CommandResult, Context};
+use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::tiering::census::{self, Census};
 use std::fmt::Write as _;
 
@@ -26,9 +26,24 @@ pub(super) fn statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResu
             // Writing to a string never fails.
             let _ = write!(text, "{name}:{value}\r\n");
         }
+        let health = &tiering.queue.health;
+        let report = health.report();
+        let _ = write!(text, "state:{}\r\n", report.state.word());
+        let _ = write!(text, "state_since:{}\r\n", report.since_ms / 1000);
+        let _ = write!(text, "state_reason:{}\r\n", one_line(&report.reason));
+        for (name, value) in health.figures() {
+            let _ = write!(text, "{name}:{value}\r\n");
+        }
+        let last = health.last_read_error();
+        let _ = write!(text, "last_read_error:{}\r\n", one_line(&last));
     }
     ctx.reply.verbatim(text.as_bytes(), "txt");
     Ok(())
+}
+
+/// A text as the value of a field.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
 }
 
 /// `ROCK REPORT`: names and figures in turn (a map in RESP3).
@@ -75,7 +90,7 @@ pub(super) fn purge(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
         .map(|tiering| tiering.cold.clone());
     let work = tokio::task::spawn_blocking(move || cold.map(|cold| cold.compact()));
     later(ctx, work, |reply, done| match done {
-        Ok(Some(Err(error))) => reply.error(format!("ERR {error}").as_bytes()),
+        Ok(Some(Err(error))) => reply.error(&CommandError::tier(error).resp()),
         Ok(_) => reply.ok(),
         Err(_) => reply.error(b"ERR the purge was interrupted"),
     })

@@ -2,6 +2,8 @@
 
 use crate::config::budget::Budget;
 use crate::grpc::{Shared, log};
+use crate::keyspace::tiering::health::State;
+use crate::server::Server;
 use crate::services::Heard;
 use crate::state::LinkState;
 use redrock_daemon::memory;
@@ -76,6 +78,13 @@ fn daemons(shared: &Shared, heard: &Heard) -> Vec<v1::DaemonStatus> {
     daemons
 }
 
+/// The tier's state if it is not healthy, and why.
+fn tier_trouble(server: &Server) -> Option<String> {
+    let report = server.memory.tier_health()?.report();
+    let state = report.state.word();
+    (report.state != State::Healthy).then(|| format!("the tier is {state}: {}", report.reason))
+}
+
 /// What needs a look, most urgent first.
 fn warnings(shared: &Shared, heard: &Heard) -> Vec<String> {
     let server = &shared.server;
@@ -83,14 +92,8 @@ fn warnings(shared: &Shared, heard: &Heard) -> Vec<String> {
     if let Some(text) = server.log.refusal_text() {
         warnings.push(text);
     }
-    if let Some(failure) = server
-        .keyspace
-        .lock()
-        .tiering
-        .as_ref()
-        .and_then(|tiering| tiering.queue.failure())
-    {
-        warnings.push(format!("the tier can't be written: {failure}"));
+    if let Some(text) = tier_trouble(server) {
+        warnings.push(text);
     }
     if !server.state.snapshot.lock().last_ok {
         warnings.push("the last save failed".to_owned());
@@ -196,7 +199,7 @@ pub(super) fn tier(shared: &Shared) -> v1::AdminTier {
         spills: stats.spilled,
         cold_read_p50_us: 0,
         cold_read_p99_us: 0,
-        trouble: queue.failure().unwrap_or_default(),
+        trouble: tier_trouble(&shared.server).unwrap_or_default(),
     }
 }
 

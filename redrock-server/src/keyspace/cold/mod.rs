@@ -4,19 +4,23 @@
 //! thread writes; any thread reads.
 
 pub mod key;
+pub mod listener;
 pub mod options;
+mod repair;
 mod scan;
 mod times;
 
+pub use repair::Space;
 pub use scan::{ColdSnapshot, ScannedRecord};
 pub use times::{DueIndex, Times};
 
 use key::{PREFIX_BYTES, TierKey, position_prefix, split};
+use listener::Background;
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
 use redrock_log::fs::open_regular;
 use rocksdb::{
     BoundColumnFamily, Cache, DBWithThreadMode, IteratorMode, MultiThreaded, ReadOptions,
-    WriteBatch, checkpoint::Checkpoint,
+    WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +59,21 @@ pub enum ColdError {
     /// A column family is missing.
     #[error("the tier has no column family {0}")]
     NoFamily(&'static str),
+    /// Files could not be rewritten.
+    #[error("compact the tier: {0}")]
+    Compaction(String),
+}
+
+impl ColdError {
+    /// Whether RocksDB wants its writer to wait: for a flush, or for compaction.
+    pub fn is_stall(&self) -> bool {
+        matches!(self, Self::Storage { source, .. } if source.kind() == rocksdb::ErrorKind::Incomplete)
+    }
+
+    /// Whether bytes on disk are not those that were written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Storage { source, .. } if source.kind() == rocksdb::ErrorKind::Corruption)
+    }
 }
 
 /// File that marks a folder as a tier, which may be wiped.
@@ -93,6 +112,7 @@ pub struct ColdStore {
     db: Database,
     path: PathBuf,
     cache: Cache,
+    background: Arc<Background>,
     /// Counters.
     pub stats: ColdStats,
 }
@@ -175,8 +195,11 @@ impl ColdStore {
     pub fn open(path: &Path, budget: ColdBudget) -> Result<Self, ColdError> {
         prepare_folder(path)?;
         let cache = Cache::new_hyper_clock_cache(budget.cache_bytes, 4 << 10);
+        let background = Arc::new(Background::default());
+        let mut options = options::database(budget, &cache);
+        background.listen(&mut options);
         let db = Database::open_cf_descriptors(
-            &options::database(budget, &cache),
+            &options,
             path.join(DATABASE_DIR),
             options::families(budget, &cache),
         )
@@ -185,20 +208,13 @@ impl ColdStore {
             db,
             path: path.to_owned(),
             cache,
+            background,
             stats: ColdStats::default(),
         })
     }
 
     fn family(&self, name: &'static str) -> Result<Arc<BoundColumnFamily<'_>>, ColdError> {
         self.db.cf_handle(name).ok_or(ColdError::NoFamily(name))
-    }
-
-    /// Rewrites all files without what is obsolete. Takes its time; reads and writes go on.
-    pub fn compact(&self) -> Result<(), ColdError> {
-        let family = self.family(VALUES)?;
-        self.db
-            .compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
-        Ok(())
     }
 
     /// Whether a key may be there, by the filters in memory alone: false is certain. Errs
@@ -245,17 +261,25 @@ impl ColdStore {
         Ok(out)
     }
 
-    /// Applies one batch without a write-ahead log.
+    /// Applies one batch without a write-ahead log. Fails rather than waits where RocksDB wants
+    /// to hold the writer up ([`ColdError::is_stall`]): what it waits for may need us.
     pub fn apply(&self, batch: ColdBatch) -> Result<(), ColdError> {
-        self.stats.puts.fetch_add(batch.puts, Ordering::Relaxed);
-        self.stats
-            .deletes
-            .fetch_add(batch.deletes, Ordering::Relaxed);
-        self.stats
+        self.write(batch.batch)?;
+        let stats = &self.stats;
+        stats.puts.fetch_add(batch.puts, Ordering::Relaxed);
+        stats.deletes.fetch_add(batch.deletes, Ordering::Relaxed);
+        stats
             .put_bytes
             .fetch_add(batch.put_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<(), ColdError> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        options.set_no_slowdown(true);
         self.db
-            .write_without_wal(batch.batch)
+            .write_opt(batch, &options)
             .map_err(storage("write the tier"))
     }
 
@@ -311,9 +335,7 @@ impl ColdStore {
                 .map_err(storage("drop files of a flushed database"))?;
             let mut batch = WriteBatch::default();
             batch.delete_range_cf(&family, &from[..], &to[..]);
-            self.db
-                .write_without_wal(batch)
-                .map_err(storage("delete a flushed database"))?;
+            self.write(batch)?;
         }
         Ok(())
     }

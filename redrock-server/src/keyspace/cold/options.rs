@@ -43,6 +43,7 @@ pub fn database(budget: ColdBudget, cache: &Cache) -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);
+    // What background work fails with is an error; which stop the database: `listener`.
     options.set_paranoid_checks(true);
     // One flush and one compaction at a time: memory for compaction stays small, and on small
     // machines the foreground keeps its cores.
@@ -94,7 +95,14 @@ fn family(budget: ColdBudget, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&table(cache));
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size((budget.memtable_bytes / 3).max(1 << 20));
-    options.set_max_write_buffer_number(3);
+    // How much memory they take is the write buffer manager's to bound. By number they are not,
+    // so that a flush which failed can be asked for again without one more stopping writes.
+    options.set_max_write_buffer_number(64);
+    // The applier does not wait inside a write, so slowing down by small sleeps is not for it:
+    // it is stopped, outside RocksDB, where the slowdown would end.
+    options.set_level_zero_slowdown_writes_trigger(36);
+    options.set_level_zero_stop_writes_trigger(36);
+    options.set_soft_pending_compaction_bytes_limit(0);
     options.set_min_write_buffer_number_to_merge(1);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_target_file_size_base(32 << 20);

@@ -63,7 +63,7 @@ impl Db<'_> {
             return Err(CommandError::Cold(self.index, key.to_vec()));
         }
         let read = self.keyspace.load_blocking(self.index, key);
-        read.map_err(|error| CommandError::text(format!("ERR {error}")))
+        read.map_err(CommandError::tier)
     }
 
     /// Removes what has expired and is only hidden, where a new value takes its place.

@@ -36,14 +36,16 @@ pub fn spawn(
     std::thread::Builder::new()
         .name("cold-expiry".into())
         .spawn(move || {
+            let mut failing = false;
             while !server.is_stopping() {
-                let full = match round(&server, &store) {
-                    Ok(full) => full,
-                    Err(error) => {
-                        tracing::warn!(%error, "active expiry of cold keys failed");
-                        false
-                    }
-                };
+                let round = round(&server, &store);
+                if let Err(error) = &round
+                    && !failing
+                {
+                    tracing::warn!(%error, "active expiry of cold keys fails, going on trying");
+                }
+                failing = round.is_err();
+                let full = round.unwrap_or(false);
                 if !full {
                     std::thread::sleep(PAUSE);
                 }
@@ -82,10 +84,11 @@ fn keys_round(server: &Server, store: &ColdStore, now_ms: i64) -> Result<bool, C
                 keyspace.forget_due(DueIndex::Keys, *time, key);
             }
             Due::Ask => {
-                progressed += 1;
                 let read = store.times_of(key);
-                let current = end_failed(server, key, read)?;
-                finish(server, *time, key, current, now_ms);
+                if let Some(current) = end_failed(server, key, read) {
+                    progressed += 1;
+                    finish(server, *time, key, current, now_ms);
+                }
             }
         }
     }
@@ -93,16 +96,22 @@ fn keys_round(server: &Server, store: &ColdStore, now_ms: i64) -> Result<bool, C
     Ok(progressed == due.len() && due.len() == DUE_MAX)
 }
 
-/// What was read; a read that failed is over for who waits for it.
+/// What was read. A read that failed is over for who waits for it, and counted: one damaged
+/// record does not keep the others from expiring.
 pub(super) fn end_failed<T>(
     server: &Server,
     key: &TierKey,
     read: Result<T, ColdError>,
-) -> Result<T, ColdError> {
-    if read.is_err() {
-        server.keyspace.lock().abandon_load(key);
+) -> Option<T> {
+    match read {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let mut keyspace = server.keyspace.lock();
+            keyspace.abandon_load(key);
+            keyspace.note_unreadable(key, &error);
+            None
+        }
     }
-    read
 }
 
 /// Deletes the key if what was read is still so.

@@ -31,7 +31,9 @@ pub(super) fn round(server: &Server, store: &ColdStore, now_ms: i64) -> Result<b
                 keyspace.forget_due(DueIndex::Fields, *time, key);
             }
             Due::Ask => {
-                let value = end_failed(server, key, store.get(key))?;
+                let Some(value) = end_failed(server, key, store.get(key)) else {
+                    continue;
+                };
                 let bytes = value.as_ref().map_or(0, |value| 2 * value.record.len());
                 if !server.memory.admit(bytes as u64) {
                     server.keyspace.lock().abandon_load(key);

@@ -6,6 +6,7 @@
 //! by what the governor may spill ([`TierQueue::has_room`]); deletes are always taken, and when
 //! they pile up, writers wait ([`TierQueue::is_overfull`]).
 
+use super::health::Health;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdBatch, ColdError, ColdStore, DueIndex, Times};
 use parking_lot::{Condvar, Mutex};
@@ -86,10 +87,11 @@ pub struct TierQueue {
     bytes: AtomicUsize,
     bytes_max: usize,
     stopped: AtomicBool,
-    failing: Mutex<Option<String>>,
     /// What was written and the keyspace has not been told of.
     applied: Mutex<Applied>,
     some_applied: Condvar,
+    /// Whether the tier can be written.
+    pub health: Health,
 }
 
 impl std::fmt::Debug for TierQueue {
@@ -109,9 +111,9 @@ impl TierQueue {
             bytes: AtomicUsize::new(0),
             bytes_max,
             stopped: AtomicBool::new(false),
-            failing: Mutex::default(),
             applied: Mutex::default(),
             some_applied: Condvar::new(),
+            health: Health::default(),
         }
     }
 
@@ -148,7 +150,7 @@ impl TierQueue {
 
     /// Whether more may be spilled.
     pub fn has_room(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) < self.bytes_max
+        self.bytes.load(Ordering::Relaxed) < self.bytes_max && !self.health.refuses_spills()
     }
 
     /// Whether even deletes have piled up so far that writers must wait.
@@ -163,7 +165,7 @@ impl TierQueue {
 
     /// Why the tier can't be written at the moment.
     pub fn failure(&self) -> Option<String> {
-        self.failing.lock().clone()
+        self.health.failure()
     }
 
     /// Ends the applier after what is queued.
@@ -235,31 +237,19 @@ impl super::Tiering {
 /// What the applier tells the keyspace after a batch: the operations that are now in the tier.
 pub type Applied = Vec<(TierKey, u64)>;
 
+/// Between two tries of a batch that RocksDB holds up.
+const STALL_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+/// Between two tries of a batch that failed.
+const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
 /// Applies the queue until it is stopped. `done` is called after each batch, without any lock of
 /// the queue. A failing tier is retried with a growing pause: nothing is dropped.
 pub fn run_applier(queue: &TierQueue, store: &ColdStore, mut done: impl FnMut(Applied)) {
     while let Some(ops) = queue.take() {
         let bytes: usize = ops.iter().map(TierOp::bytes).sum();
-        let mut pause = Duration::from_millis(50);
-        let applied = loop {
-            match write_batch(store, &ops) {
-                Ok(applied) => break applied,
-                Err(error) => {
-                    let first = queue.failing.lock().replace(error.to_string()).is_none();
-                    if first {
-                        tracing::error!(%error, "tier write failed, retrying");
-                    }
-                    if queue.stopped.load(Ordering::Acquire) {
-                        return;
-                    }
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_secs(2));
-                }
-            }
+        let Some(applied) = write_until_taken(queue, store, &ops) else {
+            return;
         };
-        if queue.failing.lock().take().is_some() {
-            tracing::warn!("tier accepts writes again");
-        }
         for op in ops {
             if let TierOp::Marker(run) = op {
                 run(store);
@@ -267,6 +257,39 @@ pub fn run_applier(queue: &TierQueue, store: &ColdStore, mut done: impl FnMut(Ap
         }
         queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
         done(applied);
+    }
+}
+
+/// Writes a batch, however long it takes; `None` if the queue is stopped before it could be.
+fn write_until_taken(queue: &TierQueue, store: &ColdStore, ops: &[TierOp]) -> Option<Applied> {
+    let (mut stall, mut failure) = (STALL_PAUSES.0, FAILURE_PAUSES.0);
+    loop {
+        // While memtables can't be flushed none are filled: they are all that can be held.
+        let written = match store.background().flush_trouble() {
+            Some(trouble) => Err((trouble, false)),
+            None => write_batch(store, ops).map_err(|error| (error.to_string(), error.is_stall())),
+        };
+        let pause = match written {
+            Ok(applied) => {
+                queue.health.write_succeeded();
+                return Some(applied);
+            }
+            Err((_, true)) => {
+                let now = stall;
+                stall = (stall * 2).min(STALL_PAUSES.1);
+                now
+            }
+            Err((error, false)) => {
+                queue.health.write_failed(error);
+                let now = failure;
+                failure = (failure * 2).min(FAILURE_PAUSES.1);
+                now
+            }
+        };
+        if queue.stopped.load(Ordering::Acquire) {
+            return None;
+        }
+        std::thread::sleep(pause);
     }
 }
 

@@ -6,6 +6,8 @@
 
 use super::census;
 use super::pace::Pace;
+use super::fifo::TierQueue;
+use super::health::Health;
 use super::policy::{self, Plan, Sample};
 use super::sweep::{Hand, Step};
 use crate::config::Policy;
@@ -42,9 +44,21 @@ pub struct MemoryGate {
     wanted_bytes: AtomicU64,
     /// Slows down what grows memory faster than the tier takes it.
     pub pace: Pace,
+    tier: std::sync::OnceLock<Arc<TierQueue>>,
 }
 
 impl MemoryGate {
+    /// Values leave memory through this queue.
+    pub fn set_tier(&self, queue: Arc<TierQueue>) {
+        // Set once, at the start.
+        let _ = self.tier.set(queue);
+    }
+
+    /// Whether the tier takes them; `None` without a tier.
+    pub fn tier_health(&self) -> Option<&Health> {
+        self.tier.get().map(|queue| &queue.health)
+    }
+
     /// Sets the bound; 0: none.
     pub fn set_bound(&self, bytes: u64) {
         self.maxmemory_bytes.store(bytes, Ordering::Relaxed);

@@ -13,8 +13,28 @@ use crate::keyspace::hot::entry::Entry;
 use crate::value::codec;
 use tokio::sync::oneshot;
 
-/// What a waiter learns: `Err` names a tier that can't be read or a record that is damaged.
+/// What a waiter learns: `Err` names the key and what is the matter with its value.
 pub type LoadResult = Result<(), String>;
+
+/// Bytes of a key that errors show.
+const KEY_SHOWN_MAX: usize = 128;
+
+/// How errors call a value.
+fn name(key: &[u8]) -> String {
+    let cut = key.get(..KEY_SHOWN_MAX);
+    let dots = if cut.is_some() { "..." } else { "" };
+    let shown = cut.unwrap_or(key).escape_ascii();
+    format!("the value of key '{shown}{dots}'")
+}
+
+fn unreadable(key: &TierKey, error: &ColdError) -> String {
+    let what = if error.is_damage() {
+        "is damaged"
+    } else {
+        "can't be read"
+    };
+    format!("{} {what}: {error}", name(key.key()))
+}
 
 /// One read under way.
 #[derive(Debug)]
@@ -145,11 +165,23 @@ impl Keyspace {
         let result = match read {
             _ if load.stale => Ok(()),
             Ok(value) => self.install(tier_key, value),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(unreadable(tier_key, &error)),
         };
+        self.note_failed_read(&result);
         for waiter in load.waiters {
             // A waiter that is gone has closed its connection.
             let _ = waiter.send(result.clone());
+        }
+    }
+
+    /// What is not read for a command could not be read.
+    pub(super) fn note_unreadable(&self, key: &TierKey, error: &ColdError) {
+        self.note_failed_read(&Err(unreadable(key, error)));
+    }
+
+    fn note_failed_read(&self, result: &LoadResult) {
+        if let (Err(text), Some(tiering)) = (result, &self.tiering) {
+            tiering.queue.health.read_failed(text);
         }
     }
 
@@ -164,31 +196,29 @@ impl Keyspace {
             return Ok(());
         };
         let table = &mut self.databases[index].table;
-        let stub_expire = match table.find(hash, key) {
+        let (stub_expire, stub_type) = match table.find(hash, key) {
             Some(entry) if !entry.is_stub() => return Ok(()),
-            Some(stub) => Some(stub.expire()),
-            None => None,
+            Some(stub) => (Some(stub.expire()), Some(stub.object_type())),
+            None => (None, None),
         };
         let Some(value) = value else {
             if table.find(hash, key).is_some_and(Entry::is_in_flight) {
                 // Loaded from a file straight to the tier: the put is still queued.
                 return Ok(());
             }
-            if stub_expire.is_some() {
-                return Err(format!(
-                    "the value of key '{}' is missing from the tier",
-                    String::from_utf8_lossy(key)
-                ));
+            if stub_type.is_some() {
+                return Err(format!("{} is missing from the tier", name(key)));
             }
             tiering.note_absent(tier_key.clone());
             return Ok(());
         };
-        let new_value = codec::decode(&value.record).map_err(|error| {
-            format!(
-                "the value of key '{}' is damaged: {error}",
-                String::from_utf8_lossy(key)
-            )
-        })?;
+        let damaged = |what: &dyn std::fmt::Display| format!("{} is damaged: {what}", name(key));
+        let new_value = codec::decode(&value.record).map_err(|error| damaged(&error))?;
+        let found = codec::object_type(&value.record);
+        if let Some(due) = stub_type.filter(|due| *due != found) {
+            let what = format!("it is a {}, not a {}", found.name(), due.name());
+            return Err(damaged(&what));
+        }
         // A stub's expiry is the truth: a change of it may still be queued.
         let expire = stub_expire.unwrap_or(value.expire);
         let mut entry = Entry::new(key, new_value.as_new_value(), expire);
@@ -214,6 +244,7 @@ impl Keyspace {
     /// they did not declare; counted.
     pub fn load_blocking(&mut self, index: usize, key: &[u8]) -> LoadResult {
         let result = self.read_blocking(index, key);
+        self.note_failed_read(&result);
         if let (Err(_), Some(tiering)) = (&result, &mut self.tiering) {
             tiering.stats.failed_reads += 1;
         }
@@ -229,7 +260,9 @@ impl Keyspace {
         tiering.stats.blocking_reads += 1;
         let cold = tiering.cold.clone();
         loop {
-            let value = cold.get(&tier_key).map_err(|error| error.to_string())?;
+            let value = cold
+                .get(&tier_key)
+                .map_err(|error| unreadable(&tier_key, &error))?;
             let entry = self.databases[index].table.find(hash, key);
             let queued = entry.is_some_and(|entry| entry.is_stub() && entry.is_in_flight());
             if value.is_some() || !queued {
@@ -241,7 +274,7 @@ impl Keyspace {
                 .as_ref()
                 .and_then(|tiering| tiering.queue.failure());
             if let Some(error) = failure {
-                return Err(error);
+                return Err(format!("{} is on its way to disk: {error}", name(key)));
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -17,6 +17,7 @@ pub mod cold_expiry;
 mod cold_fields;
 pub mod fifo;
 pub mod governor;
+pub mod health;
 pub mod loader;
 pub mod pace;
 pub mod policy;

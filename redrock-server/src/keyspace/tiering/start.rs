@@ -1,7 +1,7 @@
 //! Turns tiering on at start: opens the tier and starts its threads.
 
 use super::fifo::{self, TierQueue};
-use super::{Tiering, cold_expiry, governor, reader};
+use super::{Tiering, cold_expiry, governor, health, reader};
 use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::keyspace::cold::ColdStore;
@@ -56,12 +56,16 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
     let store = Arc::new(ColdStore::open(&memory.tier_dir, cold_budget).context("open the tier")?);
     let queue_bytes = (memory.bytes_max / 64).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX);
     let queue = Arc::new(TierQueue::new(queue_bytes as usize));
+    server.memory.set_tier(queue.clone());
     server
         .keyspace
         .lock()
         .enable_tiering(Tiering::new(store.clone(), queue.clone()));
     let applied_to = server.clone();
     let told = queue.clone();
+    let memtable_bytes = cold_budget.memtable_bytes as u64;
+    let watch = health::Watch::new(store.clone(), queue.clone(), memtable_bytes);
+    health::spawn(server.clone(), watch).context("start the tier's watch")?;
     fifo::spawn_applier(queue, store.clone(), move |applied| {
         told.note_applied(applied);
         tell(&applied_to, &told);
