@@ -6,6 +6,7 @@
 use super::{later, require_tier};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::Keyspace;
+use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::tiering::sweep::{Hand, Step};
 use crate::server::Server;
 use crate::value::hash::Hash;
@@ -43,8 +44,14 @@ impl Fate {
     }
 }
 
-/// One step of a key towards the disk. `None`: not there yet.
-fn step(keyspace: &mut Keyspace, db: usize, key: &[u8], first: bool) -> Option<Fate> {
+/// One step of a key towards the disk. `None`: not there yet. What leaves memory is freed by the
+/// caller, without the lock.
+fn step(
+    keyspace: &mut Keyspace,
+    (db, key): (usize, &[u8]),
+    first: bool,
+    left: &mut Vec<Entry>,
+) -> Option<Fate> {
     let database = keyspace.database(db)?;
     let hash = database.table.hash(key);
     let there = if first { Fate::OnDisk } else { Fate::Evicted };
@@ -64,9 +71,7 @@ fn step(keyspace: &mut Keyspace, db: usize, key: &[u8], first: bool) -> Option<F
         }
         return None;
     }
-    let old = keyspace.drop_clean(db, hash, key, false)?;
-    // Large values take their time: not under the lock of others, but at the end of this step.
-    drop(old);
+    left.push(keyspace.drop_clean(db, hash, key, false)?);
     Some(Fate::Evicted)
 }
 
@@ -83,12 +88,15 @@ async fn evict(server: Arc<Server>, db: usize, keys: Vec<Vec<u8>>, known: Vec<bo
             .chunks(KEYS_AT_ONCE)
             .zip(fates.chunks_mut(KEYS_AT_ONCE))
         {
+            let mut left = Vec::new();
             let mut keyspace = server.keyspace.lock();
             for (key, fate) in keys.iter().zip(fates) {
                 if fate.is_none() {
-                    *fate = step(&mut keyspace, db, key, first);
+                    *fate = step(&mut keyspace, (db, key), first, &mut left);
                 }
             }
+            drop(keyspace);
+            drop(left);
         }
         first = false;
         if fates.iter().all(Option::is_some) || Instant::now() >= deadline {
