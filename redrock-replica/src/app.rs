@@ -288,8 +288,8 @@ async fn serve_metrics(
     let listener = http::bind(address).await.context("listen for metrics")?;
     let endpoint = http::Endpoint {
         registry: metrics,
-        healthy: Arc::new(|| Ok(())),
-        ready: Arc::new(|| Ok(())),
+        healthy: Arc::new(|| Ok(String::new())),
+        ready: Arc::new(|| Ok(String::new())),
     };
     tasks.spawn("metrics", http::serve(listener, endpoint, tasks.token()));
     Ok(())

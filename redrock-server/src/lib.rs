@@ -18,6 +18,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod log;
 pub mod memory;
+pub mod metrics;
 pub mod migrate;
 pub mod monitor;
 pub mod net;

@@ -307,7 +307,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     .with(flag::MULTI),
     special("notify-keyspace-events", Kind::Events, "\"\""),
     number("metrics-port", "0", 0, 65535).ours(),
-    unset("statsd").ours(),
+    unset("statsd").with(flag::OURS),
     // Encodings.
     number("hash-max-listpack-entries", "512", 0, LONG).alias("hash-max-ziplist-entries"),
     bytes("hash-max-listpack-value", "64", 0, LONG).alias("hash-max-ziplist-value"),

@@ -2,6 +2,8 @@
 
 use super::{Services, tick};
 use crate::grpc;
+use crate::metrics;
+use crate::metrics::statsd::{self, Target};
 use crate::server::Server;
 use crate::state::MasterLink;
 use anyhow::{Context as _, bail};
@@ -57,14 +59,26 @@ pub async fn start(
         bail!("the services have been started before");
     }
     grpc::serve(server, tasks, log).await?;
+    if let Some(text) = &config.observation.statsd {
+        Target::parse(text).map_err(anyhow::Error::msg)?;
+    }
+    metrics::http::start(server, tasks).await?;
+    tasks.spawn("statsd", statsd::run(server.clone(), tasks.token()));
     add_hooks(server);
     server.refresh_gates();
     tasks.spawn("look after companions", tick::run(services, tasks.token()));
     Ok(())
 }
 
-/// `appendonly` at run time. CONFIG SET calls it outside the locks.
+/// `appendonly` at run time, which CONFIG SET calls outside the locks; `statsd` is only checked.
 fn add_hooks(server: &Arc<Server>) {
+    server
+        .config_hooks
+        .write()
+        .add(&["statsd"], |_, new| match &new.observation.statsd {
+            Some(text) => Target::parse(text).map(|_| ()),
+            None => Ok(()),
+        });
     let weak = Arc::downgrade(server);
     server
         .config_hooks

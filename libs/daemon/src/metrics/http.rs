@@ -21,8 +21,9 @@ const CONNECTIONS_MAX: usize = 32;
 const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether the daemon can serve; the text names what is missing.
-pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Whether the daemon can serve, with what else is to be told (may be empty); the error names
+/// what is missing.
+pub type Check = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// What the endpoint shows.
 #[derive(Clone)]
@@ -120,7 +121,8 @@ async fn exchange(mut stream: TcpStream, endpoint: &Endpoint) -> io::Result<()> 
 
 fn respond(endpoint: &Endpoint, target: &str) -> (u16, &'static str, String) {
     let checked = |check: &Check| match check() {
-        Ok(()) => (200, "text/plain", "ok\n".to_owned()),
+        Ok(text) if text.is_empty() => (200, "text/plain", "ok\n".to_owned()),
+        Ok(text) => (200, "text/plain", format!("{text}\n")),
         Err(problem) => (503, "text/plain", format!("{problem}\n")),
     };
     match target.split('?').next().unwrap_or_default() {
@@ -183,9 +185,9 @@ mod tests {
         let ready = Arc::clone(&is_ready);
         let endpoint = Endpoint {
             registry,
-            healthy: Arc::new(|| Ok(())),
+            healthy: Arc::new(|| Ok(String::new())),
             ready: Arc::new(move || match ready.load(Ordering::Relaxed) {
-                true => Ok(()),
+                true => Ok(String::new()),
                 false => Err("loading".into()),
             }),
         };
