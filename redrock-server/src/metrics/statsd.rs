@@ -18,6 +18,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Fits an Ethernet frame, with the headers of IPv6 and some tunnel.
 const PACKET_BYTES_MAX: usize = 1432;
 const PREFIX: &str = "redrock";
+/// A socket whose buffer stays full for so long loses the packet.
+const SEND_WAIT: Duration = Duration::from_millis(100);
 const RESOLVE_WAIT: Duration = Duration::from_secs(5);
 /// Names may come to mean another host.
 const RESOLVE_PERIOD: Duration = Duration::from_secs(60);
@@ -138,8 +140,10 @@ impl Pusher {
         };
         for packet in packets {
             // Nobody listening, or no room: the next second brings the next figures.
-            if let Err(error) = socket.try_send(packet.as_bytes()) {
-                tracing::debug!(%error, "statsd packet not sent");
+            match tokio::time::timeout(SEND_WAIT, socket.send(packet.as_bytes())).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "statsd packet not sent"),
+                Err(_) => tracing::debug!("statsd packets not sent"),
             }
         }
     }
@@ -250,7 +254,8 @@ mod tests {
         let mut pusher = Pusher::new(target);
         pusher.push(&[figure("keys", Kind::Gauge, 3)]).await;
         let mut buffer = [0; 2000];
-        let length = listener.recv(&mut buffer).await.unwrap();
+        let length = tokio::time::timeout(RESOLVE_WAIT, listener.recv(&mut buffer));
+        let length = length.await.unwrap().unwrap();
         assert_eq!(&buffer[..length], b"test.keys:3|g\n");
 
         let mut lost = Pusher::new(Target::parse("no-such-host.invalid:1").unwrap());
