@@ -340,7 +340,7 @@ pub fn spawn(
         .spawn(move || {
             while !server.is_stopping() {
                 watch.look();
-                std::thread::sleep(PAUSE);
+                std::thread::park_timeout(PAUSE);
             }
         })
 }
