@@ -202,14 +202,18 @@ fn one_line(text: &str) -> String {
 pub(super) fn tiering(facts: &Facts<'_>, out: &mut Section<'_>) {
     let keyspace = facts.keyspace;
     let databases = (0..keyspace.database_count()).filter_map(|index| keyspace.database(index));
-    let (mut keys, mut entries) = (0, 0);
+    let (mut keys, mut entries, mut stubs, mut stub_bytes) = (0, 0, 0, 0);
     for database in databases {
         keys += database.keys;
         entries += database.table.len() as u64;
+        stubs += database.table.stub_count();
+        stub_bytes += database.table.stub_bytes();
     }
     out.field("tiering_enabled", u8::from(keyspace.tiering.is_some()));
     out.field("tiering_keys", keys);
     out.field("tiering_keys_with_entry", entries);
+    out.field("tiering_stubs", stubs);
+    out.field("tiering_stub_bytes", stub_bytes);
     let stats = keyspace
         .tiering
         .as_ref()

@@ -201,15 +201,14 @@ impl Eligible {
     }
 
     fn admits(self, entry: &Entry) -> bool {
-        (!self.volatile || entry.has_expire())
-            && (!self.untiered || (entry.is_dirty() && !entry.is_stub()))
+        (!self.volatile || entry.has_expire()) && (!self.untiered || entry.is_dirty())
     }
 }
 
 /// Segments that one search looks at when most entries may be stubs.
 const TIERED_SEGMENTS_MAX: usize = 64;
 
-/// Some entries of a table from a random place on.
+/// Some entries with their values from a random place of a table on.
 fn sample(table: &HotTable, which: Eligible, count: usize) -> Vec<&Entry> {
     let segments = table.segment_count().max(1);
     let start = rand::random_range(0..segments);
@@ -225,13 +224,13 @@ fn sample(table: &HotTable, which: Eligible, count: usize) -> Vec<&Entry> {
             continue;
         };
         // The floor tells without a look at the entries.
-        if segment.is_empty() || (which.volatile && segment.expire_floor == i64::MAX) {
+        if segment.value_count() == 0 || (which.volatile && segment.expire_floor == i64::MAX) {
             continue;
         }
-        let skip = rand::random_range(0..segment.len());
+        let skip = rand::random_range(0..segment.value_count());
         let eligible = |entry: &&Entry| which.admits(entry);
         let (before, behind): (Vec<_>, Vec<_>) = segment
-            .iter()
+            .values()
             .enumerate()
             .filter(|(_, entry)| eligible(entry))
             .partition(|(at, _)| *at < skip);
@@ -286,7 +285,7 @@ impl Keyspace {
             }
             // Those that are gone by now are passed over.
             while let Some(Candidate { db, key, .. }) = pool.0.pop() {
-                let entry = eligible(db).and_then(|d| d.table.find(d.table.hash(&key), &key));
+                let entry = eligible(db).and_then(|d| d.table.find_value(d.table.hash(&key), &key));
                 if entry.is_some_and(|entry| which.admits(entry)) {
                     return Some((db, key));
                 }

@@ -154,10 +154,10 @@ impl Keyspace {
         }
         let (mut sampled, mut due) = (0, Vec::new());
         let segment = self.databases[cursor.db].table.segment(cursor.segment);
-        for entry in segment.into_iter().flat_map(Segment::iter) {
-            sampled += u64::from(entry.has_expire());
-            if has_passed(Some(entry.due_ms()), now_ms) {
-                due.push(entry.key().to_vec());
+        for found in segment.into_iter().flat_map(Segment::iter) {
+            sampled += u64::from(found.expire().is_some());
+            if has_passed(Some(found.due_ms()), now_ms) {
+                due.push(found.key().to_vec());
                 if due.len() == DELETIONS_MAX {
                     break;
                 }
@@ -216,8 +216,8 @@ impl Keyspace {
             let Some(database) = self.databases.get(index) else {
                 continue;
             };
-            let entry = database.table.find(database.table.hash(&key), &key);
-            let Some(expire) = entry.and_then(|entry| entry.expire()) else {
+            let found = database.table.find(database.table.hash(&key), &key);
+            let Some(expire) = found.and_then(|found| found.expire()) else {
                 continue;
             };
             step.sampled += 1;

@@ -135,7 +135,7 @@ impl Db<'_> {
     pub fn fields_changed(&mut self, key: &[u8]) {
         let hash = self.hash(key);
         let database = &mut self.keyspace.databases[self.index];
-        let Some(entry) = database.table.find_mut(hash, key) else {
+        let Some(entry) = database.table.find_value_mut(hash, key) else {
             return;
         };
         let earliest = match entry.value() {
@@ -176,7 +176,8 @@ impl Db<'_> {
     }
 
     fn hash_in_memory(&self, key: &[u8]) -> Option<&crate::value::hash::Hash> {
-        match self.database().table.find(self.hash(key), key)?.value()? {
+        let entry = self.database().table.find_value(self.hash(key), key)?;
+        match entry.value()? {
             ValueRef::Hash(hash) => Some(hash),
             _ => None,
         }

@@ -48,8 +48,8 @@ impl Listings {
             (listing.generation, listing.segment) = (generation, segment);
             listing.insertions = insertions;
             listing.hashes.clear();
-            let entries = table.segment(segment).into_iter().flat_map(|s| s.iter());
-            let hashes = entries.map(|entry| table.hash(entry.key()));
+            let keys = table.segment(segment).into_iter().flat_map(|s| s.iter());
+            let hashes = keys.map(|found| table.hash(found.key()));
             listing.hashes.extend(hashes);
             listing.hashes.sort_unstable();
         }

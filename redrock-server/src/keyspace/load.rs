@@ -10,6 +10,7 @@
 //! both: they are clean, and the queue has what the tier will have).
 
 use super::hot::entry::{Entry, NewValue};
+use super::hot::stubs::{STUB_KEY_BYTES_MAX, Stub};
 use super::tiering::times_of;
 use super::{Database, Keyspace};
 use crate::value::codec;
@@ -51,7 +52,8 @@ impl PreparedEntry {
             idle_secs,
             frequency,
         } = entry;
-        let stub = (to_tier && payload.len() >= UNDECODED_BYTES_MIN)
+        let is_large = payload.len() >= UNDECODED_BYTES_MIN && key.len() <= STUB_KEY_BYTES_MAX;
+        let stub = (to_tier && is_large)
             .then(|| type_of(object_type))
             .flatten();
         let hot = match stub {
@@ -139,7 +141,11 @@ impl Keyspace {
             }
         }
         database.count_in(&entry);
-        database.table.insert(hash, entry);
+        if entry.is_stub() {
+            database.table.insert_stub(hash, &Stub::of(&entry));
+        } else {
+            database.table.insert(hash, entry);
+        }
         Ok(LoadOutcome::Stored)
     }
 

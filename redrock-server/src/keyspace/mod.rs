@@ -30,6 +30,7 @@ pub mod watch;
 
 use field_expiry::FieldExpiry;
 use hot::HotTable;
+use hot::found::Found;
 use position::Positioner;
 use std::sync::Arc;
 
@@ -254,13 +255,13 @@ impl Keyspace {
             return watch::Held::Nothing;
         }
         let hash = self.positioner.hash(key);
-        let entry = self
+        let found = self
             .databases
             .get(index)
             .and_then(|database| database.table.find(hash, key));
         let expired = self.expire_mode != ExpireMode::Ignore
             && expire::has_passed(
-                entry.and_then(|entry| entry.expire()),
+                found.and_then(|found| found.expire()),
                 crate::clock::unix_ms(),
             );
         match expired {
@@ -282,10 +283,10 @@ impl Keyspace {
             return Residency::Resident;
         };
         match database.table.find(hash, key) {
-            Some(entry) if !entry.is_stub() => Residency::Resident,
-            Some(stub) => {
+            Some(Found::Value(_)) => Residency::Resident,
+            Some(Found::Stub(stub)) => {
                 let expired = self.expire_mode != ExpireMode::Ignore
-                    && expire::has_passed(stub.expire(), now_ms);
+                    && expire::has_passed(stub.expire, now_ms);
                 if expired {
                     Residency::Resident
                 } else {

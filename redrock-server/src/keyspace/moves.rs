@@ -4,6 +4,7 @@ use super::ExpireMode;
 use super::db::{Db, Expiry, Presence};
 use super::expire::has_passed;
 use super::hot::entry::{Entry, NewValue};
+use super::hot::found::Found;
 use crate::command::CommandResult;
 use crate::notify::Class;
 use crate::value::{ObjectType, ValueRef};
@@ -12,13 +13,13 @@ use std::sync::Arc;
 /// Longest string with the encoding `embstr` (Redis: `OBJ_ENCODING_EMBSTR_SIZE_LIMIT`).
 const EMBEDDED_BYTES_MAX: usize = 44;
 
-/// What an entry holds, for a new entry: a heap object is shared, not copied.
+/// What an entry with a value holds, for a new entry: a heap object is shared, not copied.
 fn value_of(entry: &Entry) -> NewValue<'_> {
     match (entry.share(), entry.value()) {
         (Some(object), _) => NewValue::Heap(object),
         (None, Some(ValueRef::Int(n))) => NewValue::Int(n),
         (None, Some(ValueRef::Str(bytes))) => NewValue::Inline(bytes),
-        _ => NewValue::Stub(entry.object_type()),
+        _ => NewValue::Inline(b""),
     }
 }
 
@@ -50,11 +51,7 @@ impl Db<'_> {
     /// The encoding of a value, which must be in memory (OBJECT ENCODING).
     pub fn encoding(&mut self, key: &[u8]) -> CommandResult<Option<&'static str>> {
         let hash = self.hash(key);
-        if self.entry(hash, key)?.is_none() {
-            return Ok(None);
-        }
-        self.resident(hash, key)?;
-        let Some(entry) = self.database().table.find(hash, key) else {
+        let Some(entry) = self.resident_entry(hash, key)? else {
             return Ok(None);
         };
         Ok(entry.value().map(|value| match value {
@@ -70,19 +67,18 @@ impl Db<'_> {
 
     /// Whether a key is there and its time has passed. Deletes nothing.
     pub fn has_expired(&self, key: &[u8]) -> bool {
-        let entry = self.database().table.find(self.hash(key), key);
+        let found = self.database().table.find(self.hash(key), key);
         self.keyspace.expire_mode != ExpireMode::Ignore
-            && has_passed(entry.and_then(Entry::expire), self.now_ms())
+            && has_passed(found.and_then(Found::expire), self.now_ms())
     }
 
     /// Makes sure that `from` is in memory and `to` known, before anything changes. False if
     /// there is no `from`.
     fn both_known(&mut self, from: &[u8], target: usize, to: &[u8]) -> CommandResult<bool> {
         let hash = self.hash(from);
-        if self.entry(hash, from)?.is_none() {
+        if self.resident_entry(hash, from)?.is_none() {
             return Ok(false);
         }
-        self.resident(hash, from)?;
         self.other(target).presence(to)?;
         Ok(true)
     }
@@ -94,8 +90,9 @@ impl Db<'_> {
         }
         let object_type = fresh.object_type();
         self.insert(hash, fresh);
-        if let (Some(access), Ok(Some(entry))) = (access, self.entry(hash, key)) {
-            entry.set_access(access);
+        if let Some(access) = access {
+            let table = &mut self.keyspace.databases[self.index].table;
+            table.set_access(hash, key, access);
         }
         if matches!(
             object_type,
@@ -126,7 +123,7 @@ impl Db<'_> {
         if !self.both_known(from, target, to)? {
             return Ok(false);
         }
-        let Some(entry) = self.database().table.find(self.hash(from), from) else {
+        let Some(entry) = self.database().table.find_value(self.hash(from), from) else {
             return Ok(false);
         };
         let value = match value_of(entry) {

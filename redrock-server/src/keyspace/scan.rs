@@ -5,7 +5,7 @@
 //! never divided between two calls.
 
 use super::Keyspace;
-use super::hot::entry::Entry;
+use super::hot::found::Found;
 use super::hot::segment::Segment;
 use super::position::{KeyHash, POSITION_END};
 
@@ -28,21 +28,21 @@ impl Keyspace {
     /// [`SEGMENTS_MAX`] comes first, and no more than share the last one's position.
     pub fn scan_step(&mut self, index: usize, from: u64, count: usize) -> ScanStep {
         let mut keys = Vec::new();
-        let next = self.visit_from(index, from, |_, entry| {
-            keys.push(entry.key().to_vec());
+        let next = self.visit_from(index, from, |_, found| {
+            keys.push(found.key().to_vec());
             keys.len() >= count
         });
         ScanStep { keys, next }
     }
 
-    /// Calls `visit` with the entries in memory from position `from` on, in order, until it says that
+    /// Calls `visit` with the keys in memory from position `from` on, in order, until it says that
     /// there are enough; then with those of the same position that are left. Where to go on:
     /// [`POSITION_END`] at the end, and what comes after [`SEGMENTS_MAX`] in any case.
     pub(super) fn visit_from(
         &mut self,
         index: usize,
         from: u64,
-        mut visit: impl FnMut(u64, &Entry) -> bool,
+        mut visit: impl FnMut(u64, Found<'_>) -> bool,
     ) -> u64 {
         let Some(database) = self.databases.get(index) else {
             return POSITION_END;
@@ -67,8 +67,8 @@ impl Keyspace {
                 }
                 // Keys that share a hash are met together.
                 if last.replace(hash) != Some(hash) {
-                    for entry in table.with_hash(number, hash) {
-                        enough |= visit(hash.position(), entry);
+                    for found in table.with_hash(number, hash) {
+                        enough |= visit(hash.position(), found);
                     }
                 }
             }
@@ -77,8 +77,8 @@ impl Keyspace {
         next
     }
 
-    /// Calls `visit` with every entry in memory, in no order.
-    pub fn for_each_entry(&self, index: usize, mut visit: impl FnMut(&Entry)) {
+    /// Calls `visit` with every key in memory, in no order.
+    pub fn for_each_key(&self, index: usize, mut visit: impl FnMut(Found<'_>)) {
         let Some(database) = self.databases.get(index) else {
             return;
         };
@@ -106,7 +106,7 @@ impl Keyspace {
             let segment = table.segment(segment)?;
             if !segment.is_empty() {
                 let nth = rand::random_range(0..segment.len());
-                return segment.iter().nth(nth).map(Entry::key);
+                return segment.iter().nth(nth).map(Found::key);
             }
             at = if end >= POSITION_END { 0 } else { end };
         }
@@ -116,7 +116,7 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::hot::entry::NewValue;
+    use crate::keyspace::hot::entry::{Entry, NewValue};
     use crate::keyspace::position::Positioner;
     use std::collections::HashSet;
 

@@ -71,10 +71,10 @@ pub(super) fn keys(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let reply = &mut ctx.reply;
     let keyspace = ctx.db.keyspace();
     let hides = keyspace.expire_mode != ExpireMode::Ignore;
-    keyspace.for_each_entry(db, |entry| {
-        let expired = hides && has_passed(entry.expire(), now_ms);
-        if !expired && (pattern == b"*" || glob::matches(pattern, entry.key(), false)) {
-            reply.bulk(entry.key());
+    keyspace.for_each_key(db, |found| {
+        let expired = hides && has_passed(found.expire(), now_ms);
+        if !expired && (pattern == b"*" || glob::matches(pattern, found.key(), false)) {
+            reply.bulk(found.key());
             count += 1;
         }
     });

@@ -55,12 +55,9 @@ fn step(
     let database = keyspace.database(db)?;
     let hash = database.table.hash(key);
     let there = if first { Fate::OnDisk } else { Fate::Evicted };
-    let Some(entry) = database.table.find(hash, key) else {
+    let Some(entry) = database.table.find_value(hash, key) else {
         return Some(there);
     };
-    if entry.is_stub() {
-        return Some(there);
-    }
     if entry.is_dirty() {
         let room = keyspace
             .tiering

@@ -13,13 +13,12 @@ use std::sync::Arc;
 
 impl Db<'_> {
     fn entry_for_change(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
-        if self.entry(hash, key)?.is_none() {
+        if self.locate(hash, key)?.is_none() {
             return Ok(None);
         }
         self.keyspace.before_change(self.index, hash, key);
-        Ok(self.keyspace.databases[self.index]
-            .table
-            .find_mut(hash, key))
+        let table = &mut self.keyspace.databases[self.index].table;
+        Ok(table.find_value_mut(hash, key))
     }
 
     pub(in crate::keyspace) fn insert(&mut self, hash: KeyHash, mut entry: Entry) {
@@ -96,7 +95,7 @@ impl Db<'_> {
     /// A new entry took the place of one that was a hash with fields that expire, or not.
     fn timed_replaced(&mut self, hash: KeyHash, key: &[u8], before: bool) {
         let database = self.database_mut();
-        let entry = database.table.find(hash, key);
+        let entry = database.table.find_value(hash, key);
         let Some(after) = entry.map(Entry::field_time) else {
             return;
         };
@@ -161,9 +160,8 @@ impl Db<'_> {
     /// Its encoding is `raw` from now on.
     pub fn string_mut(&mut self, key: &[u8]) -> CommandResult<&mut Vec<u8>> {
         let hash = self.hash(key);
-        let on_heap = self
-            .entry(hash, key)?
-            .is_some_and(|entry| entry.share().is_some());
+        let entry = self.resident_entry(hash, key)?;
+        let on_heap = entry.is_some_and(|entry| entry.share().is_some());
         match self.read_string_untouched(key)? {
             None => {
                 let object = Arc::new(Object::Raw(Vec::new()));
@@ -204,7 +202,7 @@ impl Db<'_> {
         let Some(snapshot) = &self.keyspace.snapshot else {
             return;
         };
-        let entry = self.database().table.find(hash, key);
+        let entry = self.database().table.find_value(hash, key);
         if let Some(object) = entry
             .filter(|entry| entry.is_shared())
             .and_then(Entry::share)
@@ -228,7 +226,7 @@ impl Db<'_> {
         if blocking_reads {
             self.spool_old_value(hash, key);
         }
-        let Some(entry) = self.database_mut().table.find_mut(hash, key) else {
+        let Some(entry) = self.database_mut().table.find_value_mut(hash, key) else {
             return Ok(None);
         };
         if touch {
@@ -316,7 +314,7 @@ impl Db<'_> {
     /// Deletes a key; false if there was none. Needs no value in memory. The caller notifies.
     pub fn remove(&mut self, key: &[u8]) -> CommandResult<bool> {
         let hash = self.hash(key);
-        if self.entry(hash, key)?.is_none() {
+        if self.locate(hash, key)?.is_none() {
             return Ok(false);
         }
         let removed = self.remove_entry(hash, key);
@@ -340,11 +338,7 @@ impl Db<'_> {
     /// An independent copy of a value with its expiry (COPY, DUMP).
     pub fn copy_of(&mut self, key: &[u8]) -> CommandResult<Option<(Object, Option<i64>)>> {
         let hash = self.hash(key);
-        if self.entry(hash, key)?.is_none() {
-            return Ok(None);
-        }
-        self.resident(hash, key)?;
-        let Some(entry) = self.database().table.find(hash, key) else {
+        let Some(entry) = self.resident_entry(hash, key)? else {
             return Ok(None);
         };
         let expire = entry.expire();
@@ -363,9 +357,12 @@ impl Db<'_> {
     /// Sets or removes the expiry of an existing key, cold or not; false if there is none.
     pub fn set_expire(&mut self, key: &[u8], expire: Option<i64>) -> CommandResult<bool> {
         let hash = self.hash(key);
-        let (clean, before) = match self.entry(hash, key)? {
+        if self.locate(hash, key)?.is_none() {
+            return Ok(false);
+        }
+        let (clean, before) = match self.database().table.find(hash, key) {
             None => return Ok(false),
-            Some(entry) => (!entry.is_dirty(), entry.expire()),
+            Some(found) => (!found.is_dirty(), found.expire()),
         };
         if clean {
             // The value stays as it is in the tier; only the small record beside it changes.
@@ -374,11 +371,15 @@ impl Db<'_> {
         } else {
             self.keyspace.before_change(self.index, hash, key);
         }
-        if let Some(entry) = self.database_mut().table.find_mut(hash, key) {
-            match (before, expire) {
+        let table = &mut self.database_mut().table;
+        match table.find_value_mut(hash, key) {
+            Some(entry) => match (before, expire) {
                 (Some(_), Some(ms)) => entry.replace_expire(ms),
                 (None, None) => {}
                 _ => *entry = entry.with_expire(expire),
+            },
+            None => {
+                table.set_stub_expire(hash, key, expire);
             }
         }
         self.expire_changed(hash, before, expire);

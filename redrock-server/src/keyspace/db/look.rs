@@ -4,6 +4,7 @@ use super::super::ExpireMode;
 use super::super::access::AccessPolicy;
 use super::super::expire::has_passed;
 use super::super::hot::entry::Entry;
+use super::super::hot::found::Found;
 use super::super::position::KeyHash;
 use super::{Collection, Db, Presence, StringRef};
 use crate::command::effect::deletion;
@@ -12,22 +13,36 @@ use crate::notify::Class;
 use crate::value::{Object, ValueRef};
 use std::sync::Arc;
 
+/// Where the value of an existing key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::keyspace) enum Place {
+    /// In memory.
+    Memory,
+    /// In the tier only: a stub is in memory.
+    Tier,
+}
+
 impl Db<'_> {
-    /// Finds an entry, deleting it first if it has expired and this server may. A key that may
-    /// be in the tier and has no entry is [`CommandError::Cold`].
-    pub(in crate::keyspace) fn entry(
+    /// Whether there is such a key, and where its value is; deletes it first if it has expired
+    /// and this server may. A key that may be in the tier and of which nothing is in memory is
+    /// [`CommandError::Cold`].
+    pub(in crate::keyspace) fn locate(
         &mut self,
         hash: KeyHash,
         key: &[u8],
-    ) -> CommandResult<Option<&mut Entry>> {
-        let database = &self.keyspace.databases[self.index];
-        let Some(entry) = database.table.find(hash, key) else {
-            if !self.keyspace.may_be_cold(self.index, hash, key) {
-                return Ok(None);
-            }
-            return self.entry_unknown(hash, key);
+    ) -> CommandResult<Option<Place>> {
+        let table = &self.keyspace.databases[self.index].table;
+        let (place, expire) = match table.find_value(hash, key) {
+            Some(entry) => (Place::Memory, entry.expire()),
+            None => match table.find_stub(hash, key) {
+                Some(stub) => (Place::Tier, stub.expire),
+                None if self.keyspace.may_be_cold(self.index, hash, key) => {
+                    return self.locate_unknown(hash, key);
+                }
+                None => return Ok(None),
+            },
         };
-        if has_passed(entry.expire(), self.now_ms) {
+        if has_passed(expire, self.now_ms) {
             match self.keyspace.expire_mode {
                 ExpireMode::Ignore => {}
                 ExpireMode::Hide => return Ok(None),
@@ -42,16 +57,14 @@ impl Db<'_> {
                 }
             }
         }
-        Ok(self.keyspace.databases[self.index]
-            .table
-            .find_mut(hash, key))
+        Ok(Some(place))
     }
 
     /// The tier must be asked: the command waits, or (in EXEC and scripts) reads now.
-    fn entry_unknown(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<&mut Entry>> {
+    fn locate_unknown(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult<Option<Place>> {
         self.cold(key)?;
-        match self.keyspace.databases[self.index].table.find(hash, key) {
-            Some(_) => self.entry(hash, key),
+        match self.database().table.find(hash, key) {
+            Some(_) => self.locate(hash, key),
             None => Ok(None),
         }
     }
@@ -90,8 +103,8 @@ impl Db<'_> {
     /// Deletes a key whose time has come (active expiry). False if it is not due.
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
         let hash = self.hash(key);
-        let entry = self.database().table.find(hash, key);
-        let due = has_passed(entry.and_then(Entry::expire), self.now_ms);
+        let found = self.database().table.find(hash, key);
+        let due = has_passed(found.and_then(Found::expire), self.now_ms);
         if due {
             self.expire_now(hash, key);
         }
@@ -114,16 +127,16 @@ impl Db<'_> {
         let hash = self.hash(key);
         let touch = self.touch;
         let access = self.keyspace.access;
-        if self.entry(hash, key)?.is_none() {
+        let Some(place) = self.locate(hash, key)? else {
             self.keyspace.stats.misses += 1;
             self.notifier
                 .notify(Class::KEY_MISS, "keymiss", key, self.index);
             return Ok(None);
-        }
+        };
         self.keyspace.stats.hits += 1;
-        self.resident(hash, key)?;
+        self.resident(place, key)?;
         let database = &mut self.keyspace.databases[self.index];
-        let Some(entry) = database.table.find_mut(hash, key) else {
+        let Some(entry) = database.table.find_value_mut(hash, key) else {
             return Ok(None);
         };
         if touch {
@@ -132,24 +145,32 @@ impl Db<'_> {
         Ok(entry.value())
     }
 
-    /// Makes sure that an existing entry has its value.
-    pub(in crate::keyspace) fn resident(&mut self, hash: KeyHash, key: &[u8]) -> CommandResult {
-        let stub = self
-            .database()
-            .table
-            .find(hash, key)
-            .is_some_and(Entry::is_stub);
-        if stub { self.cold(key) } else { Ok(()) }
+    /// Makes sure that an existing key has its value in memory.
+    pub(in crate::keyspace) fn resident(&mut self, place: Place, key: &[u8]) -> CommandResult {
+        match place {
+            Place::Memory => Ok(()),
+            Place::Tier => self.cold(key),
+        }
+    }
+
+    /// The entry of an existing key with its value, which is brought into memory.
+    pub(in crate::keyspace) fn resident_entry(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> CommandResult<Option<&Entry>> {
+        let Some(place) = self.locate(hash, key)? else {
+            return Ok(None);
+        };
+        self.resident(place, key)?;
+        Ok(self.database().table.find_value(hash, key))
     }
 
     /// Looks a value up without counting or recording anything.
     pub fn peek(&mut self, key: &[u8]) -> CommandResult<Option<ValueRef<'_>>> {
         let hash = self.hash(key);
-        if self.entry(hash, key)?.is_none() {
-            return Ok(None);
-        }
-        self.resident(hash, key)?;
-        Ok(self.database().table.find(hash, key).and_then(Entry::value))
+        let entry = self.resident_entry(hash, key)?;
+        Ok(entry.and_then(Entry::value))
     }
 
     /// Looks a collection up for reading. `-WRONGTYPE` if it is of another type.
@@ -175,18 +196,15 @@ impl Db<'_> {
     /// The collection that a key, which was read, has: shared, as by [`Db::read_shared`].
     pub fn share(&self, key: &[u8]) -> Option<Arc<Object>> {
         let hash = self.hash(key);
-        self.database().table.find(hash, key).and_then(Entry::share)
+        let entry = self.database().table.find_value(hash, key);
+        entry.and_then(Entry::share)
     }
 
     /// A value with its expiry for use outside the locks: shared, and copied only where it lives in
     /// its entry. While it is held the next change works on a copy.
     pub fn shared(&mut self, key: &[u8]) -> CommandResult<Option<(Arc<Object>, Option<i64>)>> {
         let hash = self.hash(key);
-        if self.entry(hash, key)?.is_none() {
-            return Ok(None);
-        }
-        self.resident(hash, key)?;
-        let Some(entry) = self.database().table.find(hash, key) else {
+        let Some(entry) = self.resident_entry(hash, key)? else {
             return Ok(None);
         };
         let object = match (entry.share(), entry.value()) {
@@ -214,10 +232,14 @@ impl Db<'_> {
     /// Whether the key exists, with type and expiry; needs no value in memory.
     pub fn presence(&mut self, key: &[u8]) -> CommandResult<Option<Presence>> {
         let hash = self.hash(key);
-        Ok(self.entry(hash, key)?.map(|entry| Presence {
-            object_type: entry.object_type(),
-            expire: entry.expire(),
-            cold: entry.is_stub(),
+        if self.locate(hash, key)?.is_none() {
+            return Ok(None);
+        }
+        let found = self.database().table.find(hash, key);
+        Ok(found.map(|found| Presence {
+            object_type: found.object_type(),
+            expire: found.expire(),
+            cold: found.is_stub(),
         }))
     }
 
@@ -230,7 +252,8 @@ impl Db<'_> {
     pub fn access(&mut self, key: &[u8]) -> Option<(u32, u32)> {
         let policy = self.keyspace.access;
         let hash = self.hash(key);
-        let access = self.entry(hash, key).ok()??.access();
+        self.locate(hash, key).ok()??;
+        let access = self.database().table.find(hash, key)?.access();
         Some((policy.idle_seconds(access), policy.decayed(access)))
     }
 
@@ -238,19 +261,21 @@ impl Db<'_> {
     pub fn set_access(&mut self, key: &[u8], idle_seconds: Option<u64>, freq: Option<u8>) {
         let policy = self.keyspace.access;
         let hash = self.hash(key);
-        let Ok(Some(entry)) = self.entry(hash, key) else {
+        if !matches!(self.locate(hash, key), Ok(Some(_))) {
             return;
-        };
+        }
+        let table = &mut self.keyspace.databases[self.index].table;
         if let Some(idle) = idle_seconds
             && !policy.lfu
         {
             let idle = idle.min(0xff_ffff) as u32;
-            entry.set_access(policy.clock_seconds.wrapping_sub(idle) & 0xff_ffff);
+            let access = policy.clock_seconds.wrapping_sub(idle) & 0xff_ffff;
+            table.set_access(hash, key, access);
         }
         if let Some(freq) = freq
             && policy.lfu
         {
-            entry.set_access(policy.clock_minutes << 8 | u32::from(freq));
+            table.set_access(hash, key, policy.clock_minutes << 8 | u32::from(freq));
         }
     }
 
@@ -258,24 +283,23 @@ impl Db<'_> {
     pub fn touch_key(&mut self, key: &[u8]) -> CommandResult<bool> {
         let access = self.keyspace.access;
         let hash = self.hash(key);
-        let found = self.entry(hash, key)?;
-        Ok(found.is_some_and(|entry| {
+        if self.locate(hash, key)?.is_none() {
+            return Ok(false);
+        }
+        let table = &mut self.keyspace.databases[self.index].table;
+        if let Some(entry) = table.find_value_mut(hash, key) {
             Self::touch_entry(entry, &access);
-            true
-        }))
+        } else if let Some(stub) = table.find_stub(hash, key) {
+            let touched = access.touched(stub.access);
+            table.set_access(hash, key, touched);
+        }
+        Ok(true)
     }
 
     /// Memory of a key in bytes, its entry and value (MEMORY USAGE).
     pub fn memory_bytes(&mut self, key: &[u8]) -> CommandResult<Option<usize>> {
         let hash = self.hash(key);
-        if self.entry(hash, key)?.is_none() {
-            return Ok(None);
-        }
-        self.resident(hash, key)?;
-        Ok(self
-            .database()
-            .table
-            .find(hash, key)
-            .map(|entry| entry.memory_bytes() + 8))
+        let entry = self.resident_entry(hash, key)?;
+        Ok(entry.map(|entry| entry.memory_bytes() + 8))
     }
 }

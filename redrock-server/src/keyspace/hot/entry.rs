@@ -17,7 +17,8 @@
 //! Invariants: the header describes the allocation's size exactly (it is freed with it), so
 //! key length, inline length, kind, the expiry flag and a stub's fields flag change only by
 //! building a new entry.
-//! A `Heap` entry owns one strong count of its object.
+//! A `Heap` entry owns one strong count of its object. A stub is an entry only on the way to its
+//! end or to a new value, and in what a load brings: else it is packed ([`super::stubs`]).
 
 use crate::value::{Object, ObjectType, ValueRef};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -343,7 +344,6 @@ impl Entry {
                 Some(object) => NewValue::Heap(object),
                 None => NewValue::Inline(b""),
             },
-            KIND_STUB => self.stub_value(),
             _ => match self.value() {
                 Some(ValueRef::Int(n)) => NewValue::Int(n),
                 Some(ValueRef::Str(bytes)) => NewValue::Inline(bytes),
@@ -353,20 +353,6 @@ impl Entry {
         let mut entry = Self::new(self.key(), value, expire);
         entry.inherit(self);
         entry
-    }
-
-    /// The stub of a value that is in the tier; keeps expiry, access data and epoch.
-    pub fn to_stub(&self) -> Self {
-        let mut entry = Self::new(self.key(), self.stub_value(), self.expire());
-        entry.inherit(self);
-        entry
-    }
-
-    fn stub_value(&self) -> NewValue<'static> {
-        match self.field_time() {
-            Some(ms) => NewValue::TimedStub(ms),
-            None => NewValue::Stub(self.object_type()),
-        }
     }
 
     /// Takes over access data, flags of state and epoch of the entry that this one replaces.

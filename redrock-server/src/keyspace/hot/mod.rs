@@ -2,18 +2,52 @@
 //!
 //! The directory has 2^depth slots, indexed by the top `depth` bits of the position; a segment
 //! whose own depth is smaller fills several neighbouring slots. A full segment splits alone, so
-//! no operation ever rehashes more than [`segment::SEGMENT_ENTRIES_MAX`] entries; doubling the
+//! no operation ever rehashes more than [`segment::SEGMENT_ENTRIES_MAX`] keys; doubling the
 //! directory copies 4-byte slots only.
 
 pub mod entry;
+pub mod found;
 pub mod segment;
+pub mod stubs;
+#[cfg(test)]
+mod tests;
 
 use super::position::{KeyHash, POSITION_BITS, POSITION_END, Positioner};
 use entry::Entry;
-use segment::{SEGMENT_ENTRIES_MAX, Segment};
+use found::Found;
+use segment::Segment;
+use stubs::Stub;
 
 /// Depth past which segments grow instead of splitting: only equal positions could get there.
 const DEPTH_MAX: u32 = 40;
+
+/// Sums over segments.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    keys: usize,
+    /// Bytes of the tables and stubs.
+    bytes: usize,
+    stubs: usize,
+    stub_bytes: usize,
+}
+
+impl Extent {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            keys: segment.len(),
+            bytes: segment.table_bytes(),
+            stubs: segment.stub_count(),
+            stub_bytes: segment.stub_bytes(),
+        }
+    }
+
+    fn replace(&mut self, before: Self, after: Self) {
+        self.keys = self.keys + after.keys - before.keys;
+        self.bytes = self.bytes + after.bytes - before.bytes;
+        self.stubs = self.stubs + after.stubs - before.stubs;
+        self.stub_bytes = self.stub_bytes + after.stub_bytes - before.stub_bytes;
+    }
+}
 
 /// All keys of one generation that are in memory, values or stubs.
 #[derive(Debug)]
@@ -23,9 +57,7 @@ pub struct HotTable {
     depth: u32,
     slots: Vec<u32>,
     segments: Vec<Segment>,
-    len: usize,
-    /// Bytes of the segments' tables.
-    segment_bytes: usize,
+    extent: Extent,
 }
 
 impl HotTable {
@@ -36,19 +68,23 @@ impl HotTable {
             depth: 0,
             slots: vec![0],
             segments: vec![Segment::new(0)],
-            len: 0,
-            segment_bytes: 0,
+            extent: Extent::default(),
         }
     }
 
-    /// Number of entries.
+    /// Number of keys.
     pub fn len(&self) -> usize {
-        self.len
+        self.extent.keys
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// Number of keys of which only the stub is here.
+    pub fn stub_count(&self) -> usize {
+        self.extent.stubs
     }
 
     /// The hash of a key.
@@ -60,15 +96,28 @@ impl HotTable {
         self.slots[hash.prefix(self.depth)] as usize
     }
 
-    /// The entry of a key.
-    pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
-        self.segments[self.segment_index(hash)].find(hash, key)
+    /// The entry of a key that has its value in memory.
+    pub fn find_value(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
+        self.segments[self.segment_index(hash)].find_value(hash, key)
     }
 
-    /// The entry of a key, for editing or replacing.
-    pub fn find_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
+    /// As [`HotTable::find_value`], for editing or replacing.
+    pub fn find_value_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
         let index = self.segment_index(hash);
-        self.segments[index].find_mut(hash, key)
+        self.segments[index].find_value_mut(hash, key)
+    }
+
+    /// The stub of a key.
+    pub fn find_stub(&self, hash: KeyHash, key: &[u8]) -> Option<Stub<'_>> {
+        self.segments[self.segment_index(hash)].find_stub(hash, key)
+    }
+
+    /// What is here of a key.
+    pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Found<'_>> {
+        match self.find_value(hash, key) {
+            Some(entry) => Some(Found::Value(entry)),
+            None => self.find_stub(hash, key).map(Found::Stub),
+        }
     }
 
     /// Notes that a key got an expiry, so that active expiry finds it.
@@ -77,34 +126,124 @@ impl HotTable {
         self.segments[index].note_expire(expire);
     }
 
-    /// Adds an entry whose key is not there yet.
-    pub fn insert(&mut self, hash: KeyHash, entry: Entry) {
-        let mut index = self.segment_index(hash);
-        while self.segments[index].len() >= SEGMENT_ENTRIES_MAX
-            && self.segments[index].depth < DEPTH_MAX
-        {
-            self.split(index, hash);
-            index = self.segment_index(hash);
-        }
-        let positioner = self.positioner;
+    /// Changes a segment; the sums follow.
+    fn edit<T>(&mut self, hash: KeyHash, change: impl FnOnce(&mut Segment) -> T) -> T {
+        let index = self.segment_index(hash);
         let segment = &mut self.segments[index];
-        self.segment_bytes -= segment.table_bytes();
-        segment.insert(hash, entry, |key| positioner.hash(key));
-        self.segment_bytes += segment.table_bytes();
-        self.len += 1;
+        let before = Extent::of(segment);
+        let result = change(segment);
+        self.extent.replace(before, Extent::of(segment));
+        result
     }
 
-    /// Removes and returns a key's entry.
-    pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        let index = self.segment_index(hash);
+    /// Splits the segment of a key as long as it is full.
+    fn make_room(&mut self, hash: KeyHash) {
+        loop {
+            let index = self.segment_index(hash);
+            let segment = &self.segments[index];
+            if !segment.is_full() || segment.depth >= DEPTH_MAX {
+                return;
+            }
+            self.split(index, hash);
+        }
+    }
+
+    /// Adds an entry whose key is not there yet.
+    pub fn insert(&mut self, hash: KeyHash, entry: Entry) {
+        self.make_room(hash);
         let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.insert(hash, entry, |key| positioner.hash(key));
+        });
+    }
+
+    /// Adds the stub of a key that is not there yet.
+    pub fn insert_stub(&mut self, hash: KeyHash, stub: &Stub<'_>) {
+        self.make_room(hash);
+        let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.insert_stub(hash, stub, |key| positioner.hash(key));
+        });
+    }
+
+    /// Removes and returns the entry of a key that has its value in memory.
+    pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.remove(hash, key, |key| positioner.hash(key))
+        })
+    }
+
+    /// Removes a key's stub; its bytes.
+    pub fn remove_stub(&mut self, hash: KeyHash, key: &[u8]) -> Option<usize> {
+        self.edit(hash, |segment| segment.remove_stub(hash, key))
+    }
+
+    /// A key's value leaves and is returned, its stub stays.
+    pub fn value_to_stub(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        self.make_room(hash);
+        let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.value_to_stub(hash, key, |key| positioner.hash(key))
+        })
+    }
+
+    /// As [`HotTable::remove`], for a value that leaves memory and not even a stub stays.
+    pub fn release(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.release(hash, key, |key| positioner.hash(key))
+        })
+    }
+
+    /// A key's stub gives way to its entry; false if it has none.
+    pub fn stub_to_value(&mut self, hash: KeyHash, entry: Entry) -> bool {
+        let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.stub_to_value(hash, entry, |key| positioner.hash(key))
+        })
+    }
+
+    /// A key's stub becomes an entry without a value, which the caller is about to remove or to
+    /// replace ([`Entry::is_stub`]).
+    pub fn unpack_stub(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
+        let entry = self.find_stub(hash, key)?.to_entry();
+        self.stub_to_value(hash, entry);
+        self.find_value_mut(hash, key)
+    }
+
+    /// Sets or removes a stub's expiry; false if there is no stub.
+    pub fn set_stub_expire(&mut self, hash: KeyHash, key: &[u8], expire: Option<i64>) -> bool {
+        let positioner = self.positioner;
+        self.edit(hash, |segment| {
+            segment.stubs_mut().is_some_and(|stubs| {
+                stubs.set_expire(hash, key, expire, |key| positioner.hash(key))
+            })
+        })
+    }
+
+    /// Sets a key's 24 bits of access data.
+    pub fn set_access(&mut self, hash: KeyHash, key: &[u8], access: u32) {
+        let index = self.segment_index(hash);
         let segment = &mut self.segments[index];
-        let removed = segment.remove(hash, key)?;
-        self.len -= 1;
-        self.segment_bytes -= segment.table_bytes();
-        segment.shrink(|key| positioner.hash(key));
-        self.segment_bytes += segment.table_bytes();
-        Some(removed)
+        if let Some(entry) = segment.find_value_mut(hash, key) {
+            entry.set_access(access);
+        } else if let Some(stubs) = segment.stubs_mut() {
+            stubs.set_access(hash, key, access);
+        }
+    }
+
+    /// The newest put of a key's value is applied. False if nothing is here of the key.
+    pub fn end_flight(&mut self, hash: KeyHash, key: &[u8]) -> bool {
+        let index = self.segment_index(hash);
+        let segment = &mut self.segments[index];
+        if let Some(entry) = segment.find_value_mut(hash, key) {
+            entry.set_in_flight(false);
+            return true;
+        }
+        segment
+            .stubs_mut()
+            .is_some_and(|stubs| stubs.end_flight(hash, key))
     }
 
     fn split(&mut self, index: usize, hash: KeyHash) {
@@ -114,21 +253,14 @@ impl HotTable {
             self.slots = doubled;
             self.depth += 1;
         }
-        let new_depth = depth + 1;
-        let (mut low, mut high) = self.segments[index].halves();
         let positioner = self.positioner;
-        for entry in self.segments[index].drain() {
-            let entry_hash = positioner.hash(entry.key());
-            let half = if entry_hash.prefix(new_depth) & 1 == 0 {
-                &mut low
-            } else {
-                &mut high
-            };
-            half.insert(entry_hash, entry, |key| positioner.hash(key));
-        }
+        let segment = &mut self.segments[index];
+        let before = Extent::of(segment);
+        let (low, high) = segment.split(|key| positioner.hash(key));
+        let mut after = Extent::of(&low);
+        after.replace(Extent::default(), Extent::of(&high));
+        self.extent.replace(before, after);
         let high_index = self.segments.len() as u32;
-        self.segment_bytes += low.table_bytes() + high.table_bytes();
-        self.segment_bytes -= self.segments[index].table_bytes();
         self.segments[index] = low;
         self.segments.push(high);
         // The slots of the old segment are contiguous; their upper half goes to the new one.
@@ -149,8 +281,8 @@ impl HotTable {
         self.segments.get(index)
     }
 
-    /// The entries of a segment of which the key has this hash.
-    pub fn with_hash(&self, segment: usize, hash: KeyHash) -> impl Iterator<Item = &Entry> {
+    /// The keys of a segment that have this hash.
+    pub fn with_hash(&self, segment: usize, hash: KeyHash) -> impl Iterator<Item = Found<'_>> {
         let segment = self.segment(segment).into_iter();
         segment.flat_map(move |segment| segment.with_hash(hash, |key| self.hash(key)))
     }
@@ -183,59 +315,14 @@ impl HotTable {
         self.positioner
     }
 
-    /// Bytes of directory and segment tables, without the entries.
+    /// Bytes of directory and segment tables, without the entries; stubs are among them.
     pub fn table_bytes(&self) -> usize {
-        self.slots.len() * 4 + self.segments.len() * size_of::<Segment>() + self.segment_bytes
+        let segments = self.segments.capacity() * size_of::<Segment>();
+        self.slots.capacity() * size_of::<u32>() + segments + self.extent.bytes
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use entry::NewValue;
-
-    #[test]
-    fn keeps_every_key_through_splits_and_orders_segments_by_position() {
-        let mut table = HotTable::new(Positioner::new((1, 2)));
-        for i in 0..20_000u32 {
-            let key = format!("key:{i}");
-            let hash = table.hash(key.as_bytes());
-            table.insert(
-                hash,
-                Entry::new(key.as_bytes(), NewValue::Int(i.into()), None),
-            );
-        }
-        assert_eq!(table.len(), 20_000);
-        let sum = |table: &HotTable| {
-            table
-                .segments
-                .iter()
-                .map(Segment::table_bytes)
-                .sum::<usize>()
-        };
-        assert_eq!(table.segment_bytes, sum(&table));
-        for i in 0..20_000u32 {
-            let key = format!("key:{i}");
-            let found = table.find(table.hash(key.as_bytes()), key.as_bytes());
-            assert!(found.is_some(), "{key} was lost");
-        }
-        let (mut at, mut seen) = (0, 0);
-        while at < POSITION_END {
-            let (index, end) = table.segment_at(at);
-            for entry in table.segment(index).into_iter().flat_map(Segment::iter) {
-                let position = table.hash(entry.key()).position();
-                assert!(at <= position && position < end);
-                seen += 1;
-            }
-            at = end;
-        }
-        assert_eq!(seen, 20_000);
-        for i in 0..20_000u32 {
-            let key = format!("key:{i}");
-            let hash = table.hash(key.as_bytes());
-            assert!(table.remove(hash, key.as_bytes()).is_some());
-        }
-        assert!(table.is_empty());
-        assert_eq!(table.segment_bytes, sum(&table));
+    /// Bytes of stubs: what would be free without them.
+    pub fn stub_bytes(&self) -> usize {
+        self.extent.stub_bytes
     }
 }

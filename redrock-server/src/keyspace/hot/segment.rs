@@ -1,17 +1,25 @@
-//! A segment: the entries of one contiguous range of positions, at most a few hundred.
+//! A segment: the keys of one contiguous range of positions, at most a few hundred. Those with
+//! their value in memory are entries of a table; the stubs of the others are packed beside it.
 
 use super::entry::Entry;
+use super::found::Found;
+use super::stubs::{Stub, Stubs};
 use crate::keyspace::position::KeyHash;
 use hashbrown::HashTable;
 
-/// Entries past which a segment is split in two.
+/// Keys past which a segment is split in two.
 pub const SEGMENT_ENTRIES_MAX: usize = 512;
 
-/// See the module.
+/// Capacity up to which a table of values stays when its values are deleted.
+const CAPACITY_KEPT: usize = 64;
+
+/// See the module. A key is among the values or the stubs, never both.
 #[derive(Debug, Default)]
 pub struct Segment {
-    entries: HashTable<Entry>,
-    /// Number of leading position bits that all its entries share.
+    values: HashTable<Entry>,
+    /// Only where there are any.
+    stubs: Option<Box<Stubs>>,
+    /// Number of leading position bits that all its keys share.
     pub depth: u32,
     /// Nothing here expires before this time (unix ms), neither a key nor a field of a hash in
     /// memory; `i64::MAX` when nothing has an expiry.
@@ -24,31 +32,60 @@ impl Segment {
     /// An empty segment.
     pub fn new(depth: u32) -> Self {
         Self {
-            entries: HashTable::new(),
+            values: HashTable::new(),
+            stubs: None,
             depth,
             expire_floor: i64::MAX,
             insertions: 0,
         }
     }
 
-    /// Two empty segments for what is in this one. The first takes its number.
-    pub fn halves(&self) -> (Self, Self) {
+    /// Divides what is in this one by the next bit of the positions. The first takes its number.
+    pub fn split(&mut self, hasher: impl Fn(&[u8]) -> KeyHash + Copy) -> (Self, Self) {
         let depth = self.depth + 1;
-        let low = Self {
-            insertions: self.insertions + 1,
-            ..Self::new(depth)
-        };
-        (low, Self::new(depth))
+        let is_high = |hash: KeyHash| hash.prefix(depth) & 1 == 1;
+        let (mut low, mut high) = (Self::new(depth), Self::new(depth));
+        for entry in self.values.drain() {
+            let hash = hasher(entry.key());
+            let half = if is_high(hash) { &mut high } else { &mut low };
+            half.insert(hash, entry, hasher);
+        }
+        if let Some(stubs) = self.stubs.take() {
+            let (below, above) = stubs.split(hasher, is_high);
+            low.stubs = (!below.is_empty()).then(|| Box::new(below));
+            high.stubs = (!above.is_empty()).then(|| Box::new(above));
+        }
+        for half in [&mut low, &mut high] {
+            half.refresh_expire_floor();
+        }
+        low.insertions = self.insertions + 1;
+        (low, high)
     }
 
-    /// Number of entries.
+    /// Number of keys.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.values.len() + self.stub_count()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
+    }
+
+    /// Number of keys with their value in memory.
+    pub fn value_count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Number of stubs.
+    pub fn stub_count(&self) -> usize {
+        self.stubs.as_ref().map_or(0, |stubs| stubs.len())
+    }
+
+    /// Whether it is to be split before more is added.
+    pub fn is_full(&self) -> bool {
+        self.len() >= SEGMENT_ENTRIES_MAX
+            || self.stubs.as_ref().is_some_and(|stubs| stubs.is_large())
     }
 
     /// Grows whenever a key is added: while it stays the same, at most some keys have gone.
@@ -56,41 +93,143 @@ impl Segment {
         self.insertions
     }
 
-    /// The entries of which the key has this hash.
+    /// The keys that have this hash.
     pub fn with_hash(
         &self,
         hash: KeyHash,
-        hasher: impl Fn(&[u8]) -> KeyHash,
-    ) -> impl Iterator<Item = &Entry> {
-        let entries = self.entries.iter_hash(hash.slot());
-        entries.filter(move |entry| hasher(entry.key()) == hash)
+        hasher: impl Fn(&[u8]) -> KeyHash + Copy,
+    ) -> impl Iterator<Item = Found<'_>> {
+        let values = self.values.iter_hash(hash.slot());
+        let values = values.filter(move |entry| hasher(entry.key()) == hash);
+        let stubs = self.stubs.iter();
+        let stubs = stubs.flat_map(move |stubs| stubs.with_hash(hash, hasher));
+        values.map(Found::Value).chain(stubs.map(Found::Stub))
     }
 
-    /// The entry of a key.
-    pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
-        self.entries.find(hash.slot(), |e| e.key() == key)
+    /// The entry of a key that has its value in memory.
+    #[inline]
+    pub fn find_value(&self, hash: KeyHash, key: &[u8]) -> Option<&Entry> {
+        self.values.find(hash.slot(), |e| e.key() == key)
     }
 
-    /// The entry of a key, for editing or replacing in place.
-    pub fn find_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
-        self.entries.find_mut(hash.slot(), |e| e.key() == key)
+    /// As [`Segment::find_value`], for editing or replacing in place.
+    #[inline]
+    pub fn find_value_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<&mut Entry> {
+        self.values.find_mut(hash.slot(), |e| e.key() == key)
+    }
+
+    /// The stub of a key.
+    pub fn find_stub(&self, hash: KeyHash, key: &[u8]) -> Option<Stub<'_>> {
+        self.stubs.as_ref()?.find(hash, key)
+    }
+
+    /// The stubs, for changing what they say.
+    pub fn stubs_mut(&mut self) -> Option<&mut Stubs> {
+        self.stubs.as_deref_mut()
     }
 
     /// Adds an entry whose key is not there yet.
     pub fn insert(&mut self, hash: KeyHash, entry: Entry, hasher: impl Fn(&[u8]) -> KeyHash) {
-        self.expire_floor = self.expire_floor.min(entry.due_ms());
         self.insertions += 1;
-        self.entries
+        self.put_value(hash, entry, hasher);
+    }
+
+    /// Adds the stub of a key that is not there yet.
+    pub fn insert_stub(
+        &mut self,
+        hash: KeyHash,
+        stub: &Stub<'_>,
+        hasher: impl Fn(&[u8]) -> KeyHash,
+    ) {
+        self.insertions += 1;
+        self.note_expire(stub.expire);
+        let stubs = self.stubs.get_or_insert_default();
+        stubs.insert(hash, stub, hasher);
+    }
+
+    fn put_value(&mut self, hash: KeyHash, entry: Entry, hasher: impl Fn(&[u8]) -> KeyHash) {
+        self.expire_floor = self.expire_floor.min(entry.due_ms());
+        self.values
             .insert_unique(hash.slot(), entry, |e| hasher(e.key()).slot());
     }
 
-    /// Removes and returns a key's entry.
-    pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        let found = self
-            .entries
-            .find_entry(hash.slot(), |e| e.key() == key)
-            .ok()?;
-        Some(found.remove().0)
+    fn take_value(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        let found = self.values.find_entry(hash.slot(), |e| e.key() == key);
+        found.ok().map(|found| found.remove().0)
+    }
+
+    /// Removes and returns a key's entry, which has its value.
+    pub fn remove(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        hasher: impl Fn(&[u8]) -> KeyHash,
+    ) -> Option<Entry> {
+        let removed = self.take_value(hash, key)?;
+        let (len, capacity) = (self.values.len(), self.values.capacity());
+        if capacity > CAPACITY_KEPT && len * 4 < capacity {
+            self.values.shrink_to(len * 2, |e| hasher(e.key()).slot());
+        }
+        Some(removed)
+    }
+
+    /// Removes a key's stub; its bytes.
+    pub fn remove_stub(&mut self, hash: KeyHash, key: &[u8]) -> Option<usize> {
+        let stubs = self.stubs.as_mut()?;
+        let bytes = stubs.remove(hash, key)?;
+        if stubs.is_empty() {
+            self.stubs = None;
+        }
+        Some(bytes)
+    }
+
+    /// A key's value leaves, its stub stays.
+    pub fn value_to_stub(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        hasher: impl Fn(&[u8]) -> KeyHash + Copy,
+    ) -> Option<Entry> {
+        let entry = self.take_value(hash, key)?;
+        let stubs = self.stubs.get_or_insert_default();
+        stubs.insert(hash, &Stub::of(&entry), hasher);
+        self.trim(hasher);
+        Some(entry)
+    }
+
+    /// As [`Segment::remove`], for a value that leaves memory and not even a stub stays.
+    pub fn release(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        hasher: impl Fn(&[u8]) -> KeyHash,
+    ) -> Option<Entry> {
+        let entry = self.take_value(hash, key)?;
+        self.trim(hasher);
+        Some(entry)
+    }
+
+    /// Gives back what the table of values has too much: values that leave for the tier leave by
+    /// the thousands, and are not expected back at once.
+    fn trim(&mut self, hasher: impl Fn(&[u8]) -> KeyHash) {
+        let (len, capacity) = (self.values.len(), self.values.capacity());
+        if len * 8 <= capacity * 3 {
+            self.values.shrink_to(len, |e| hasher(e.key()).slot());
+        }
+    }
+
+    /// A key's stub gives way to its entry; false if it has none.
+    pub fn stub_to_value(
+        &mut self,
+        hash: KeyHash,
+        entry: Entry,
+        hasher: impl Fn(&[u8]) -> KeyHash,
+    ) -> bool {
+        let had = self.remove_stub(hash, entry.key()).is_some();
+        if had {
+            self.put_value(hash, entry, hasher);
+        }
+        had
     }
 
     /// Lowers the expiry floor for a key or a field that got an expiry.
@@ -100,41 +239,40 @@ impl Segment {
         }
     }
 
-    /// Recomputes the expiry floor after expired entries went.
+    /// Recomputes the expiry floor after expired keys went.
     pub fn refresh_expire_floor(&mut self) {
-        self.expire_floor = self
-            .entries
-            .iter()
-            .map(Entry::due_ms)
-            .min()
-            .unwrap_or(i64::MAX);
+        self.expire_floor = self.iter().map(Found::due_ms).min().unwrap_or(i64::MAX);
     }
 
-    /// All entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
+    /// All keys, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
+        let stubs = self.stubs().map(Found::Stub);
+        self.values().map(Found::Value).chain(stubs)
     }
 
-    /// All entries for editing, in no order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut()
+    /// All entries with their value, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &Entry> {
+        self.values.iter()
     }
 
-    /// Takes all entries out.
-    pub fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
-        self.entries.drain()
+    /// All entries with their value for editing, in no order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.values.iter_mut()
     }
 
-    /// Bytes of the table itself, without the entries.
+    /// All stubs, in no order.
+    pub fn stubs(&self) -> impl Iterator<Item = Stub<'_>> {
+        self.stubs.iter().flat_map(|stubs| stubs.iter())
+    }
+
+    /// Bytes of the table of values, without the entries, and of the stubs.
     pub fn table_bytes(&self) -> usize {
-        self.entries.allocation_size()
+        self.values.allocation_size() + self.stub_bytes()
     }
 
-    /// Gives back room after many removals.
-    pub fn shrink(&mut self, hasher: impl Fn(&[u8]) -> KeyHash) {
-        if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
-            let target = self.entries.len() * 2;
-            self.entries.shrink_to(target, |e| hasher(e.key()).slot());
-        }
+    /// Bytes of the stubs.
+    pub fn stub_bytes(&self) -> usize {
+        let stubs = self.stubs.as_ref();
+        stubs.map_or(0, |stubs| stubs.allocated_bytes())
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! The seed is printed; `RR_SEED` repeats one, `RR_SCALE` multiplies the number of runs.
 
+mod steps;
 mod taking;
 mod world;
 

@@ -5,11 +5,10 @@ use super::super::cold::options::ColdBudget;
 use super::super::cold::{ColdStore, ColdValue, DueIndex};
 use super::super::db::{Db, Expiry};
 use super::super::hot::entry::Entry as HotEntry;
-use super::super::position::{POSITION_END, Positioner};
+use super::super::position::Positioner;
 use super::super::tiering::Tiering;
 use super::super::tiering::fifo::TierQueue;
-use super::super::tiering::loader::Join;
-use super::super::tiering::scan::ScanRequest;
+use super::super::tiering::loader::{Join, LoadResult};
 use super::super::{ExpireMode, Keyspace};
 use super::taking::Taking;
 use super::{DATABASES, Model, NOW, Silent, Value};
@@ -20,14 +19,15 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::sync::oneshot::Receiver;
 
 pub(super) struct World {
-    random: StdRng,
+    pub(super) random: StdRng,
     pub(super) keyspace: Keyspace,
-    store: Arc<ColdStore>,
+    pub(super) store: Arc<ColdStore>,
     pub(super) queue: Arc<TierQueue>,
     pub(super) model: Model,
-    reads: Vec<(TierKey, Option<ColdValue>)>,
+    reads: Vec<(TierKey, Option<ColdValue>, Receiver<LoadResult>)>,
     pub(super) taking: Option<Taking>,
     pub(super) snapshots: usize,
     /// Few keys make rare sequences of one key likely.
@@ -92,12 +92,12 @@ impl World {
         }
     }
 
-    fn key(&mut self) -> Vec<u8> {
+    pub(super) fn key(&mut self) -> Vec<u8> {
         format!("key:{}", self.random.random_range(0..self.key_count)).into_bytes()
     }
 
     /// Runs `command` as the dispatcher does: cold keys are read, then it runs again.
-    fn with_db<T>(
+    pub(super) fn with_db<T>(
         &mut self,
         index: usize,
         mut command: impl FnMut(&mut Db<'_>) -> Result<T, CommandError>,
@@ -117,11 +117,17 @@ impl World {
     fn load_now(&mut self, index: usize, key: &[u8]) {
         if let Join::Wait {
             start: Some(tier_key),
-            ..
+            mut done,
         } = self.keyspace.join_load(index, key)
         {
-            let read = self.store.get(&tier_key).expect("read");
+            let mut read = self.store.get(&tier_key).expect("read");
+            while read.is_none() && !self.queue.is_empty() {
+                // Its put may still be queued.
+                self.apply();
+                read = self.store.get(&tier_key).expect("read");
+            }
             self.keyspace.finish_load(&tier_key, Ok(read));
+            assert_eq!(done.try_recv(), Ok(Ok(())), "a value was not found");
         } else {
             // Another read of it is under way: it ends now.
             self.finish_reads();
@@ -130,8 +136,9 @@ impl World {
     }
 
     fn finish_reads(&mut self) {
-        for (tier_key, value) in std::mem::take(&mut self.reads) {
+        for (tier_key, value, mut done) in std::mem::take(&mut self.reads) {
             self.keyspace.finish_load(&tier_key, Ok(value));
+            assert_eq!(done.try_recv(), Ok(Ok(())), "a value was not found");
         }
     }
 
@@ -145,7 +152,8 @@ impl World {
             28..36 => self.append(index, key),
             36..44 => self.remove(index, key),
             44..50 => self.expire(index, key),
-            50..58 => self.check(index, &key),
+            50..54 => self.check(index, &key),
+            54..58 => self.look(index, &key),
             58..60 => self.scan(index),
             60..72 => self.spill(index, &key),
             72..82 => self.drop(index, &key),
@@ -156,8 +164,10 @@ impl World {
             94..96 => self.flush(index),
             96 => self.swap(),
             97 => self.cut(),
+            98 => self.load_to_tier(index, key),
             _ => self.walk(),
         }
+        self.check_memory();
     }
 
     fn set(&mut self, index: usize, key: Vec<u8>) {
@@ -268,18 +278,18 @@ impl World {
         );
     }
 
-    fn spill(&mut self, index: usize, key: &[u8]) {
+    pub(super) fn spill(&mut self, index: usize, key: &[u8]) {
         let hash = self.keyspace.positioner.hash(key);
         self.keyspace.spill(index, hash, key);
     }
 
-    fn drop(&mut self, index: usize, key: &[u8]) {
+    pub(super) fn drop(&mut self, index: usize, key: &[u8]) {
         let hash = self.keyspace.positioner.hash(key);
         let whole = self.random.random_bool(0.5);
         drop(self.keyspace.drop_clean(index, hash, key, whole));
     }
 
-    fn apply(&mut self) {
+    pub(super) fn apply(&mut self) {
         let applied = self.queue.apply_one_batch(&self.store);
         drop(self.keyspace.applied(&applied));
     }
@@ -288,11 +298,11 @@ impl World {
     fn start_read(&mut self, index: usize, key: &[u8]) {
         if let Join::Wait {
             start: Some(tier_key),
-            ..
+            done,
         } = self.keyspace.join_load(index, key)
         {
             let value = self.store.get(&tier_key).expect("read");
-            self.reads.push((tier_key, value));
+            self.reads.push((tier_key, value, done));
         }
         self.keyspace.unpin(index, key);
     }
@@ -333,43 +343,6 @@ impl World {
         );
         self.keyspace.swap(a, b);
         self.model.swap(a, b);
-    }
-
-    /// A scan in small steps, with the tier's writer and spills at work between them, meets every
-    /// key that stays, with its type and expiry.
-    fn scan(&mut self, index: usize) {
-        let (mut from, mut seen) = (0, BTreeMap::new());
-        while from < POSITION_END {
-            let request = ScanRequest {
-                index,
-                from,
-                count: 3,
-                record_bytes_max: Some(self.random.random_range(0..200)),
-                now_ms: NOW,
-            };
-            let instant = self
-                .keyspace
-                .begin_scan(&self.store, &request)
-                .expect("a database");
-            let (keys, next) = instant.finish(&request).expect("scan");
-            assert!(next > from);
-            for key in keys {
-                let value = decode(&key.record.expect("a record was asked for"));
-                assert!(
-                    seen.insert(key.key, (value, key.expire)).is_none(),
-                    "met twice"
-                );
-            }
-            from = next;
-            let key = self.key();
-            match self.random.random_range(0..4) {
-                0 => self.spill(index, &key),
-                1 => self.drop(index, &key),
-                2 => self.apply(),
-                _ => {}
-            }
-        }
-        assert_eq!(seen, self.model[index]);
     }
 
     /// Everything agrees with the model once the queue is empty.
@@ -438,14 +411,14 @@ impl World {
             };
             for (_, key) in keys {
                 let hash = self.keyspace.positioner.hash(&key);
-                let entry = self.keyspace.databases[index].table.find(hash, &key);
+                let found = self.keyspace.databases[index].table.find(hash, &key);
                 let tier_key = self.keyspace.tier_key(index, &key);
                 let beside = self.store.times_of(&tier_key).expect("read");
                 let (value, expire) = &self.model[index][&key];
                 assert_eq!(beside.key, *expire, "the key's time");
                 assert_eq!(beside.fields, earliest(value), "the first field's time");
                 assert!(
-                    entry.is_none_or(|entry| !entry.is_dirty()),
+                    found.is_none_or(|found| !found.is_dirty()),
                     "a dirty key is in the tier"
                 );
             }

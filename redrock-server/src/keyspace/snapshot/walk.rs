@@ -91,7 +91,7 @@ impl Keyspace {
             for entry in table
                 .segment_mut(segment)
                 .into_iter()
-                .flat_map(|s| s.iter_mut())
+                .flat_map(|s| s.values_mut())
             {
                 if entry.epoch() == epoch || !entry.is_dirty() {
                     continue;

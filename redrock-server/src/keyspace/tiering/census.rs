@@ -57,15 +57,9 @@ fn count(server: &Server, index: usize, from: usize, census: &mut Census) -> Opt
     }
     let end = (from + SEGMENTS_AT_ONCE).min(database.table.segment_count());
     for segment in (from..end).filter_map(|i| database.table.segment(i)) {
-        for entry in segment.iter() {
-            match entry.is_stub() {
-                true => census.stubs += 1,
-                false => {
-                    census.hot += 1;
-                    census.dirty += u64::from(entry.is_dirty());
-                }
-            }
-        }
+        census.stubs += segment.stub_count() as u64;
+        census.hot += segment.value_count() as u64;
+        census.dirty += segment.values().filter(|entry| entry.is_dirty()).count() as u64;
     }
     (end < database.table.segment_count()).then_some(end)
 }

@@ -6,7 +6,7 @@ use crate::command::effect::Effect;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdError, ColdStore, DueIndex, Times};
 use crate::keyspace::db::Db;
-use crate::keyspace::hot::entry::{Entry, NewValue};
+use crate::keyspace::hot::stubs::Stub;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::server::Server;
 use crate::value::ObjectType;
@@ -141,7 +141,7 @@ impl Keyspace {
             return Due::Hot;
         };
         match self.databases[index].table.find(hash, key.key()) {
-            Some(entry) if entry.expire() == Some(time) => Due::Hot,
+            Some(found) if found.expire() == Some(time) => Due::Hot,
             // The queue may still hold the change that makes the index entry go.
             _ if tiering.pending.contains_key(key) => Due::Hot,
             Some(_) => Due::Stale,
@@ -166,14 +166,16 @@ impl Keyspace {
             self.forget_due(DueIndex::Keys, time, key);
             return None;
         }
-        let stub = match current.fields {
-            Some(ms) => NewValue::TimedStub(ms),
-            // The type does not matter: the entry goes at once.
-            None => NewValue::Stub(ObjectType::String),
+        let stub = Stub {
+            key: key.key(),
+            // It does not matter: the stub goes at once.
+            object_type: ObjectType::String,
+            expire: Some(time),
+            fields: current.fields,
+            access: 0,
+            in_flight: false,
         };
-        let mut entry = Entry::new(key.key(), stub, Some(time));
-        entry.set_epoch(self.epoch);
-        self.databases[index].table.insert(hash, entry);
+        self.databases[index].table.insert_stub(hash, &stub);
         Some(index)
     }
 

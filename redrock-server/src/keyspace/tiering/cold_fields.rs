@@ -88,8 +88,8 @@ impl Keyspace {
             return Due::Hot;
         }
         match self.databases[index].table.find(hash, key.key()) {
-            Some(entry) if entry.field_time() != Some(time) => Due::Stale,
-            Some(entry) if !entry.is_stub() => Due::Hot,
+            Some(found) if found.field_time() != Some(time) => Due::Stale,
+            Some(found) if !found.is_stub() => Due::Hot,
             _ => {
                 tiering.begin_expiry_read(key);
                 Due::Ask

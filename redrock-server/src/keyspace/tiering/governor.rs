@@ -36,8 +36,6 @@ pub struct MemoryGate {
     resident: AtomicU64,
     companions: AtomicU64,
     stub_bytes: AtomicU64,
-    /// Memory of stubs in a segment, on average of the last ones that were looked at.
-    segment_stub_bytes: AtomicU64,
     /// Where [`super::relief`] goes on.
     relief_hand: Mutex<Hand>,
     /// The most that a command asked for in vain since the last measurement.
@@ -152,17 +150,8 @@ impl MemoryGate {
         *self.relief_hand.lock() = hand;
     }
 
-    /// Takes note of the memory of stubs in one segment.
-    pub(super) fn note_stubs(&self, bytes: usize) {
-        let average = self.segment_stub_bytes.load(Ordering::Relaxed);
-        // In 256ths of a byte, or the average would stand still near its end.
-        let average = (average * 19 + bytes as u64 * 256) / 20;
-        self.segment_stub_bytes.store(average, Ordering::Relaxed);
-    }
-
-    /// Measures, with the companions' share as of the governor's last look; `segments` is how many
-    /// there are in memory.
-    pub(super) fn sample(&self, segments: usize) -> Sample {
+    /// Measures, with the companions' share as of the governor's last look.
+    pub(super) fn sample(&self, stub_bytes: u64) -> Sample {
         // Charges are cleared before measuring: what arrives in between counts twice, never not.
         self.charged.store(0, Ordering::Relaxed);
         let (allocated, own) = crate::memory::measure();
@@ -170,7 +159,7 @@ impl MemoryGate {
             maxmemory_bytes: self.maxmemory_bytes.load(Ordering::Relaxed),
             allocated_bytes: allocated,
             resident_bytes: own + self.companions.load(Ordering::Relaxed),
-            stub_bytes: self.segment_stub_bytes.load(Ordering::Relaxed) * segments as u64 / 256,
+            stub_bytes,
             charged_bytes: self.charged.load(Ordering::Relaxed),
             wanted_bytes: self.wanted_bytes.swap(0, Ordering::Relaxed),
         }
@@ -241,8 +230,8 @@ impl Governor {
         let gate = &self.server.memory;
         let companions = self.server.companion_bytes();
         gate.companions.store(companions, Ordering::Relaxed);
-        let segments = self.server.keyspace.lock().segment_count();
-        gate.sample(segments)
+        let stub_bytes = self.server.keyspace.lock().stub_bytes();
+        gate.sample(stub_bytes as u64)
     }
 
     /// One measurement and what follows from it; how long to pause.
@@ -289,9 +278,8 @@ impl Governor {
                 break;
             }
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
-            self.server.memory.note_stubs(swept.stub_bytes);
             released += swept.dropped_bytes as u64;
-            fruitless = if swept.dropped.is_empty() {
+            fruitless = if swept.dropped_bytes == 0 {
                 fruitless + 1
             } else {
                 0
@@ -337,7 +325,6 @@ impl Governor {
         };
         for _ in 0..STEPS_MAX / 4 {
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
-            self.server.memory.note_stubs(swept.stub_bytes);
             if swept.queue_full {
                 break;
             }

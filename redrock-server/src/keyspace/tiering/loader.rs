@@ -10,6 +10,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdError, ColdValue};
 use crate::keyspace::hot::entry::Entry;
+use crate::keyspace::hot::found::Found;
 use crate::value::codec;
 use tokio::sync::oneshot;
 
@@ -91,7 +92,7 @@ impl Keyspace {
         let hash = self.positioner.hash(key);
         let tier_key = self.databases[index].tier_key(hash, key);
         let resident = match self.databases[index].table.find(hash, key) {
-            Some(entry) => !entry.is_stub(),
+            Some(found) => !found.is_stub(),
             None => !self.may_be_cold(index, hash, key),
         };
         let Some(tiering) = &mut self.tiering else {
@@ -196,17 +197,17 @@ impl Keyspace {
             return Ok(());
         };
         let table = &mut self.databases[index].table;
-        let (stub_expire, stub_type) = match table.find(hash, key) {
-            Some(entry) if !entry.is_stub() => return Ok(()),
-            Some(stub) => (Some(stub.expire()), Some(stub.object_type())),
-            None => (None, None),
+        let stub = match table.find(hash, key) {
+            Some(Found::Value(_)) => return Ok(()),
+            Some(Found::Stub(stub)) => Some(stub),
+            None => None,
         };
         let Some(value) = value else {
-            if table.find(hash, key).is_some_and(Entry::is_in_flight) {
+            if stub.is_some_and(|stub| stub.in_flight) {
                 // Loaded from a file straight to the tier: the put is still queued.
                 return Ok(());
             }
-            if stub_type.is_some() {
+            if stub.is_some() {
                 return Err(format!("{} is missing from the tier", name(key)));
             }
             tiering.note_absent(tier_key.clone());
@@ -215,25 +216,22 @@ impl Keyspace {
         let damaged = |what: &dyn std::fmt::Display| format!("{} is damaged: {what}", name(key));
         let new_value = codec::decode(&value.record).map_err(|error| damaged(&error))?;
         let found = codec::object_type(&value.record);
-        if let Some(due) = stub_type.filter(|due| *due != found) {
+        let known = stub.map(|stub| stub.object_type);
+        if let Some(due) = known.filter(|due| *due != found) {
             let what = format!("it is a {}, not a {}", found.name(), due.name());
             return Err(damaged(&what));
         }
         // A stub's expiry is the truth: a change of it may still be queued.
-        let expire = stub_expire.unwrap_or(value.expire);
+        let expire = stub.map_or(value.expire, |stub| stub.expire);
         let mut entry = Entry::new(key, new_value.as_new_value(), expire);
         entry.set_epoch(self.epoch);
-        entry.set_access(self.access.initial());
+        entry.set_access(stub.map_or(self.access.initial(), |stub| stub.access));
         entry.set_probation(true);
         entry.set_fresh(true);
         tiering.stats.loaded += 1;
         tiering.note_probation(index, key);
-        let due_ms = entry.due_ms();
-        if let Some(slot) = table.find_mut(hash, key) {
-            entry.set_access(slot.access());
-            *slot = entry;
-            // A stub's fields are not for active expiry in memory.
-            table.note_expire(hash, Some(due_ms));
+        if stub.is_some() {
+            table.stub_to_value(hash, entry);
         } else {
             table.insert(hash, entry);
         }
@@ -263,8 +261,8 @@ impl Keyspace {
             let value = cold
                 .get(&tier_key)
                 .map_err(|error| unreadable(&tier_key, &error))?;
-            let entry = self.databases[index].table.find(hash, key);
-            let queued = entry.is_some_and(|entry| entry.is_stub() && entry.is_in_flight());
+            let stub = self.databases[index].table.find_stub(hash, key);
+            let queued = stub.is_some_and(|stub| stub.in_flight);
             if value.is_some() || !queued {
                 return self.install(&tier_key, value);
             }

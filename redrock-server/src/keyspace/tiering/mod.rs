@@ -30,6 +30,8 @@ pub mod sweep;
 use super::cold::key::TierKey;
 use super::cold::{ColdStore, Times};
 use super::hot::entry::Entry;
+use super::hot::found::Found;
+use super::hot::stubs::STUB_KEY_BYTES_MAX;
 use super::position::KeyHash;
 use super::{Database, Keyspace};
 use crate::value::codec;
@@ -162,6 +164,24 @@ pub(super) fn times_of(entry: &Entry) -> Times {
     }
 }
 
+/// What left memory.
+#[derive(Debug)]
+pub struct Dropped {
+    /// The value, to be freed without the lock; `None` where only a stub was.
+    pub value: Option<Entry>,
+    /// Bytes of it.
+    pub bytes: usize,
+}
+
+impl Dropped {
+    fn value(entry: Entry) -> Self {
+        Self {
+            bytes: entry.memory_bytes(),
+            value: Some(entry),
+        }
+    }
+}
+
 impl Database {
     /// The tier's name of a key of this database.
     pub fn tier_key(&self, hash: KeyHash, key: &[u8]) -> TierKey {
@@ -195,8 +215,12 @@ impl Keyspace {
     pub(super) fn before_change(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
         let database = &mut self.databases[index];
         let generation = database.generation;
-        let Some(entry) = database.table.find_mut(hash, key) else {
-            return;
+        let entry = match database.table.find_value_mut(hash, key) {
+            Some(entry) => entry,
+            None => match database.table.unpack_stub(hash, key) {
+                Some(entry) => entry,
+                None => return,
+            },
         };
         if entry.epoch() != self.epoch {
             if let Some(snapshot) = &mut self.snapshot
@@ -236,8 +260,8 @@ impl Keyspace {
     ) {
         let database = &self.databases[index];
         let tier_key = database.tier_key(hash, key);
-        let entry = database.table.find(hash, key);
-        let fields = entry.and_then(Entry::field_time);
+        let found = database.table.find(hash, key);
+        let fields = found.and_then(Found::field_time);
         if let Some(tiering) = &mut self.tiering {
             let seq = tiering.register(&tier_key);
             tiering.queue.push(TierOp::SetTimes {
@@ -260,10 +284,11 @@ impl Keyspace {
             return false;
         }
         let generation = self.databases[index].generation;
-        let Some(entry) = self.databases[index].table.find_mut(hash, key) else {
+        let table = &mut self.databases[index].table;
+        let Some(entry) = table.find_value_mut(hash, key) else {
             return false;
         };
-        if !entry.is_dirty() || entry.is_stub() {
+        if !entry.is_dirty() {
             return false;
         }
         let Some(value) = entry.value() else {
@@ -291,23 +316,24 @@ impl Keyspace {
         true
     }
 
-    /// Replaces a clean value by its stub, or (`whole`) removes the entry altogether. Returns the
-    /// old entry, which the caller frees without the lock.
+    /// Replaces a clean value by its stub, or (`whole`) removes what is in memory of the key.
     pub fn drop_clean(
         &mut self,
         index: usize,
         hash: KeyHash,
         key: &[u8],
         whole: bool,
-    ) -> Option<Entry> {
+    ) -> Option<Dropped> {
         let tier_key = self.databases[index].tier_key(hash, key);
         let tiering = self.tiering.as_mut()?;
         if tiering.pins.contains_key(&tier_key) {
             return None;
         }
         let table = &mut self.databases[index].table;
-        let entry = table.find_mut(hash, key)?;
-        if entry.is_dirty() || entry.is_in_flight() || (entry.is_stub() && !whole) {
+        let found = table.find(hash, key)?;
+        let is_stub = found.is_stub();
+        let whole = whole || (key.len() > STUB_KEY_BYTES_MAX && !is_stub);
+        if found.is_dirty() || found.is_in_flight() || (is_stub && !whole) {
             return None;
         }
         if whole {
@@ -317,11 +343,14 @@ impl Keyspace {
                 return None;
             }
             tiering.stats.stubs_dropped += 1;
-            return table.remove(hash, key);
+            if is_stub {
+                let bytes = table.remove_stub(hash, key)?;
+                return Some(Dropped { value: None, bytes });
+            }
+            return table.release(hash, key).map(Dropped::value);
         }
-        let stub = entry.to_stub();
         tiering.stats.dropped += 1;
-        Some(std::mem::replace(entry, stub))
+        table.value_to_stub(hash, key).map(Dropped::value)
     }
 
     /// The applier has written these operations. Under memory pressure their values leave at
@@ -329,6 +358,7 @@ impl Keyspace {
     pub fn applied(&mut self, applied: &Applied) -> Vec<Entry> {
         let mut dropped = Vec::new();
         for (tier_key, seq) in applied {
+            let index = self.database_of(tier_key.generation());
             let Some(tiering) = &mut self.tiering else {
                 break;
             };
@@ -337,16 +367,20 @@ impl Keyspace {
             }
             tiering.pending.remove(tier_key);
             let (values, stubs) = tiering.pressure;
-            let Some(index) = self.database_of(tier_key.generation()) else {
-                continue;
-            };
+            let Some(index) = index else { continue };
             let hash = self.positioner.hash(tier_key.key());
-            let Some(entry) = self.databases[index].table.find_mut(hash, tier_key.key()) else {
-                continue;
-            };
-            entry.set_in_flight(false);
-            if values {
-                dropped.extend(self.drop_clean(index, hash, tier_key.key(), stubs));
+            let table = &mut self.databases[index].table;
+            if let Some(load) = tiering.loads.get_mut(tier_key)
+                && table
+                    .find_stub(hash, tier_key.key())
+                    .is_some_and(|stub| stub.in_flight)
+            {
+                // It may have begun before the record was there.
+                load.mark_stale();
+            }
+            if table.end_flight(hash, tier_key.key()) && values {
+                let left = self.drop_clean(index, hash, tier_key.key(), stubs);
+                dropped.extend(left.and_then(|left| left.value));
             }
         }
         dropped
@@ -392,9 +426,10 @@ impl Keyspace {
             let stays = self
                 .databases
                 .get(index)
-                .and_then(|d| d.table.find(hash, &key));
+                .and_then(|d| d.table.find_value(hash, &key));
             if stays.is_some_and(Entry::is_on_probation) {
-                dropped.extend(self.drop_clean(index, hash, &key, stubs));
+                let left = self.drop_clean(index, hash, &key, stubs);
+                dropped.extend(left.and_then(|left| left.value));
             }
         }
         dropped

@@ -12,7 +12,7 @@ pub struct Sample {
     pub allocated_bytes: u64,
     /// What all our processes occupy: this one's resident set and the companions'.
     pub resident_bytes: u64,
-    /// Estimated memory of stubs.
+    /// Memory of stubs.
     pub stub_bytes: u64,
     /// What commands may have allocated since the measurement.
     pub charged_bytes: u64,

@@ -25,7 +25,7 @@ pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
         // Whatever was removed and waits for the lock's release takes memory too.
         drop(keyspace.garbage.take());
         keyspace.take_applied();
-        let plan = measure(&server.memory, keyspace.segment_count());
+        let plan = measure(&server.memory, keyspace.stub_bytes() as u64);
         if plan.release_bytes == 0 {
             return true;
         }
@@ -48,8 +48,8 @@ pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
     }
 }
 
-fn measure(gate: &MemoryGate, segments: usize) -> policy::Plan {
-    let sample = gate.sample(segments);
+fn measure(gate: &MemoryGate, stub_bytes: u64) -> policy::Plan {
+    let sample = gate.sample(stub_bytes);
     let plan = policy::plan(&sample);
     gate.publish(&sample, &plan);
     plan
@@ -67,7 +67,6 @@ fn sweep(gate: &MemoryGate, keyspace: &mut Keyspace, plan: &policy::Plan) -> u64
     let mut dropped = 0;
     for _ in 0..STEPS_MAX {
         let swept = keyspace.sweep(&mut hand, step);
-        gate.note_stubs(swept.stub_bytes);
         dropped += swept.dropped_bytes as u64;
         if dropped >= plan.release_bytes || swept.queue_full {
             break;

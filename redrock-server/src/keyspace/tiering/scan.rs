@@ -6,7 +6,7 @@
 
 use crate::keyspace::cold::{ColdError, ColdSnapshot, ColdStore, ScannedRecord};
 use crate::keyspace::expire::has_passed;
-use crate::keyspace::hot::entry::Entry;
+use crate::keyspace::hot::found::Found;
 use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::position::POSITION_END;
 use crate::keyspace::{ExpireMode, Keyspace};
@@ -133,17 +133,17 @@ impl ScanInstant<'_> {
     }
 }
 
-/// Lists an entry; whether that is enough for a step.
+/// Lists a key; whether that is enough for a step.
 fn list(
     part: &mut HotPart,
     position: u64,
-    entry: &Entry,
+    found: Found<'_>,
     request: &ScanRequest,
     bytes: &mut usize,
 ) -> bool {
-    part.hidden.insert(entry.key().to_vec());
-    if !is_over(entry.expire(), request, part.mode) {
-        let record = match entry.value() {
+    part.hidden.insert(found.key().to_vec());
+    if !is_over(found.expire(), request, part.mode) {
+        let record = match found.value() {
             Some(value) if request.record_bytes_max.is_some() => {
                 let mut record = Vec::new();
                 codec::encode(value, &mut record);
@@ -154,9 +154,9 @@ fn list(
         };
         part.keys.push(ScannedKey {
             position,
-            key: entry.key().to_vec(),
-            object_type: entry.object_type(),
-            expire: entry.expire(),
+            key: found.key().to_vec(),
+            object_type: found.object_type(),
+            expire: found.expire(),
             record,
         });
     }
@@ -191,8 +191,8 @@ impl Keyspace {
             mode: self.expire_mode,
         };
         let mut bytes = 0;
-        part.next = self.visit_from(request.index, request.from, |position, entry| {
-            list(&mut part, position, entry, request, &mut bytes)
+        part.next = self.visit_from(request.index, request.from, |position, found| {
+            list(&mut part, position, found, request, &mut bytes)
         });
         if let Some(tiering) = &self.tiering {
             let range = request.from..part.next;

@@ -27,16 +27,14 @@ pub struct Step {
 /// What one step did.
 #[derive(Debug, Default)]
 pub struct Swept {
-    /// Entries to be freed by the caller, without the lock.
+    /// Values to be freed by the caller, without the lock.
     pub dropped: Vec<Entry>,
-    /// Bytes of them.
+    /// Bytes of them and of stubs that left.
     pub dropped_bytes: usize,
     /// Values queued for the tier, and their bytes in memory.
     pub spilled: usize,
     /// Bytes of those.
     pub spilled_bytes: usize,
-    /// Memory of stubs in the segment.
-    pub stub_bytes: usize,
     /// The hand has gone round once.
     pub wrapped: bool,
     /// The queue took no more.
@@ -59,14 +57,11 @@ impl Keyspace {
             return swept;
         };
         let mut candidates: Vec<(u32, Vec<u8>)> = Vec::with_capacity(entries.len());
-        for entry in entries.iter() {
-            if entry.is_stub() {
-                swept.stub_bytes += entry.allocation_bytes() + 16;
-                if step.drop_stubs {
-                    candidates.push((u32::MAX, entry.key().to_vec()));
-                }
-                continue;
-            }
+        if step.drop_stubs {
+            let stubs = entries.stubs().map(|stub| (u32::MAX, stub.key.to_vec()));
+            candidates.extend(stubs);
+        }
+        for entry in entries.values() {
             let coldness = access.coldness(entry.access());
             // What was loaded and not touched again goes before everything else.
             let coldness = if entry.is_on_probation() {
@@ -88,11 +83,11 @@ impl Keyspace {
 
     fn sweep_key(&mut self, index: usize, key: &[u8], step: Step, swept: &mut Swept) -> bool {
         let hash = self.positioner.hash(key);
-        let Some(entry) = self.databases[index].table.find(hash, key) else {
-            return true;
-        };
-        let bytes = entry.memory_bytes();
-        if entry.is_dirty() {
+        let entry = self.databases[index].table.find_value(hash, key);
+        if let Some(entry) = entry
+            && entry.is_dirty()
+        {
+            let bytes = entry.memory_bytes();
             if !step.spill {
                 return true;
             }
@@ -113,8 +108,8 @@ impl Keyspace {
         if step.drop_values
             && let Some(old) = self.drop_clean(index, hash, key, step.drop_stubs)
         {
-            swept.dropped_bytes += old.memory_bytes();
-            swept.dropped.push(old);
+            swept.dropped_bytes += old.bytes;
+            swept.dropped.extend(old.value);
         }
         true
     }
@@ -138,12 +133,8 @@ impl Keyspace {
         None
     }
 
-    /// Number of segments in memory, for estimates from single steps.
-    pub fn segment_count(&self) -> usize {
-        self.databases
-            .iter()
-            .filter(|d| !d.table.is_empty())
-            .map(|d| d.table.segment_count())
-            .sum()
+    /// Bytes of all stubs.
+    pub fn stub_bytes(&self) -> usize {
+        self.databases.iter().map(|d| d.table.stub_bytes()).sum()
     }
 }

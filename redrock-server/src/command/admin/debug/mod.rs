@@ -170,7 +170,7 @@ fn value_digests(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         let mut digest = Digest::default();
         // Expired keys that are still there count, as in Redis.
         if let Some((_, table)) = table(ctx, ctx.db.index())
-            && let Some(entry) = table.find(table.hash(key), key)
+            && let Some(entry) = table.find_value(table.hash(key), key)
             && let Some(value) = entry.value()
         {
             digest.value(value, entry.has_expire());
@@ -210,9 +210,9 @@ fn dataset_digest(ctx: &mut Context<'_>) -> CommandResult {
         }
         digest.mix(&(index as u32).to_be_bytes());
         if keys == table.len() as u64 && ctx.db.keyspace().tiering.is_none() {
-            ctx.db.keyspace().for_each_entry(index, |entry| {
-                if let Some(value) = entry.value() {
-                    digest.key(entry.key(), value, entry.has_expire());
+            ctx.db.keyspace().for_each_key(index, |found| {
+                if let Some(value) = found.value() {
+                    digest.key(found.key(), value, found.expire().is_some());
                 }
             });
         } else {
@@ -253,8 +253,18 @@ fn tiered_digest(ctx: &mut Context<'_>, index: usize, digest: &mut Digest) -> Co
             .map_err(|error| failed(error.to_string()))?;
         for key in keys {
             let name = String::from_utf8_lossy(&key.key).into_owned();
-            let record = key.record.as_deref();
-            let record = record.ok_or_else(|| failed(format!("the tier has lost '{name}'")))?;
+            let Some(record) = &key.record else {
+                // It was on its way to the tier: the read waits for it.
+                let read = keyspace.load_blocking(index, &key.key);
+                read.map_err(failed)?;
+                let table = keyspace.database(index).map(|database| &database.table);
+                let entry = table.and_then(|t| t.find_value(t.hash(&key.key), &key.key));
+                let Some(value) = entry.and_then(Entry::value) else {
+                    return Err(failed(format!("the tier has lost '{name}'")));
+                };
+                digest.key(&key.key, value, key.expire.is_some());
+                continue;
+            };
             let value =
                 codec::decode(record).map_err(|error| failed(format!("{name}: {error}")))?;
             let entry = Entry::new(&key.key, value.as_new_value(), None);

@@ -34,7 +34,7 @@ enum Which {
 fn find<'c>(ctx: &'c mut Context<'_>, key: &[u8]) -> Option<(&'c Entry, ValueRef<'c>)> {
     let index = ctx.db.index();
     let table = &ctx.db.keyspace().database(index)?.table;
-    let entry = table.find(table.hash(key), key)?;
+    let entry = table.find_value(table.hash(key), key)?;
     Some((entry, entry.value()?))
 }
 
