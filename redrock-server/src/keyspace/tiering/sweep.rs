@@ -56,24 +56,27 @@ impl Keyspace {
         let Some(entries) = self.databases[index].table.segment(segment) else {
             return swept;
         };
-        let mut candidates: Vec<(u32, Vec<u8>)> = Vec::with_capacity(entries.len());
-        if step.drop_stubs {
-            let stubs = entries.stubs().map(|stub| (u32::MAX, stub.key.to_vec()));
-            candidates.extend(stubs);
-        }
-        for entry in entries.values() {
-            let coldness = access.coldness(entry.access());
+        let coldest = |mut all: Vec<(u32, Vec<u8>)>| {
+            all.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.0));
+            all.truncate((all.len() * step.share_percent).div_ceil(100));
+            all
+        };
+        let values = entries.values().map(|entry| {
             // What was loaded and not touched again goes before everything else.
-            let coldness = if entry.is_on_probation() {
-                u32::MAX - 1
-            } else {
-                coldness
+            let coldness = match entry.is_on_probation() {
+                true => u32::MAX,
+                false => access.coldness(entry.access()),
             };
-            candidates.push((coldness, entry.key().to_vec()));
+            (coldness, entry.key().to_vec())
+        });
+        let mut candidates = coldest(values.collect());
+        if step.drop_stubs {
+            // Beside the values, not before them: those have most of the bytes.
+            let stubs = entries.stubs();
+            let stubs = stubs.map(|stub| (access.coldness(stub.access), stub.key.to_vec()));
+            candidates.extend(coldest(stubs.collect()));
         }
-        candidates.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.0));
-        let take = (candidates.len() * step.share_percent).div_ceil(100);
-        for (_, key) in candidates.into_iter().take(take) {
+        for (_, key) in candidates {
             if !self.sweep_key(index, &key, step, &mut swept) {
                 break;
             }
