@@ -6,7 +6,7 @@
 use super::{later, require_tier};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::Keyspace;
-use crate::keyspace::hot::entry::Entry;
+use crate::keyspace::tiering::Dropped;
 use crate::keyspace::tiering::sweep::{Hand, Step};
 use crate::server::Server;
 use crate::value::hash::Hash;
@@ -50,7 +50,7 @@ fn step(
     keyspace: &mut Keyspace,
     (db, key): (usize, &[u8]),
     first: bool,
-    left: &mut Vec<Entry>,
+    left: &mut Vec<Dropped>,
 ) -> Option<Fate> {
     let database = keyspace.database(db)?;
     let hash = database.table.hash(key);

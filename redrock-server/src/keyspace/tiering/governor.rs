@@ -5,9 +5,9 @@
 //! time; frees what leaves without it.
 
 use super::census;
-use super::pace::Pace;
 use super::fifo::TierQueue;
 use super::health::Health;
+use super::pace::Pace;
 use super::policy::{self, Plan, Sample};
 use super::sweep::{Hand, Step};
 use crate::config::Policy;
