@@ -50,10 +50,21 @@ fn field(pid: u32, file: &str, field: &str) -> u64 {
     figure.unwrap_or(0) * 1024
 }
 
+/// Whether a process runs its parent's program still: one that is just being spawned, which has its
+/// parent's very memory.
+fn is_being_spawned(pid: u32, parent: u32) -> bool {
+    let program = |pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    pid != parent && program(pid).is_some_and(|found| Some(found) == program(parent))
+}
+
 /// The summed PSS of a process and everything below it, bytes.
 pub fn proportional_bytes(pid: u32) -> u64 {
     let of = |pid| field(pid, "smaps_rollup", "Pss:");
-    family(pid).into_iter().map(of).sum()
+    let family = family(pid).into_iter();
+    family
+        .filter(|other| !is_being_spawned(*other, pid))
+        .map(of)
+        .sum()
 }
 
 /// The resident memory of one process, bytes; 0 if it has gone.

@@ -95,7 +95,7 @@ impl Server {
             }
             // An error means that the keyspace, and with it the server, is gone.
             Wait::Latched(mut released) => drop(released.changed().await),
-            Wait::Snapshot => tokio::time::sleep(Duration::from_millis(1)).await,
+            Wait::Snapshot | Wait::Tier => tokio::time::sleep(Duration::from_millis(1)).await,
         }
         Ok(Pins {
             server: self,

@@ -14,8 +14,13 @@ fn a_torn_tail_is_cut_with_a_copy_or_refused_as_configured() {
     server.kill().unwrap();
     let path = segment(folder.path());
     let whole = std::fs::read(&path).unwrap();
+    // More than a replay keeps in memory until EXEC.
+    let mut large = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
+    let value = vec![b'x'; 100_000];
+    (0..30).for_each(|_| encode(&mut large, &[b"SET", &b"a"[..], &value]));
     for tail in [
         &b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1"[..],
+        &large,
         b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n9\r\n",
         b"\0\0\0\0\0\0",
     ] {

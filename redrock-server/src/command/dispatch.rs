@@ -24,7 +24,9 @@ use crate::server::Server;
 use after::settle;
 pub use call::call;
 use call::call_at;
-use checks::{check, is_paused, memory_charge, queue, refuse_reply, reply_queued};
+use checks::{
+    check, is_paused, memory_charge, queue, refuse_reply, reply_queued, waits_for_memory,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,6 +59,8 @@ pub enum Wait {
     Load(Vec<(usize, Vec<u8>)>),
     /// Memory: values must leave first.
     Memory,
+    /// The tier's queue: it is far behind.
+    Tier,
     /// So long: memory grows faster than the tier takes values.
     Pace(std::time::Duration),
     /// A snapshot's buffer of old values is full, or a large value is being copied.
@@ -212,16 +216,8 @@ fn run(mut request: Request<'_>, charge: u64) -> Outcome {
     let queued = queued.filter(|_| spec.name == "exec");
     request.flags |= queued.map_or(0, |transaction| transaction.flags);
     let charge = charge + queued.map_or(0, |transaction| transaction.bytes as u64);
-    if request.flags & flag::DENYOOM != 0 {
-        if !std::mem::take(&mut client.was_slowed)
-            && let Some(wait) = server.memory.pace.wait(charge)
-        {
-            client.was_slowed = true;
-            return Outcome::Retry(Wait::Pace(wait));
-        }
-        if !server.memory.admit(charge) {
-            return Outcome::Retry(Wait::Memory);
-        }
+    if let Some(wait) = waits_for_memory(server, client, request.flags, charge) {
+        return Outcome::Retry(wait);
     }
     if !scripts::may_run(client, spec) {
         return run_unless_busy(request);

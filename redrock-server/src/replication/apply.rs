@@ -8,22 +8,14 @@
 use crate::command::args::is_word;
 use crate::command::effect::Effect;
 use crate::keyspace::{ExpireMode, Keyspace};
-use crate::log::batch::{MEMORY_BYTES_MAX, Overflow};
 use crate::net::client::OwnedCommand;
-use crate::net::parser::{Parser, RequestLimits, Step};
 use crate::server::Server;
 use crate::start::replay::{Replayer, is_frame};
-use anyhow::{Context as _, bail};
+use crate::start::transaction::{Transaction, parse};
+use anyhow::bail;
 use parking_lot::MutexGuard;
-use redrock_log::writer::Source as _;
-use smallvec::SmallVec;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// What a master may send in one argument: its own limits were checked when the client sent it.
-const BULK_BYTES_MAX: usize = 1 << 30;
 
 /// See the module.
 pub struct Applier<'s> {
@@ -36,43 +28,6 @@ pub struct Applier<'s> {
     applied_offset: u64,
     /// Ours among the feeds; see [`crate::state::ServiceState::feed`].
     feed: u64,
-}
-
-/// A transaction that waits for its EXEC.
-#[derive(Default)]
-struct Transaction {
-    /// Its first part, if it is a large one.
-    overflow: Option<Overflow>,
-    /// The bytes behind that, whole commands.
-    bytes: Vec<u8>,
-    /// The commands in `bytes`.
-    commands: Vec<OwnedCommand>,
-}
-
-impl Transaction {
-    fn len(&self) -> u64 {
-        self.overflow.as_ref().map_or(0, Overflow::bytes) + self.bytes.len() as u64
-    }
-
-    fn push(&mut self, command: Option<OwnedCommand>, raw: &[u8]) {
-        self.bytes.extend_from_slice(raw);
-        self.commands.extend(command);
-    }
-
-    /// Moves what is in memory to a file in `folder` if it is much.
-    fn relieve(&mut self, folder: &Path) -> io::Result<()> {
-        if self.bytes.len() < MEMORY_BYTES_MAX {
-            return Ok(());
-        }
-        let overflow = match &mut self.overflow {
-            Some(overflow) => overflow,
-            none => none.insert(Overflow::create(folder)?),
-        };
-        overflow.push(&self.bytes)?;
-        self.bytes.clear();
-        self.commands.clear();
-        Ok(())
-    }
 }
 
 fn is_ping(command: &OwnedCommand) -> bool {
@@ -145,10 +100,10 @@ impl<'s> Applier<'s> {
 
     /// Runs commands and appends their bytes under one lock hold.
     fn run(&mut self, transaction: Transaction) -> anyhow::Result<()> {
-        for command in &transaction.commands {
+        for command in transaction.in_memory() {
             self.replayer.wait_for_memory(&command.argv())?;
         }
-        if transaction.overflow.is_some() || !transaction.commands.iter().all(is_ping) {
+        if transaction.is_large() || !transaction.in_memory().iter().all(is_ping) {
             self.wait_unpaused()?;
         }
         let mut keyspace = self.lock_when_released()?;
@@ -174,22 +129,10 @@ impl<'s> Applier<'s> {
         keyspace: &mut Keyspace,
         transaction: &Transaction,
     ) -> anyhow::Result<()> {
-        if let Some(overflow) = &transaction.overflow {
-            let mut buffer = Vec::new();
-            overflow
-                .visit(&mut |piece| {
-                    buffer.extend_from_slice(piece);
-                    let consumed = parse(&buffer, |argv, raw| {
-                        self.server.memory.charge(raw.len() as u64);
-                        self.run_one(keyspace, argv)
-                    });
-                    buffer.drain(..consumed.map_err(io::Error::other)?);
-                    Ok(())
-                })
-                .context("run a large transaction")?;
-        }
-        let mut commands = transaction.commands.iter();
-        commands.try_for_each(|command| self.run_one(keyspace, &command.argv()))
+        transaction.each(&mut |argv, spooled_bytes| {
+            self.server.memory.charge(spooled_bytes);
+            self.run_one(keyspace, argv)
+        })
     }
 
     /// A command of the master runs whether there is room or not.
@@ -250,49 +193,12 @@ impl<'s> Applier<'s> {
     fn append(&mut self, transaction: Transaction) {
         self.applied_offset += transaction.len();
         let log = &self.server.log;
-        match transaction.overflow {
-            Some(overflow) => log.append_overflow(overflow, &transaction.bytes),
-            None => log.append_raw(&transaction.bytes, None),
+        match transaction.into_bytes() {
+            (Some(overflow), rest) => log.append_overflow(overflow, &rest),
+            (None, bytes) => log.append_raw(&bytes, None),
         }
         log.select(self.replayer.database());
         // With nobody to write for, the offset is all there is.
         log.set_offset(self.applied_offset);
-    }
-}
-
-/// Gives each whole command in `buffer`, and its bytes, to `each`; a lone newline, a sign of life
-/// that counts as part of the stream, has no words. Returns how many bytes those were.
-fn parse(
-    buffer: &[u8],
-    mut each: impl FnMut(&[&[u8]], &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<usize> {
-    let limits = RequestLimits {
-        bulk_bytes_max: BULK_BYTES_MAX,
-        request_bytes_max: usize::MAX,
-        authenticated: true,
-    };
-    let mut parser = Parser::default();
-    let mut consumed = 0;
-    loop {
-        let rest = buffer.get(consumed..).unwrap_or_default();
-        let used = match parser.next(rest, limits) {
-            Step::Command { consumed: used } => {
-                let mut argv: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                parser.arguments(rest, &mut argv);
-                each(&argv, rest.get(..used).unwrap_or_default())?;
-                used
-            }
-            Step::Empty { consumed: used } => {
-                each(&[], rest.get(..used).unwrap_or_default())?;
-                used
-            }
-            Step::Incomplete { .. } | Step::TooLarge { .. } => return Ok(consumed),
-            Step::Error(text) => {
-                let text = String::from_utf8_lossy(&text);
-                bail!("the master's stream is not RESP: {text}")
-            }
-        };
-        consumed += used;
-        parser.reset();
     }
 }

@@ -292,6 +292,7 @@ fn finds_no_room(run: &mut Run, spec: &'static Spec, args: &Args<'_>) -> Option<
     server
         .log
         .relieve_effect(context.db.effect, &context.config.dir);
+    server.await_tier(context.db.keyspace());
     if !spec.has(flag::DENYOOM) || server.memory.admit(charge(args)) {
         return None;
     }
@@ -305,6 +306,9 @@ fn finds_no_room(run: &mut Run, spec: &'static Spec, args: &Args<'_>) -> Option<
 /// Stops an unseen script for what its next command needs.
 fn what_is_missing(run: &Run, spec: &'static Spec, args: &Args<'_>) -> Result<(), Stop> {
     let context = run.context();
+    if spec.has(flag::WRITE) && context.server.memory.tier_is_behind() {
+        return Err(Stop::Wait(Wait::Tier));
+    }
     if spec.has(flag::DENYOOM) {
         let charge = charge(args);
         if !context.server.memory.admit(charge) && !context.client.obeyed {

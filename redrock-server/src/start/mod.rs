@@ -15,6 +15,7 @@ pub mod replay;
 pub mod replicas_log;
 mod report;
 mod stream;
+pub mod transaction;
 
 use crate::config::{Config, Fsync};
 use crate::keyspace::{ExpireMode, field_expiry};

@@ -2,11 +2,12 @@
 //!
 //! Commands run as a client's would, but nothing is propagated, nobody is told, and nothing
 //! expires: a key past its time is there until the log deletes it, since later commands of the
-//! log were run while it was. Commands of a transaction run as they come: nobody sees the data
-//! yet, and the end of a log that has no EXEC for its last MULTI was cut before.
+//! log were run while it was. Commands of a transaction run when its EXEC has come; nobody sees the
+//! data yet, so not under one lock hold.
 
 use super::rdb::{CHECK_INTERVAL, check_stop, wait_for_room};
-use crate::command::effect::Effect;
+use super::transaction::Transaction;
+use crate::command::effect::{Effect, write_command};
 use crate::command::error::CommandError;
 use crate::command::reply::Reply;
 use crate::command::table::{Spec, flag};
@@ -14,7 +15,7 @@ use crate::command::{Args, Context, dispatch, registry};
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
-use crate::net::client::{Client, ClientShared};
+use crate::net::client::{Client, ClientShared, OwnedCommand};
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use parking_lot::MutexGuard;
@@ -38,6 +39,8 @@ pub struct Replayer<'s> {
     client: Box<Client>,
     effect: Effect,
     out: Vec<u8>,
+    /// What came since an open MULTI.
+    transaction: Option<Transaction>,
     commands: u64,
     failures: u64,
 }
@@ -61,6 +64,7 @@ impl<'s> Replayer<'s> {
             client,
             effect: Effect::default(),
             out: Vec::new(),
+            transaction: None,
             commands: 0,
             failures: 0,
         }
@@ -69,6 +73,7 @@ impl<'s> Replayer<'s> {
     /// The next file: Redis loads each with a fresh client.
     pub fn begin_file(&mut self) {
         self.client.db = 0;
+        self.transaction = None;
     }
 
     /// Selects a database.
@@ -86,7 +91,7 @@ impl<'s> Replayer<'s> {
         self.commands
     }
 
-    /// Runs a command.
+    /// Runs a command, or keeps it until EXEC.
     pub fn command(&mut self, command: &Command<'_>) -> anyhow::Result<()> {
         let argv: SmallVec<[&[u8]; 8]> = command.arguments().collect();
         self.server.loading.add_bytes(command.end - command.start);
@@ -100,12 +105,31 @@ impl<'s> Replayer<'s> {
             check_stop(self.server)?;
         }
         let name = argv.first().copied().unwrap_or_default();
-        if is_frame(name) {
+        if name.eq_ignore_ascii_case(b"multi") {
+            self.transaction = Some(Transaction::default());
             return Ok(());
         }
-        self.wait_for_memory(&argv)?;
+        if name.eq_ignore_ascii_case(b"exec") {
+            let transaction = self.transaction.take().unwrap_or_default();
+            return transaction.each(&mut |argv, _| self.run_alone(argv));
+        }
+        let Some(open) = &mut self.transaction else {
+            return self.run_alone(&argv);
+        };
+        let mut raw = Vec::new();
+        write_command(&mut raw, &argv);
+        open.push(Some(OwnedCommand::new(&argv)), &raw);
+        if let Err(error) = open.relieve(&self.config.dir) {
+            tracing::warn!(%error, "a large transaction of the log stays in memory");
+        }
+        Ok(())
+    }
+
+    /// Runs one command under a lock hold of its own.
+    fn run_alone(&mut self, argv: &[&[u8]]) -> anyhow::Result<()> {
+        self.wait_for_memory(argv)?;
         let mut keyspace = self.server.keyspace.lock();
-        let result = self.run(&mut keyspace, &argv);
+        let result = self.run(&mut keyspace, argv);
         self.release(keyspace);
         result
     }

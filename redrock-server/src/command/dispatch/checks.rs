@@ -1,6 +1,7 @@
 //! What a command meets before it runs, and a reply that is too long after it: checks, CLIENT
 //! PAUSE, MULTI.
 
+use super::Wait;
 use crate::acl;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
@@ -97,6 +98,28 @@ fn is_allowed(config: &Config, client: &Client, spec: &'static Spec) -> bool {
 /// What a command may allocate, roughly: its arguments and an entry.
 pub(super) fn memory_charge(argv: &[&[u8]]) -> u64 {
     64 + argv.iter().map(|arg| arg.len() as u64).sum::<u64>()
+}
+
+/// What a command must wait for that would write, or take so many bytes of memory.
+pub(super) fn waits_for_memory(
+    server: &Server,
+    client: &mut Client,
+    flags: u32,
+    charge: u64,
+) -> Option<Wait> {
+    if flags & flag::WRITE != 0 && server.memory.tier_is_behind() {
+        return Some(Wait::Tier);
+    }
+    if flags & flag::DENYOOM == 0 {
+        return None;
+    }
+    if !std::mem::take(&mut client.was_slowed)
+        && let Some(wait) = server.memory.pace.wait(charge)
+    {
+        client.was_slowed = true;
+        return Some(Wait::Pace(wait));
+    }
+    (!server.memory.admit(charge)).then_some(Wait::Memory)
 }
 
 /// All that can refuse a command before it runs; `as_said` is its record as its script makes it.

@@ -175,6 +175,9 @@ fn still_allowed(ctx: &Context<'_>, spec: &'static Spec, args: &Args<'_>) -> Com
 fn find_room(ctx: &mut Context<'_>, spec: &'static Spec) -> CommandResult {
     let server = ctx.server;
     server.log.relieve_effect(ctx.db.effect, &ctx.config.dir);
+    if spec.has(flag::WRITE) {
+        server.await_tier(ctx.db.keyspace());
+    }
     if !spec.has(flag::DENYOOM) || server.relieve(ctx.db.keyspace()) || ctx.client.obeyed {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! Until an operation is applied, a put keeps its value and a delete a tombstone in memory
 //! ([`super::Tiering::pending`]), so readers never see the tier out of date. The queue is bounded
 //! by what the governor may spill ([`TierQueue::has_room`]); deletes are always taken, and when
-//! they pile up, writers wait ([`TierQueue::is_overfull`]).
+//! they pile up, commands that write wait ([`TierQueue::is_behind`]).
 
 use super::health::Health;
 use crate::keyspace::cold::key::TierKey;
@@ -153,9 +153,10 @@ impl TierQueue {
         self.bytes.load(Ordering::Relaxed) < self.bytes_max && !self.health.refuses_spills()
     }
 
-    /// Whether even deletes have piled up so far that writers must wait.
-    pub fn is_overfull(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= 2 * self.bytes_max
+    /// Whether even deletes have piled up so far that whoever writes must wait. Not for a tier that
+    /// can't be written: deletes always work.
+    pub fn is_behind(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= 2 * self.bytes_max && self.failure().is_none()
     }
 
     /// Bytes of what is queued.
@@ -348,4 +349,34 @@ pub fn spawn_applier(
     std::thread::Builder::new()
         .name("tier-applier".into())
         .spawn(move || run_applier(&queue, &store, done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::position::Positioner;
+
+    #[test]
+    fn deletes_are_always_taken_and_put_the_queue_behind() {
+        let queue = TierQueue::new(1000);
+        let positioner = Positioner::new((1, 2));
+        let mut pushed = 0;
+        while !queue.is_behind() {
+            let name = format!("key:{pushed}");
+            let key = TierKey::new(0, positioner.hash(name.as_bytes()), name.as_bytes());
+            let times = Times::default();
+            pushed += 1;
+            queue.push(TierOp::Delete {
+                key,
+                times,
+                seq: pushed,
+            });
+            assert!(pushed < 100, "the queue has no end");
+        }
+        assert!(pushed > 10 && !queue.has_room());
+        let taken: usize = queue.take().unwrap().iter().map(TierOp::bytes).sum();
+        assert_eq!(taken, queue.bytes());
+        queue.bytes.fetch_sub(taken, Ordering::Relaxed);
+        assert!(!queue.is_behind() && queue.has_room());
+    }
 }

@@ -57,6 +57,11 @@ impl MemoryGate {
         self.tier.get().map(|queue| &queue.health)
     }
 
+    /// Whether the tier is so far behind that whoever writes must wait.
+    pub fn tier_is_behind(&self) -> bool {
+        self.tier.get().is_some_and(|queue| queue.is_behind())
+    }
+
     /// Sets the bound; 0: none.
     pub fn set_bound(&self, bytes: u64) {
         self.maxmemory_bytes.store(bytes, Ordering::Relaxed);

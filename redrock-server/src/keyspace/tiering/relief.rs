@@ -77,6 +77,21 @@ fn sweep(gate: &MemoryGate, keyspace: &mut Keyspace, plan: &policy::Plan) -> u64
 }
 
 impl Server {
+    /// Before a command that writes, in the middle of a transaction: waits for a tier that is far
+    /// behind, for a bounded time.
+    pub fn await_tier(&self, keyspace: &mut Keyspace) {
+        if !self.memory.tier_is_behind() {
+            return;
+        }
+        let deadline = Instant::now() + WAIT_MAX;
+        while self.memory.tier_is_behind() && Instant::now() < deadline {
+            drop(keyspace.take_applied());
+            if let Some(tiering) = &keyspace.tiering {
+                tiering.queue.wait_applied(LOOK);
+            }
+        }
+    }
+
     /// Before a command that may need memory, in the middle of a transaction: makes room if there
     /// is none. False if there is none in time.
     pub fn relieve(&self, keyspace: &mut Keyspace) -> bool {
