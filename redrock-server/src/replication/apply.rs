@@ -57,7 +57,7 @@ impl<'s> Applier<'s> {
 
     /// End of what was fed, complete command or not.
     pub fn received_offset(&self) -> u64 {
-        let open = self.transaction.as_ref().map_or(0, Transaction::len);
+        let open = self.transaction.as_ref().map_or(0, Transaction::bytes);
         self.applied_offset + open + self.buffer.len() as u64
     }
 
@@ -191,7 +191,7 @@ impl<'s> Applier<'s> {
     }
 
     fn append(&mut self, transaction: Transaction) {
-        self.applied_offset += transaction.len();
+        self.applied_offset += transaction.bytes();
         let log = &self.server.log;
         match transaction.into_bytes() {
             (Some(overflow), rest) => log.append_overflow(overflow, &rest),

@@ -27,7 +27,7 @@ pub struct Transaction {
 
 impl Transaction {
     /// Its bytes.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.overflow.as_ref().map_or(0, Overflow::bytes) + self.bytes.len() as u64
     }
 
