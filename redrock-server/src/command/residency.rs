@@ -160,7 +160,7 @@ mod tests {
             let cold = Arc::new(cold.expect("tier"));
             let queue = Arc::new(TierQueue::new(1 << 20));
             let mut keyspace = Keyspace::new(4, Positioner::new((1, 2)));
-            keyspace.enable_tiering(Tiering::new(cold.clone(), queue.clone()));
+            keyspace.enable_tiering(Tiering::new(cold.clone(), queue.clone(), 1 << 20));
             let server = Server::new(Config::default(), keyspace, "0".repeat(40), 1);
             let server = Arc::new(server);
             let applied = server.clone();

@@ -14,6 +14,9 @@ pub struct AccessPolicy {
     pub lfu_decay_minutes: u32,
     /// What RDB files keep.
     pub recorded: Recorded,
+    /// Touches of a value that tiering counts: few of them follow the latest ones (LRU), many the
+    /// frequency (LFU).
+    pub heat_max: u32,
     /// Current time in seconds, 24 bits, refreshed with the clock.
     pub clock_seconds: u32,
     /// Current time in minutes, 16 bits.
@@ -34,6 +37,13 @@ pub enum Recorded {
 /// LFU counter of a new key, so that it is not the first to go.
 pub const LFU_INIT: u32 = 5;
 
+/// `heat_max` under an LRU policy: one round of grace since the last touch.
+const HEAT_LRU: u32 = 1;
+/// Under an LFU policy.
+const HEAT_LFU: u32 = 15;
+/// Where the policy says nothing of either.
+const HEAT_DEFAULT: u32 = 3;
+
 impl Default for AccessPolicy {
     fn default() -> Self {
         Self {
@@ -41,6 +51,7 @@ impl Default for AccessPolicy {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             recorded: Recorded::Nothing,
+            heat_max: HEAT_DEFAULT,
             clock_seconds: 0,
             clock_minutes: 0,
         }
@@ -55,6 +66,11 @@ impl AccessPolicy {
             Policy::AllKeysLru | Policy::VolatileLru => Recorded::Idle,
             _ if self.lfu => Recorded::Frequency,
             _ => Recorded::Nothing,
+        };
+        self.heat_max = match self.recorded {
+            Recorded::Idle => HEAT_LRU,
+            Recorded::Frequency => HEAT_LFU,
+            Recorded::Nothing => HEAT_DEFAULT,
         };
         self.lfu_log_factor = memory.lfu_log_factor;
         self.lfu_decay_minutes = memory.lfu_decay_min;

@@ -7,7 +7,7 @@ use super::{later, require_tier};
 use crate::command::{Args, CommandError, CommandResult, Context};
 use crate::keyspace::Keyspace;
 use crate::keyspace::tiering::Dropped;
-use crate::keyspace::tiering::sweep::{Hand, Step};
+use crate::keyspace::tiering::sweep::{Choice, Hand, Step};
 use crate::server::Server;
 use crate::value::hash::Hash;
 use redrock_rdb::number::parse_i64;
@@ -157,7 +157,7 @@ async fn sweep(server: Arc<Server>, bytes: u64, patience: Duration) -> (u64, u64
         drop_values: true,
         drop_stubs: false,
         spill: true,
-        share_percent: 100,
+        choice: Choice::All,
     };
     let deadline = Instant::now() + patience;
     let (mut hand, mut values, mut released) = (Hand::default(), 0_u64, 0_u64);

@@ -25,7 +25,7 @@ use rocksdb::{
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 type Database = DBWithThreadMode<MultiThreaded>;
 
@@ -113,6 +113,8 @@ pub struct ColdStore {
     path: PathBuf,
     cache: Cache,
     background: Arc<Background>,
+    /// Whether any record ever had times beside it: else there is nothing to look up.
+    timed: AtomicBool,
     /// Counters.
     pub stats: ColdStats,
 }
@@ -209,6 +211,7 @@ impl ColdStore {
             path: path.to_owned(),
             cache,
             background,
+            timed: AtomicBool::new(false),
             stats: ColdStats::default(),
         })
     }
@@ -238,24 +241,23 @@ impl ColdStore {
             .reads
             .fetch_add(keys.len() as u64, Ordering::Relaxed);
         let values = self.family(VALUES)?;
-        let expires = self.family(EXPIRES)?;
-        let records =
-            self.db
-                .batched_multi_get_cf(&values, keys.iter().map(TierKey::as_bytes), false);
+        let records = match keys {
+            // What a multi-get sets up is for many.
+            [key] => vec![self.db.get_pinned_cf(&values, key.as_bytes())],
+            keys => {
+                let keys = keys.iter().map(TierKey::as_bytes);
+                self.db.batched_multi_get_cf(&values, keys, false)
+            }
+        };
         let mut out = Vec::with_capacity(keys.len());
         for (key, record) in keys.iter().zip(records) {
             let Some(record) = record.map_err(storage("read the tier"))? else {
                 out.push(None);
                 continue;
             };
-            let expire = self
-                .db
-                .get_pinned_cf(&expires, key.as_bytes())
-                .map_err(storage("read the tier"))?
-                .and_then(|bytes| Times::decode(&bytes).key);
             out.push(Some(ColdValue {
                 record: record.to_vec(),
-                expire,
+                expire: self.times_of(key)?.key,
             }));
         }
         Ok(out)

@@ -8,6 +8,7 @@ use super::key::{TierKey, expire_index_key, field_index_key};
 use super::options::{EXPIRE_INDEX, EXPIRES};
 use super::{ColdBatch, ColdError, ColdStore, storage};
 use rocksdb::{Direction, IteratorMode, ReadOptions};
+use std::sync::atomic::Ordering;
 
 /// See the module; unix ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +78,9 @@ impl DueIndex {
 impl ColdStore {
     /// The times beside a record, which is not read.
     pub fn times_of(&self, key: &TierKey) -> Result<Times, ColdError> {
+        if !self.timed.load(Ordering::Acquire) {
+            return Ok(Times::default());
+        }
         let found = self
             .db
             .get_pinned_cf(&self.family(EXPIRES)?, key.as_bytes());
@@ -115,6 +119,7 @@ impl ColdStore {
         if new == Times::default() {
             batch.batch.delete_cf(&expires, key.as_bytes());
         } else {
+            self.timed.store(true, Ordering::Release);
             batch.batch.put_cf(&expires, key.as_bytes(), new.encode());
         }
         Ok(())

@@ -29,15 +29,8 @@ impl Db<'_> {
         self.notifier
             .notify(Class::NEW, "new", entry.key(), self.index);
         self.database_mut().count_in(&entry);
-        let key = self
-            .keyspace
-            .tiering
-            .is_some()
-            .then(|| entry.key().to_vec());
+        self.keyspace.note_inserted(self.index, hash, &mut entry);
         self.database_mut().table.insert(hash, entry);
-        if let Some(key) = key {
-            self.keyspace.note_inserted(self.index, hash, &key);
-        }
     }
 
     /// Gives a key a new value of any type. Existing expiry as `expiry` says.
@@ -77,10 +70,14 @@ impl Db<'_> {
                     fresh.inherit(entry);
                     replaced = Some(std::mem::replace(entry, fresh));
                 }
-                Self::touch_entry(entry, &access);
+                entry.touch(&access);
                 (before, after)
             }
         };
+        if replaced.as_ref().is_some_and(Entry::is_stub) {
+            // What was on disk is written over unread: as much a new value as any.
+            self.keyspace.admit(self.index, hash, key);
+        }
         if let Some(old) = replaced {
             let timed = old.has_timed_fields();
             self.keyspace.garbage.add(old);
@@ -230,7 +227,9 @@ impl Db<'_> {
             return Ok(None);
         };
         if touch {
-            Self::touch_entry(entry, &access);
+            // What is read and written has been wanted twice.
+            entry.set_fresh(false);
+            entry.touch(&access);
         }
         if entry.is_shared()
             && let Some(object) = entry.share()

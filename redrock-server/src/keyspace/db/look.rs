@@ -1,7 +1,6 @@
 //! Looking: what reads a key, records the access, and finds that a key has expired.
 
 use super::super::ExpireMode;
-use super::super::access::AccessPolicy;
 use super::super::expire::has_passed;
 use super::super::hot::entry::Entry;
 use super::super::hot::found::Found;
@@ -111,17 +110,6 @@ impl Db<'_> {
         due
     }
 
-    pub(in crate::keyspace) fn touch_entry(entry: &mut Entry, access: &AccessPolicy) {
-        let touched = access.touched(entry.access());
-        entry.set_access(touched);
-        // The first touch is that of the command that waited for the load; the second promotes.
-        if entry.is_fresh() {
-            entry.set_fresh(false);
-        } else if entry.is_on_probation() {
-            entry.set_probation(false);
-        }
-    }
-
     /// Looks a value up for reading: counts hit or miss and records the access.
     pub fn read_any(&mut self, key: &[u8]) -> CommandResult<Option<ValueRef<'_>>> {
         let hash = self.hash(key);
@@ -140,7 +128,7 @@ impl Db<'_> {
             return Ok(None);
         };
         if touch {
-            Self::touch_entry(entry, &access);
+            entry.touch(&access);
         }
         Ok(entry.value())
     }
@@ -288,7 +276,7 @@ impl Db<'_> {
         }
         let table = &mut self.keyspace.databases[self.index].table;
         if let Some(entry) = table.find_value_mut(hash, key) {
-            Self::touch_entry(entry, &access);
+            entry.touch(&access);
         } else if let Some(stub) = table.find_stub(hash, key) {
             let touched = access.touched(stub.access);
             table.set_access(hash, key, touched);

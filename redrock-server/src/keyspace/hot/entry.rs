@@ -5,7 +5,8 @@
 //!      0     4  access: 24 bits of LRU or LFU data, 8 bits of flags and kind
 //!      4     4  epoch of the last snapshot that has seen this entry
 //!      8     4  key length in bytes
-//!     12     4  inline value length in bytes; for a stub: the type in the low 4 bits
+//!     12     4  24 bits of inline value length in bytes, for a stub the type in the low 4 bits;
+//!               the top 8 bits are how hot the value is ([`Entry::heat`])
 //!     16   0/8  expiry, unix ms, if the entry has one
 //!      .     n  key
 //!      .     m  value: inline string, 8 bytes of integer, or a pointer to a heap object; the stub
@@ -19,6 +20,10 @@
 //! building a new entry.
 //! A `Heap` entry owns one strong count of its object. A stub is an entry only on the way to its
 //! end or to a new value, and in what a load brings: else it is packed ([`super::stubs`]).
+
+mod standing;
+
+pub use standing::HEAT_MAX;
 
 use crate::value::{Object, ObjectType, ValueRef};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -45,6 +50,8 @@ const FLAG_FRESH: u32 = 1 << 6;
 /// The value is a hash with fields that expire.
 const FLAG_FIELDS: u32 = 1 << 7;
 const ACCESS_SHIFT: u32 = 8;
+/// Bits of the word at offset 12 below the heat.
+const LENGTH_BITS: u32 = 24;
 
 /// The value to build an entry from.
 #[derive(Debug)]
@@ -183,6 +190,10 @@ impl Entry {
         self.read_u32(8) as usize
     }
 
+    fn length_field(&self) -> u32 {
+        self.read_u32(12) & ((1 << LENGTH_BITS) - 1)
+    }
+
     fn key_at(&self) -> usize {
         HEADER_BYTES + if self.has_expire() { 8 } else { 0 }
     }
@@ -191,7 +202,7 @@ impl Entry {
         match self.kind() {
             KIND_STUB if self.has_timed_fields() => 8,
             KIND_STUB => 0,
-            _ => self.read_u32(12) as usize,
+            _ => self.length_field() as usize,
         }
     }
 
@@ -296,26 +307,6 @@ impl Entry {
         self.set_flag(FLAG_IN_FLIGHT, on);
     }
 
-    /// Whether the value was read from the tier and touched only once since.
-    pub fn is_on_probation(&self) -> bool {
-        self.flags() & FLAG_PROBATION != 0
-    }
-
-    /// Sets or ends the probation.
-    pub fn set_probation(&mut self, on: bool) {
-        self.set_flag(FLAG_PROBATION, on);
-    }
-
-    /// Whether the value was read from the tier and not touched at all yet.
-    pub fn is_fresh(&self) -> bool {
-        self.flags() & FLAG_FRESH != 0
-    }
-
-    /// Sets or ends freshness.
-    pub fn set_fresh(&mut self, on: bool) {
-        self.set_flag(FLAG_FRESH, on);
-    }
-
     /// 24 bits of LRU clock or LFU counter.
     pub fn access(&self) -> u32 {
         self.read_u32(0) >> ACCESS_SHIFT
@@ -355,11 +346,12 @@ impl Entry {
         entry
     }
 
-    /// Takes over access data, flags of state and epoch of the entry that this one replaces.
+    /// Takes over access data, heat, flags of state and epoch of the entry that this one replaces.
     pub fn inherit(&mut self, old: &Self) {
         const KEPT: u32 = FLAG_DIRTY | FLAG_IN_FLIGHT | FLAG_PROBATION | FLAG_FRESH;
         let word = self.flags() & !KEPT | old.flags() & KEPT | old.access() << ACCESS_SHIFT;
         self.write_u32(0, word);
+        self.set_heat(old.heat());
         self.set_epoch(old.epoch());
     }
 
@@ -367,7 +359,7 @@ impl Entry {
     pub fn object_type(&self) -> ObjectType {
         match self.value() {
             Some(value) => value.object_type(),
-            None => ObjectType::from_index(self.read_u32(12)),
+            None => ObjectType::from_index(self.length_field()),
         }
     }
 

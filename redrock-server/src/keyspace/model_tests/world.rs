@@ -77,7 +77,7 @@ impl World {
         let queue = Arc::new(TierQueue::new(1 << 20));
         let mut keyspace = Keyspace::new(DATABASES, Positioner::new((seed, 7)));
         keyspace.expire_mode = ExpireMode::Delete;
-        keyspace.enable_tiering(Tiering::new(store.clone(), queue.clone()));
+        keyspace.enable_tiering(Tiering::new(store.clone(), queue.clone(), 1 << 20));
         Self {
             random: StdRng::seed_from_u64(seed),
             keyspace,
@@ -126,7 +126,7 @@ impl World {
                 self.apply();
                 read = self.store.get(&tier_key).expect("read");
             }
-            self.keyspace.finish_load(&tier_key, Ok(read));
+            self.keyspace.finish_load(&tier_key, Ok(read)).wake();
             assert_eq!(done.try_recv(), Ok(Ok(())), "a value was not found");
         } else {
             // Another read of it is under way: it ends now.
@@ -137,7 +137,7 @@ impl World {
 
     fn finish_reads(&mut self) {
         for (tier_key, value, mut done) in std::mem::take(&mut self.reads) {
-            self.keyspace.finish_load(&tier_key, Ok(value));
+            self.keyspace.finish_load(&tier_key, Ok(value)).wake();
             assert_eq!(done.try_recv(), Ok(Ok(())), "a value was not found");
         }
     }

@@ -52,7 +52,7 @@ fn finish(server: &Server, time: i64, key: &TierKey, value: Option<ColdValue>, n
     let mut effect = Effect::default();
     let mut keyspace = server.keyspace.lock();
     let absent = value.is_none();
-    keyspace.finish_load(key, Ok(value));
+    keyspace.finish_load(key, Ok(value)).wake();
     let Some(index) = keyspace.database_of(key.generation()) else {
         return;
     };

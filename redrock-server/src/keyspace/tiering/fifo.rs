@@ -185,6 +185,8 @@ impl TierQueue {
             return Applied::new();
         };
         let applied = write_batch(store, &ops).expect("the tier takes writes");
+        let bytes: usize = ops.iter().map(TierOp::bytes).sum();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         for op in ops {
             if let TierOp::Marker(run) = op {
                 run(store);

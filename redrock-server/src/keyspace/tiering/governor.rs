@@ -1,16 +1,17 @@
 //! The governor: keeps all our processes' memory below the bound (I7).
 //!
 //! Measures ten times a second (more often near the bound), asks [`super::policy`] what to do,
-//! and moves the hand of [`super::sweep`] until it is done. Holds the lock for one segment at a
-//! time; frees what leaves without it.
+//! and lets [`super::admission`] and the hand of [`super::sweep`] work until it is done. Holds the lock
+//! for one segment at a time; frees what leaves without it.
 
-use super::census;
 use super::fifo::TierQueue;
 use super::health::Health;
 use super::pace::Pace;
 use super::policy::{self, Plan, Sample};
-use super::sweep::{Hand, Step};
+use super::sweep::{Choice, Hand, Step};
+use super::{admission, census};
 use crate::config::Policy;
+use crate::memory;
 use crate::server::Server;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -159,11 +160,14 @@ impl MemoryGate {
     pub(super) fn sample(&self, stub_bytes: u64) -> Sample {
         // Charges are cleared before measuring: what arrives in between counts twice, never not.
         self.charged.store(0, Ordering::Relaxed);
-        let (allocated, own) = crate::memory::measure();
+        let (allocated, own) = memory::measure();
+        let active = memory::stats::active() as u64;
         Sample {
             maxmemory_bytes: self.maxmemory_bytes.load(Ordering::Relaxed),
             allocated_bytes: allocated,
             resident_bytes: own + self.companions.load(Ordering::Relaxed),
+            gap_bytes: active.saturating_sub(allocated),
+            purgeable_bytes: (memory::stats::resident() as u64).saturating_sub(active),
             stub_bytes,
             charged_bytes: self.charged.load(Ordering::Relaxed),
             wanted_bytes: self.wanted_bytes.swap(0, Ordering::Relaxed),
@@ -201,12 +205,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_NEAR_BOUND: Duration = Duration::from_millis(2);
 /// Segments per measurement at most.
 const STEPS_MAX: usize = 256;
+/// Steps per measurement that meet what a full queue does not take.
+const WITHOUT_ROOM_MAX: usize = 8;
+/// Stubs that take too much pay this part of what is needed.
+const STUBS_PAY_PART: usize = 4;
 /// Keys evicted per measurement at most.
 const EVICTIONS_MAX: u64 = 1 << 16;
 
 struct Governor {
     server: Arc<Server>,
     hand: Hand,
+    /// A hand of its own for stubs: values that it passes lose nothing.
+    stubs_hand: Hand,
+    /// Steps in succession that moved nothing.
+    fruitless: usize,
     /// Values must leave and the tier has taken nothing since: when that began, and what the tier
     /// had taken until then.
     stall: Option<(Instant, u64)>,
@@ -221,6 +233,8 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
             let mut governor = Governor {
                 server,
                 hand: Hand::default(),
+                stubs_hand: Hand::default(),
+                fruitless: 0,
                 stall: None,
             };
             while !governor.server.is_stopping() {
@@ -255,7 +269,7 @@ impl Governor {
         };
         gate.pace.note_taken(taken_bytes);
         if plan.purge {
-            crate::memory::purge();
+            memory::purge();
         }
         if plan.release_bytes > 0 {
             self.release(&plan);
@@ -270,30 +284,69 @@ impl Governor {
     }
 
     fn release(&mut self, plan: &Plan) {
-        let mut released = self.drop_probation() as u64;
         let step = Step {
             drop_values: true,
             drop_stubs: plan.drop_stubs,
             spill: true,
-            share_percent: 25,
+            choice: Choice::Coldest,
         };
-        let mut fruitless = 0;
+        // A tier that takes nothing makes no room: then hotter values go that it has already.
+        let stands_still = self
+            .stall
+            .is_some_and(|(since, _)| since.elapsed() >= policy::STALL_MIN);
+        let (mut released, mut without_room) = (self.drop_stubs(plan), 0);
         for _ in 0..STEPS_MAX {
-            if released >= plan.release_bytes {
+            let mut keyspace = self.server.keyspace.lock();
+            // What is queued leaves without more ado: the record and the value.
+            let coming = match stands_still {
+                true => 0,
+                false => 2 * keyspace.tier_queue_bytes(),
+            };
+            if released + coming >= plan.release_bytes {
                 break;
             }
-            let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
+            let swept = keyspace.make_room(&mut self.hand, step, self.fruitless);
+            drop(keyspace);
             released += swept.dropped_bytes as u64;
-            fruitless = if swept.dropped_bytes == 0 {
-                fruitless + 1
-            } else {
-                0
+            self.fruitless = match swept.dropped_bytes == 0 && swept.spilled == 0 {
+                true => self.fruitless + 1,
+                false => 0,
             };
-            // Nothing to drop until queued puts are applied: let the applier work.
-            if swept.queue_full && fruitless > 8 {
+            without_room += usize::from(swept.queue_full);
+            // Until queued puts are applied there is little to drop: let the applier work.
+            if without_room > WITHOUT_ROOM_MAX && !stands_still {
                 break;
             }
         }
+    }
+
+    /// Drops stubs while they take more than their share, beside values and not instead of them: most of
+    /// the bytes are theirs. Only where values give nothing do stubs pay for all. The bytes of them.
+    fn drop_stubs(&mut self, plan: &Plan) -> u64 {
+        if !plan.drop_stubs {
+            return 0;
+        }
+        let step = Step {
+            drop_values: true,
+            drop_stubs: true,
+            spill: false,
+            choice: Choice::Stubs,
+        };
+        let part = match self.fruitless > admission::FRUITLESS_MAX {
+            true => 1,
+            false => STUBS_PAY_PART,
+        };
+        let mut released = 0;
+        for _ in 0..STEPS_MAX / part {
+            let mut keyspace = self.server.keyspace.lock();
+            let swept = keyspace.sweep(&mut self.stubs_hand, step);
+            drop(keyspace);
+            released += swept.dropped_bytes as u64;
+            if released >= plan.release_bytes / part as u64 {
+                break;
+            }
+        }
+        released
     }
 
     /// Evicts by `maxmemory-policy` what a tier that stands still does not take, with
@@ -326,7 +379,7 @@ impl Governor {
             drop_values: false,
             drop_stubs: false,
             spill: true,
-            share_percent: 25,
+            choice: Choice::Ahead,
         };
         for _ in 0..STEPS_MAX / 4 {
             let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
@@ -334,17 +387,5 @@ impl Governor {
                 break;
             }
         }
-    }
-
-    fn drop_probation(&self) -> usize {
-        let mut bytes = 0;
-        let dropped: Vec<_> = {
-            let mut keyspace = self.server.keyspace.lock();
-            keyspace.drop_probation(64)
-        };
-        for entry in dropped {
-            bytes += entry.memory_bytes();
-        }
-        bytes
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! One read serves all who wait for a key. A read is marked stale when an operation of its key is
 //! queued meanwhile; what it returns is then thrown away and the waiting commands look again.
-//! A loaded entry is pinned until the commands that waited for it have run, and stays on
-//! probation: unless it is touched again it is the first to leave.
+//! A loaded entry is pinned until the commands that waited for it have run; whether it stays for
+//! longer is for [`super::admission`] to say.
 
-use super::{PROBATION_MAX, Tiering};
+use super::Tiering;
 use crate::keyspace::Keyspace;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdError, ColdValue};
@@ -72,6 +72,24 @@ impl Load {
     }
 }
 
+/// A read that is done, and who is to be told.
+#[derive(Debug)]
+#[must_use = "who waits must be woken"]
+pub struct Finished {
+    waiters: Vec<oneshot::Sender<LoadResult>>,
+    result: LoadResult,
+}
+
+impl Finished {
+    /// Wakes who waits; without the lock, which is what they want next.
+    pub fn wake(self) {
+        for waiter in self.waiters {
+            // A waiter that is gone has closed its connection.
+            let _ = waiter.send(self.result.clone());
+        }
+    }
+}
+
 /// Whether a read has to be started.
 #[derive(Debug)]
 pub enum Join {
@@ -93,7 +111,8 @@ impl Keyspace {
         let tier_key = self.databases[index].tier_key(hash, key);
         let resident = match self.databases[index].table.find(hash, key) {
             Some(found) => !found.is_stub(),
-            None => !self.may_be_cold(index, hash, key),
+            // The filter, which is what takes time, has just said that it may be in the tier.
+            None => self.is_known_absent(index, &tier_key),
         };
         let Some(tiering) = &mut self.tiering else {
             return Join::Resident;
@@ -155,13 +174,18 @@ impl Keyspace {
             .map_or(0, |tiering| tiering.pins.len())
     }
 
-    /// A read is done: puts its value into memory and wakes who waits.
-    pub fn finish_load(&mut self, tier_key: &TierKey, read: Result<Option<ColdValue>, ColdError>) {
-        let Some(tiering) = &mut self.tiering else {
-            return;
-        };
-        let Some(load) = tiering.loads.remove(tier_key) else {
-            return;
+    /// A read is done: puts its value into memory. The caller wakes who waits for it.
+    pub fn finish_load(
+        &mut self,
+        tier_key: &TierKey,
+        read: Result<Option<ColdValue>, ColdError>,
+    ) -> Finished {
+        let tiering = self.tiering.as_mut();
+        let Some(load) = tiering.and_then(|tiering| tiering.loads.remove(tier_key)) else {
+            return Finished {
+                waiters: Vec::new(),
+                result: Ok(()),
+            };
         };
         let result = match read {
             _ if load.stale => Ok(()),
@@ -169,9 +193,9 @@ impl Keyspace {
             Err(error) => Err(unreadable(tier_key, &error)),
         };
         self.note_failed_read(&result);
-        for waiter in load.waiters {
-            // A waiter that is gone has closed its connection.
-            let _ = waiter.send(result.clone());
+        Finished {
+            waiters: load.waiters,
+            result,
         }
     }
 
@@ -226,10 +250,10 @@ impl Keyspace {
         let mut entry = Entry::new(key, new_value.as_new_value(), expire);
         entry.set_epoch(self.epoch);
         entry.set_access(stub.map_or(self.access.initial(), |stub| stub.access));
-        entry.set_probation(true);
+        let generation = tier_key.generation();
+        tiering.admission.admit(generation, hash, &mut entry);
         entry.set_fresh(true);
         tiering.stats.loaded += 1;
-        tiering.note_probation(index, key);
         if stub.is_some() {
             table.stub_to_value(hash, entry);
         } else {
@@ -284,17 +308,5 @@ impl Tiering {
     /// date.
     pub(super) fn begin_expiry_read(&mut self, key: &TierKey) {
         self.loads.insert(key.clone(), Load::for_expiry());
-    }
-
-    fn note_probation(&mut self, index: usize, key: &[u8]) {
-        if self.probation.len() < PROBATION_MAX {
-            self.probation.push_back((index, key.to_vec()));
-        }
-    }
-
-    /// The oldest loaded entries, to be looked at for leaving.
-    pub fn take_probation(&mut self, count: usize) -> Vec<(usize, Vec<u8>)> {
-        let count = count.min(self.probation.len());
-        self.probation.drain(..count).collect()
     }
 }

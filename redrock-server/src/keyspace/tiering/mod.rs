@@ -12,6 +12,7 @@
 //! | none, tombstone pending | | nothing |
 //! | none | | whatever it says |
 
+pub mod admission;
 pub mod census;
 pub mod cold_expiry;
 mod cold_fields;
@@ -35,14 +36,12 @@ use super::hot::stubs::STUB_KEY_BYTES_MAX;
 use super::position::KeyHash;
 use super::{Database, Keyspace};
 use crate::value::codec;
-use fifo::{Applied, TierOp, TierQueue};
+use admission::Admission;
+use fifo::{TierOp, TierQueue};
 use hashbrown::{HashMap, HashSet};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Keys that were read from the tier, in the order in which they came.
-const PROBATION_MAX: usize = 1 << 16;
 /// Keys known to be absent though the filter said maybe; forgotten all at once past this.
 const ABSENT_MAX: usize = 1 << 14;
 
@@ -61,8 +60,8 @@ pub struct Tiering {
     /// Keys that a waiting command needs in memory.
     pins: HashMap<TierKey, u32>,
     absent: HashSet<TierKey>,
-    /// Loaded entries that go first when memory is needed.
-    probation: VecDeque<(usize, Vec<u8>)>,
+    /// What came lately, and what left unwanted.
+    pub(super) admission: Admission,
     /// Values leave as soon as their put is applied; stubs too.
     pressure: (bool, bool),
     /// Counters for INFO.
@@ -89,8 +88,8 @@ pub struct TieringStats {
 }
 
 impl Tiering {
-    /// Tiering into an empty store.
-    pub fn new(cold: Arc<ColdStore>, queue: Arc<TierQueue>) -> Self {
+    /// Tiering into an empty store, for values of about `hot_bytes` in memory.
+    pub fn new(cold: Arc<ColdStore>, queue: Arc<TierQueue>, hot_bytes: u64) -> Self {
         Self {
             cold,
             queue,
@@ -99,7 +98,7 @@ impl Tiering {
             loads: HashMap::new(),
             pins: HashMap::new(),
             absent: HashSet::new(),
-            probation: VecDeque::new(),
+            admission: Admission::new(hot_bytes),
             pressure: (false, false),
             stats: TieringStats::default(),
         }
@@ -205,9 +204,18 @@ impl Keyspace {
             return false;
         }
         let tier_key = database.tier_key(hash, key);
-        !tiering.pending.contains_key(&tier_key)
-            && !tiering.absent.contains(&tier_key)
-            && tiering.cold.may_contain(&tier_key)
+        !self.is_known_absent(index, &tier_key) && tiering.cold.may_contain(&tier_key)
+    }
+
+    /// Whether the tier need not be asked about a key without an entry.
+    fn is_known_absent(&self, index: usize, tier_key: &TierKey) -> bool {
+        let Some(tiering) = &self.tiering else {
+            return true;
+        };
+        let database = &self.databases[index];
+        database.keys <= database.table.len() as u64
+            || tiering.pending.contains_key(tier_key)
+            || tiering.absent.contains(tier_key)
     }
 
     /// The one gate before an entry's value changes or the entry goes: the snapshot's pre-image,
@@ -233,7 +241,6 @@ impl Keyspace {
         if !entry.is_dirty() {
             entry.set_dirty(true);
             entry.set_in_flight(false);
-            entry.set_probation(false);
             if let Some(tiering) = &mut self.tiering {
                 let times = times_of(entry);
                 tiering.delete(TierKey::new(generation, hash, key), times);
@@ -241,11 +248,12 @@ impl Keyspace {
         }
     }
 
-    /// A new entry was inserted.
-    pub(super) fn note_inserted(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
+    /// A new entry is about to be inserted.
+    pub(super) fn note_inserted(&mut self, index: usize, hash: KeyHash, entry: &mut Entry) {
         if let Some(tiering) = &mut self.tiering {
             let database = &self.databases[index];
-            tiering.note_present(|| database.tier_key(hash, key));
+            tiering.note_present(|| database.tier_key(hash, entry.key()));
+            tiering.admission.admit(database.generation, hash, entry);
         }
     }
 
@@ -355,7 +363,7 @@ impl Keyspace {
 
     /// The applier has written these operations. Under memory pressure their values leave at
     /// once; the caller frees them without the lock.
-    pub fn applied(&mut self, applied: &Applied) -> Vec<Entry> {
+    pub fn applied(&mut self, applied: &[(TierKey, u64)]) -> Vec<Entry> {
         let mut dropped = Vec::new();
         for (tier_key, seq) in applied {
             let index = self.database_of(tier_key.generation());
@@ -378,7 +386,12 @@ impl Keyspace {
                 // It may have begun before the record was there.
                 load.mark_stale();
             }
-            if table.end_flight(hash, tier_key.key()) && values {
+            if !table.end_flight(hash, tier_key.key()) || !values {
+                continue;
+            }
+            // What was wanted again since it was chosen stays.
+            let entry = table.find_value(hash, tier_key.key());
+            if entry.is_none_or(|entry| entry.heat() == 0 && !entry.is_on_probation()) {
                 let left = self.drop_clean(index, hash, tier_key.key(), stubs);
                 dropped.extend(left.and_then(|left| left.value));
             }
@@ -393,6 +406,18 @@ impl Keyspace {
             return Vec::new();
         };
         self.applied(&queue.take_applied())
+    }
+
+    /// Whether more may be spilled.
+    pub(super) fn tier_has_room(&self) -> bool {
+        let tiering = self.tiering.as_ref();
+        tiering.is_some_and(|tiering| tiering.queue.has_room())
+    }
+
+    /// Bytes of what is on its way to the tier.
+    pub(super) fn tier_queue_bytes(&self) -> u64 {
+        let tiering = self.tiering.as_ref();
+        tiering.map_or(0, |tiering| tiering.queue.bytes() as u64)
     }
 
     /// Records that the tier has taken so far.
@@ -412,27 +437,6 @@ impl Keyspace {
         if let Some(tiering) = &mut self.tiering {
             tiering.pressure = (values, stubs);
         }
-    }
-
-    /// Drops loaded values that were not touched again, oldest first.
-    pub fn drop_probation(&mut self, count: usize) -> Vec<Entry> {
-        let Some(tiering) = &mut self.tiering else {
-            return Vec::new();
-        };
-        let stubs = tiering.pressure.1;
-        let mut dropped = Vec::new();
-        for (index, key) in tiering.take_probation(count) {
-            let hash = self.positioner.hash(&key);
-            let stays = self
-                .databases
-                .get(index)
-                .and_then(|d| d.table.find_value(hash, &key));
-            if stays.is_some_and(Entry::is_on_probation) {
-                let left = self.drop_clean(index, hash, &key, stubs);
-                dropped.extend(left.and_then(|left| left.value));
-            }
-        }
-        dropped
     }
 
     /// The database that a generation is the content of.

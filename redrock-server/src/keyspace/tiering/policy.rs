@@ -12,6 +12,11 @@ pub struct Sample {
     pub allocated_bytes: u64,
     /// What all our processes occupy: this one's resident set and the companions'.
     pub resident_bytes: u64,
+    /// Of what the allocator has not handed out: gaps in pages that hold allocations. Dropping values
+    /// makes them, new values fill them.
+    pub gap_bytes: u64,
+    /// Of what the allocator has not handed out: whole pages, which it can give back.
+    pub purgeable_bytes: u64,
     /// Memory of stubs.
     pub stub_bytes: u64,
     /// What commands may have allocated since the measurement.
@@ -51,6 +56,9 @@ const HOLD_PERCENT: u64 = 97;
 /// Stubs may take this share of the budget.
 const STUB_PERCENT: u64 = 20;
 
+/// Pages that could be given back are, once they take this part of the bound.
+const PURGE_PART: u64 = 16;
+
 /// A tier that takes nothing for this long makes no room.
 pub const STALL_MIN: Duration = Duration::from_secs(1);
 /// Evictions go down to this share: a little below where writers wait.
@@ -68,10 +76,34 @@ pub fn evict_bytes(sample: &Sample, stalled: Duration) -> u64 {
     used - line(EVICT_TARGET_PERCENT)
 }
 
+/// Share of the gaps that new values are expected to fill, percent: most are of the same few sizes.
+const GAPS_FILLED_PERCENT: u64 = 85;
+/// They count for this share of the bound at most, percent.
+const GAPS_COUNTED_PERCENT: u64 = 30;
+/// Beyond the bound they count less and less, and at this part of it beyond, or so many bytes, no more.
+const GAPS_BEYOND_PART: u64 = 10;
+const GAPS_BEYOND_BYTES_MAX: u64 = 32 << 20;
+
+/// What of the gaps is as good as free. If they counted as used, each value that is dropped would
+/// lower the budget by what it frees, and most of memory would have to go for a little room. What is
+/// not filled after all shows in the resident sets: beyond the bound they are trusted less and less.
+fn gap_credit_bytes(sample: &Sample) -> u64 {
+    let share = |percent: u64| sample.maxmemory_bytes / 100 * percent;
+    let filled = sample.gap_bytes / 100 * GAPS_FILLED_PERCENT;
+    let counted = filled.min(share(GAPS_COUNTED_PERCENT));
+    let beyond_max = (sample.maxmemory_bytes / GAPS_BEYOND_PART).clamp(1024, GAPS_BEYOND_BYTES_MAX);
+    let beyond = sample.resident_bytes.saturating_sub(sample.maxmemory_bytes);
+    counted / 1024 * (beyond_max.saturating_sub(beyond) * 1024 / beyond_max)
+}
+
 /// What the allocator may hand out so that the resident sets stay within the bound: the bound
-/// less what is resident and not handed out (fragmentation, code, stacks, companions).
+/// less what is resident and not handed out (fragmentation, code, stacks, companions), but for gaps
+/// that new values fill.
 pub fn budget_bytes(sample: &Sample) -> u64 {
-    let overhead = sample.resident_bytes.saturating_sub(sample.allocated_bytes);
+    let overhead = sample
+        .resident_bytes
+        .saturating_sub(sample.allocated_bytes)
+        .saturating_sub(gap_credit_bytes(sample));
     // However large the overhead is measured, something must be left to work with.
     sample
         .maxmemory_bytes
@@ -84,7 +116,6 @@ pub fn plan(sample: &Sample) -> Plan {
     let budget = budget_bytes(sample);
     let used = sample.allocated_bytes + sample.charged_bytes;
     let line = |percent: u64| budget / 100 * percent;
-    let overhead = sample.resident_bytes.saturating_sub(sample.allocated_bytes);
     // A command that needs much at once needs more free than what suffices for small ones.
     let wanted = sample.wanted_bytes.min(budget / 2);
     let for_wanted = match wanted {
@@ -102,7 +133,7 @@ pub fn plan(sample: &Sample) -> Plan {
         drop_stubs: sample.stub_bytes > line(STUB_PERCENT),
         write_back: used > line(WRITE_BACK_PERCENT),
         hold_writers: used > line(HOLD_PERCENT),
-        purge: overhead > sample.maxmemory_bytes / 5,
+        purge: sample.purgeable_bytes > sample.maxmemory_bytes / PURGE_PART,
     }
 }
 
@@ -117,6 +148,8 @@ mod tests {
             maxmemory_bytes: 200 * MB,
             allocated_bytes: allocated * MB,
             resident_bytes: resident * MB,
+            gap_bytes: 0,
+            purgeable_bytes: 0,
             stub_bytes: 0,
             charged_bytes: 0,
             wanted_bytes: 0,
@@ -133,6 +166,39 @@ mod tests {
         assert_eq!(budget_bytes(&sample(100, 140)), 160 * MB);
         let plan = plan(&sample(150, 190));
         assert!(plan.release_bytes > 0 && plan.write_back && !plan.hold_writers);
+    }
+
+    #[test]
+    fn what_dropping_values_leaves_open_is_room_for_others() {
+        // Nine tenths are used and a little more.
+        let full = sample(145, 185);
+        let release = plan(&full).release_bytes;
+        assert!(release > 0);
+        // That much has been dropped, and nothing could be given back.
+        let dropped = Sample {
+            allocated_bytes: full.allocated_bytes - release,
+            gap_bytes: release,
+            ..full
+        };
+        assert_eq!(plan(&dropped).release_bytes, 0);
+        let untrusted = Sample {
+            resident_bytes: 221 * MB,
+            ..dropped
+        };
+        assert_eq!(
+            budget_bytes(&untrusted),
+            budget_bytes(&Sample {
+                gap_bytes: 0,
+                ..untrusted
+            })
+        );
+    }
+
+    #[test]
+    fn gaps_count_for_a_part_of_the_bound_only() {
+        let mut some = sample(100, 180);
+        some.gap_bytes = 80 * MB;
+        assert_eq!(budget_bytes(&some), 120 * MB + 60 * MB);
     }
 
     #[test]

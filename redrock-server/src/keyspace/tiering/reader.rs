@@ -3,18 +3,27 @@
 //! Requests wait in one queue; a free thread takes all that wait, up to a batch, and reads them
 //! with one multi-get. The queue needs no bound of its own: it holds at most one request per
 //! cold key that some client waits for.
+//!
+//! How many threads work follows from how long a read takes. While the page cache has what is
+//! asked for, waking a thread costs as much as a read: one is woken at a time, and takes all that has
+//! come meanwhile. A disk is waited for by all of them, each with its share of what waits.
 
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::key::TierKey;
+use crate::keyspace::tiering::loader::Finished;
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Keys read with one multi-get at most.
 const BATCH_MAX: usize = 32;
+/// A read that takes longer than this, on the average of a batch, waited for the disk.
+const CACHED_READ_MAX: Duration = Duration::from_micros(50);
+/// Requests that wait before another thread is woken though reads are fast.
+const WAITING_MAX: usize = BATCH_MAX / 2;
 
 /// Something that reads the tier at length; see [`Readers::run`].
 type Job = Box<dyn FnOnce(&Server, &ColdStore) + Send>;
@@ -26,14 +35,47 @@ pub struct Readers {
     /// At most one a client that waits for it.
     jobs: Mutex<VecDeque<Job>>,
     arrived: Condvar,
+    /// Threads that are reading; changed with the queue locked.
+    working: AtomicUsize,
+    /// Threads there are.
+    threads: AtomicUsize,
+    /// The last batch waited for the disk.
+    slow: AtomicBool,
     stopped: AtomicBool,
 }
 
 impl Readers {
     /// Asks for a key to be read.
     pub fn request(&self, key: TierKey) {
-        self.queue.lock().push_back(key);
-        self.arrived.notify_one();
+        let mut queue = self.queue.lock();
+        queue.push_back(key);
+        let wanted = self.is_thread_wanted(queue.len());
+        drop(queue);
+        if wanted {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Whether one more request, the last of `waiting`, is to wake a thread.
+    fn is_thread_wanted(&self, waiting: usize) -> bool {
+        // A thread that is at work looks again before it sleeps; one that was woken takes all.
+        let first = waiting == 1 && self.working.load(Ordering::Relaxed) == 0;
+        first || waiting.is_multiple_of(WAITING_MAX) || self.slow.load(Ordering::Relaxed)
+    }
+
+    /// How many of the waiting requests a thread takes.
+    fn share(&self, waiting: usize) -> usize {
+        let sharers = match self.slow.load(Ordering::Relaxed) {
+            true => self.threads.load(Ordering::Relaxed).max(1),
+            false => 1,
+        };
+        waiting.div_ceil(sharers).min(BATCH_MAX)
+    }
+
+    /// Notes how long a batch of reads took.
+    fn note(&self, keys: usize, took: Duration) {
+        let slow = took > CACHED_READ_MAX * u32::try_from(keys).unwrap_or(u32::MAX);
+        self.slow.store(slow, Ordering::Relaxed);
     }
 
     /// Runs something on a reader thread and waits for what it returns; `None` when the server
@@ -57,12 +99,21 @@ impl Readers {
         self.arrived.notify_all();
     }
 
-    fn take(&self) -> Option<Work> {
+    /// The next work for a thread that has ended its last, if it had any.
+    fn take(&self, worked: bool) -> Option<Work> {
         let mut queue = self.queue.lock();
+        if worked {
+            self.working.fetch_sub(1, Ordering::Relaxed);
+        }
         loop {
             if !queue.is_empty() {
-                let count = queue.len().min(BATCH_MAX);
-                return Some(Work::Keys(queue.drain(..count).collect()));
+                let count = self.share(queue.len());
+                let keys = queue.drain(..count).collect();
+                self.working.fetch_add(1, Ordering::Relaxed);
+                if !queue.is_empty() {
+                    self.arrived.notify_one();
+                }
+                return Some(Work::Keys(keys));
             }
             if let Some(job) = self.jobs.lock().pop_front() {
                 return Some(Work::Job(job));
@@ -98,7 +149,10 @@ pub fn spawn(
     std::thread::Builder::new()
         .name(format!("tier-reader-{index}"))
         .spawn(move || {
-            while let Some(work) = server.readers.take() {
+            server.readers.threads.fetch_add(1, Ordering::Relaxed);
+            let mut worked = false;
+            while let Some(work) = server.readers.take(worked) {
+                worked = matches!(work, Work::Keys(_));
                 match work {
                     Work::Keys(keys) => read_batch(&server, &store, &keys),
                     Work::Job(job) => job(&server, &store),
@@ -108,19 +162,46 @@ pub fn spawn(
 }
 
 fn read_batch(server: &Server, store: &ColdStore, keys: &[TierKey]) {
-    match store.get_many(keys) {
+    let begun = Instant::now();
+    let read = store.get_many(keys);
+    server.readers.note(keys.len(), begun.elapsed());
+    match read {
         Ok(values) => {
             let mut keyspace = server.keyspace.lock();
-            for (key, value) in keys.iter().zip(values) {
-                keyspace.finish_load(key, Ok(value));
-            }
+            let finish = |(key, value)| keyspace.finish_load(key, Ok(value));
+            let finished: Vec<_> = keys.iter().zip(values).map(finish).collect();
+            drop(keyspace);
+            finished.into_iter().for_each(Finished::wake);
         }
         // One bad record must not fail the others: each is read alone.
         Err(_) => {
             for key in keys {
                 let read = store.get(key);
-                server.keyspace.lock().finish_load(key, read);
+                let finished = server.keyspace.lock().finish_load(key, read);
+                finished.wake();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_read_by_all_threads_and_the_page_cache_by_one() {
+        let readers = Readers::default();
+        readers.threads.store(4, Ordering::Relaxed);
+        assert!(readers.is_thread_wanted(1));
+        assert!(!readers.is_thread_wanted(2));
+        assert_eq!((readers.share(6), readers.share(100)), (6, BATCH_MAX));
+        readers.working.store(1, Ordering::Relaxed);
+        assert!(!readers.is_thread_wanted(1));
+        assert!(readers.is_thread_wanted(WAITING_MAX));
+        readers.note(2, Duration::from_micros(300));
+        assert!(readers.is_thread_wanted(1) && readers.is_thread_wanted(5));
+        assert_eq!((readers.share(6), readers.share(100)), (2, 25));
+        readers.note(2, Duration::from_micros(20));
+        assert!(!readers.is_thread_wanted(1));
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! Whoever holds the lock does the governor's work itself and waits for the tier's queue, which
 //! drains without any shard lock. The wait has an end: then the command that needs memory fails.
+//! Before that hot values leave as well: a transaction is not to fail for what could leave.
 
 use super::governor::MemoryGate;
 use super::policy;
-use super::sweep::Step;
+use super::sweep::{Choice, Step};
 use crate::keyspace::Keyspace;
 use crate::server::Server;
 use std::time::{Duration, Instant};
@@ -15,12 +16,16 @@ use std::time::{Duration, Instant};
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for the queue before looking again.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long it waits for what is queued before hot values leave.
+const HOT_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Steps that meet what a full queue does not take, between two measurements.
+const WITHOUT_ROOM_MAX: usize = 8;
 /// Segments between two measurements.
 const STEPS_MAX: usize = 256;
 
 /// Moves values to the tier until there is room. False if there is none in time.
 pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
-    let deadline = Instant::now() + WAIT_MAX;
+    let begun = Instant::now();
     loop {
         // Whatever was removed and waits for the lock's release takes memory too.
         drop(keyspace.garbage.take());
@@ -30,14 +35,27 @@ pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
             return true;
         }
         keyspace.set_pressure(true, plan.drop_stubs);
-        if sweep(&server.memory, keyspace, &plan) > 0 {
-            continue;
-        }
         let Some(queue) = keyspace.tiering.as_ref().map(|t| t.queue.clone()) else {
             return true;
         };
+        // What is queued leaves when it is written. Where that takes too long, or nothing is queued
+        // that could leave, hot values go too.
+        let failed = queue.failure().is_some();
+        let patient = !failed && begun.elapsed() < HOT_WAIT_MAX;
+        let choice = if patient {
+            Choice::Coldest
+        } else {
+            Choice::All
+        };
+        if release(&server.memory, keyspace, &plan, choice) > 0 {
+            continue;
+        }
+        let idle = queue.is_empty() && !queue.has_applied();
+        if patient && idle && release(&server.memory, keyspace, &plan, Choice::All) > 0 {
+            continue;
+        }
         // A tier that can't be written makes no room by waiting.
-        if queue.failure().is_some() || Instant::now() >= deadline {
+        if failed || begun.elapsed() >= WAIT_MAX {
             return !plan.hold_writers;
         }
         if queue.is_empty() && !queue.has_applied() && !plan.hold_writers {
@@ -56,19 +74,28 @@ fn measure(gate: &MemoryGate, stub_bytes: u64) -> policy::Plan {
 }
 
 /// Drops clean values and queues dirty ones; how many bytes have gone.
-fn sweep(gate: &MemoryGate, keyspace: &mut Keyspace, plan: &policy::Plan) -> u64 {
+fn release(gate: &MemoryGate, keyspace: &mut Keyspace, plan: &policy::Plan, choice: Choice) -> u64 {
     let step = Step {
         drop_values: true,
         drop_stubs: plan.drop_stubs,
         spill: true,
-        share_percent: 25,
+        choice,
     };
     let mut hand = gate.relief_hand();
-    let mut dropped = 0;
-    for _ in 0..STEPS_MAX {
-        let swept = keyspace.sweep(&mut hand, step);
+    let (mut dropped, mut without_room, mut wraps) = (0, 0, 0);
+    for steps in 1.. {
+        let (swept, over) = match choice {
+            // Somewhere there may be one that can leave: all are looked at, if need be.
+            Choice::All => (keyspace.sweep(&mut hand, step), wraps > 1),
+            _ => {
+                let swept = keyspace.make_room(&mut hand, step, 0);
+                without_room += usize::from(swept.queue_full);
+                (swept, steps >= STEPS_MAX || without_room > WITHOUT_ROOM_MAX)
+            }
+        };
+        wraps += usize::from(swept.wrapped);
         dropped += swept.dropped_bytes as u64;
-        if dropped >= plan.release_bytes || swept.queue_full {
+        if dropped >= plan.release_bytes || over {
             break;
         }
     }

@@ -60,7 +60,7 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
     server
         .keyspace
         .lock()
-        .enable_tiering(Tiering::new(store.clone(), queue.clone()));
+        .enable_tiering(Tiering::new(store.clone(), queue.clone(), budget.hot()));
     let applied_to = server.clone();
     let told = queue.clone();
     let memtable_bytes = cold_budget.memtable_bytes as u64;

@@ -1,14 +1,42 @@
 //! The governor's hand: goes over the hot table segment by segment and moves the coldest values
 //! towards the tier.
+//!
+//! A value that the hand meets loses one of its heat; one that has none left leaves. So the hand
+//! goes as fast as memory is needed, and what stays are the hottest values of all segments, not of
+//! each. What is on probation is not the hand's: see [`super::admission`].
 
 use crate::keyspace::Keyspace;
+use crate::keyspace::access::AccessPolicy;
 use crate::keyspace::hot::entry::Entry;
+use crate::keyspace::hot::segment::Segment;
+use crate::keyspace::position::{KeyHash, Positioner};
 
 /// Where the hand is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hand {
     database: usize,
     segment: usize,
+}
+
+/// Which values a step takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Those without heat; the others lose one.
+    Coldest,
+    /// Dirty ones without heat or on probation; they may yet be wanted, so nothing else changes.
+    Ahead,
+    /// None: only stubs, if they are to leave.
+    Stubs,
+    /// All, and of the stubs those that [`Choice::Stubs`] takes.
+    All,
+}
+
+impl Choice {
+    /// Stubs have a hand of their own beside that of the coldest values: those that it passed for the
+    /// sake of stubs would lose heat.
+    fn takes_stubs(self) -> bool {
+        matches!(self, Self::Stubs | Self::All)
+    }
 }
 
 /// What one step is to do.
@@ -20,8 +48,8 @@ pub struct Step {
     pub drop_stubs: bool,
     /// Dirty values are queued for the tier.
     pub spill: bool,
-    /// Share of a segment's entries to take, the coldest first, percent.
-    pub share_percent: usize,
+    /// Which values.
+    pub choice: Choice,
 }
 
 /// What one step did.
@@ -41,9 +69,51 @@ pub struct Swept {
     pub queue_full: bool,
 }
 
+/// Of the stubs of a segment so many leave at a time, the coldest first.
+const STUBS_TAKEN_PERCENT: usize = 25;
+
 /// Values queued in one lock hold at most, so that no client waits for long.
 const SPILLS_MAX: usize = 64;
 const SPILL_BYTES_MAX: usize = 128 << 10;
+
+impl Swept {
+    /// Whether as much was spilled as one lock hold may.
+    pub(super) fn is_enough(&self) -> bool {
+        self.spilled >= SPILLS_MAX || self.spilled_bytes >= SPILL_BYTES_MAX
+    }
+}
+
+/// Whether a value that the hand meets is to be moved.
+fn is_chosen(entry: &mut Entry, choice: Choice) -> bool {
+    match choice {
+        Choice::All => true,
+        Choice::Stubs => false,
+        Choice::Ahead => entry.is_dirty() && (entry.is_on_probation() || entry.heat() == 0),
+        Choice::Coldest if entry.is_on_probation() => false,
+        Choice::Coldest => {
+            let heat = entry.heat();
+            entry.set_heat(heat.saturating_sub(1));
+            heat == 0
+        }
+    }
+}
+
+/// The stubs of a segment that go first: stubs have no heat, but tell when or how often their values
+/// were wanted.
+fn coldest_stubs(
+    segment: &Segment,
+    positioner: Positioner,
+    access: &AccessPolicy,
+) -> impl Iterator<Item = (KeyHash, Vec<u8>)> {
+    let stubs = segment.stubs();
+    let mut stubs: Vec<_> = stubs
+        .map(|stub| (access.coldness(stub.access), stub.key))
+        .collect();
+    stubs.sort_unstable_by_key(|(coldness, _)| std::cmp::Reverse(*coldness));
+    stubs.truncate((stubs.len() * STUBS_TAKEN_PERCENT).div_ceil(100));
+    let named = move |(_, key): (u32, &[u8])| (positioner.hash(key), key.to_vec());
+    stubs.into_iter().map(named)
+}
 
 impl Keyspace {
     /// Works on the next segment.
@@ -52,40 +122,37 @@ impl Keyspace {
         let Some((index, segment)) = self.next_segment(hand, &mut swept.wrapped) else {
             return swept;
         };
-        let access = self.access;
-        let Some(entries) = self.databases[index].table.segment(segment) else {
+        let (positioner, access) = (self.positioner, self.access);
+        let mut chosen: Vec<(KeyHash, Vec<u8>)> = Vec::new();
+        let Some(entries) = self.databases[index].table.segment_mut(segment) else {
             return swept;
         };
-        let coldest = |mut all: Vec<(u32, Vec<u8>)>| {
-            all.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.0));
-            all.truncate((all.len() * step.share_percent).div_ceil(100));
-            all
-        };
-        let values = entries.values().map(|entry| {
-            // What was loaded and not touched again goes before everything else.
-            let coldness = match entry.is_on_probation() {
-                true => u32::MAX,
-                false => access.coldness(entry.access()),
-            };
-            (coldness, entry.key().to_vec())
-        });
-        let mut candidates = coldest(values.collect());
-        if step.drop_stubs {
-            // Beside the values, not before them: those have most of the bytes.
-            let stubs = entries.stubs();
-            let stubs = stubs.map(|stub| (access.coldness(stub.access), stub.key.to_vec()));
-            candidates.extend(coldest(stubs.collect()));
+        for entry in entries.values_mut() {
+            if is_chosen(entry, step.choice) {
+                chosen.push((positioner.hash(entry.key()), entry.key().to_vec()));
+            }
         }
-        for (_, key) in candidates {
-            if !self.sweep_key(index, &key, step, &mut swept) {
+        if step.drop_stubs && step.choice.takes_stubs() {
+            // Beside the values, not before them: those have most of the bytes.
+            chosen.extend(coldest_stubs(entries, positioner, &access));
+        }
+        for (hash, key) in chosen {
+            if !self.sweep_key(index, hash, &key, step, &mut swept) {
                 break;
             }
         }
         swept
     }
 
-    fn sweep_key(&mut self, index: usize, key: &[u8], step: Step, swept: &mut Swept) -> bool {
-        let hash = self.positioner.hash(key);
+    /// Moves one value or stub on its way. False: no more in this lock hold.
+    pub(super) fn sweep_key(
+        &mut self,
+        index: usize,
+        hash: KeyHash,
+        key: &[u8],
+        step: Step,
+        swept: &mut Swept,
+    ) -> bool {
         let entry = self.databases[index].table.find_value(hash, key);
         if let Some(entry) = entry
             && entry.is_dirty()
@@ -94,17 +161,20 @@ impl Keyspace {
             if !step.spill {
                 return true;
             }
-            if self.tiering.as_ref().is_none_or(|t| !t.queue.has_room()) {
+            if !self.tier_has_room() {
                 swept.queue_full = true;
                 // Clean ones may still be dropped.
                 return step.drop_values;
             }
-            if swept.spilled >= SPILLS_MAX || swept.spilled_bytes >= SPILL_BYTES_MAX {
+            if swept.is_enough() {
                 return step.drop_values;
             }
             if self.spill(index, hash, key) {
                 swept.spilled += 1;
                 swept.spilled_bytes += bytes;
+                if step.drop_values {
+                    self.cool(index, hash, key);
+                }
             }
             return true;
         }
@@ -115,6 +185,14 @@ impl Keyspace {
             swept.dropped.extend(old.value);
         }
         true
+    }
+
+    /// What was chosen, whatever its heat, leaves as soon as it is written, unless it is wanted meanwhile.
+    fn cool(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
+        if let Some(entry) = self.databases[index].table.find_value_mut(hash, key) {
+            entry.set_heat(0);
+            entry.set_probation(false);
+        }
     }
 
     fn next_segment(&self, hand: &mut Hand, wrapped: &mut bool) -> Option<(usize, usize)> {

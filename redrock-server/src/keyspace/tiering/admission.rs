@@ -1,0 +1,244 @@
+//! Which values deserve memory: what came lately is on probation, what was wanted again stays.
+//!
+//! ```text
+//!   read from the tier, or written anew          left not long ago (a ghost)
+//!             │                                              │
+//!             ▼                                              ▼
+//!        probation ───────── touched once more ──────▶  the hot values
+//!   a tenth of memory, first in first out        heat: touches since the hand
+//!             │                                  came by, one less each time
+//!             ▼ untouched                                    ▼ heat 0
+//!       leaves; its hash stays as a ghost                  leaves
+//! ```
+//!
+//! The shape is that of S3-FIFO (Yang et al., SOSP 2023) over segments instead of a queue. A scan and
+//! a bulk load pass through probation only: they cost the hot values a tenth of memory at most,
+//! whatever their length. A value that is wanted twice within about as many distinct values as memory
+//! holds is promoted, be it that it had left in between. The
+//! policy (`maxmemory-policy`) says how much heat counts: one touch (LRU) or many (LFU).
+//!
+//! A stub has no heat: its value had none when it left, and is judged anew when it comes back.
+
+use super::sweep::{Hand, Step, Swept};
+use crate::keyspace::Keyspace;
+use crate::keyspace::hot::HotTable;
+use crate::keyspace::hot::entry::Entry;
+use crate::keyspace::hot::found::Found;
+use crate::keyspace::position::KeyHash;
+use std::collections::VecDeque;
+
+/// Memory of hot values for which there is room for one ghost, bytes: with values of 1 KB there are
+/// half as many ghosts as hot values. More promote what is wanted too seldom, fewer follow a change of
+/// what is wanted too slowly (simulated: zipf 0.99, then other keys).
+const BYTES_PER_GHOST: u64 = 2048;
+/// The same for a value on probation: all may be. What leaves in the order in which it came leaves
+/// whole pages of the allocator, what leaves in the hand's order leaves gaps.
+const BYTES_PER_PROBATION: u64 = 1024;
+/// Bounds of both.
+const ENTRIES_MIN: u64 = 1 << 12;
+const ENTRIES_MAX: u64 = 1 << 24;
+/// Probation may take this share of the hot values' memory before it pays first, percent.
+const PROBATION_PERCENT: u64 = 10;
+
+/// Values on probation that are looked at in one lock hold.
+const LOOKS: usize = 128;
+/// Steps without fruit until probation and hand pay in turn: all that is left may be where the other
+/// one doesn't look. Values that lose heat count as no fruit, so it is many.
+pub const FRUITLESS_MAX: usize = 1024;
+
+/// A value on probation. Its entry may have gone or been promoted since.
+#[derive(Debug, Clone, Copy)]
+struct Probationer {
+    hash: KeyHash,
+    generation: u32,
+    bytes: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Admission {
+    probation: VecDeque<Probationer>,
+    probation_max: usize,
+    probation_bytes: u64,
+    probation_bytes_max: u64,
+    ghosts: Ghosts,
+}
+
+impl Admission {
+    /// For about `hot_bytes` of values in memory.
+    pub fn new(hot_bytes: u64) -> Self {
+        let entries = |bytes: u64| (hot_bytes / bytes).clamp(ENTRIES_MIN, ENTRIES_MAX) as usize;
+        Self {
+            probation: VecDeque::new(),
+            probation_max: entries(BYTES_PER_PROBATION),
+            probation_bytes: 0,
+            probation_bytes_max: hot_bytes / 100 * PROBATION_PERCENT,
+            ghosts: Ghosts::new(entries(BYTES_PER_GHOST)),
+        }
+    }
+
+    /// Takes in a value that is about to be in memory.
+    pub fn admit(&mut self, generation: u32, hash: KeyHash, entry: &mut Entry) {
+        if self.ghosts.contains(generation, hash) {
+            return entry.admit(true);
+        }
+        entry.admit(false);
+        if self.probation.len() >= self.probation_max {
+            // Without a place in the order it is the hand's, and of the first that it takes.
+            entry.set_probation(false);
+            return;
+        }
+        let bytes = u32::try_from(entry.memory_bytes()).unwrap_or(u32::MAX);
+        self.probation_bytes += u64::from(bytes);
+        self.probation.push_back(Probationer {
+            hash,
+            generation,
+            bytes,
+        });
+    }
+
+    fn probation_pays(&self) -> bool {
+        self.probation_bytes > self.probation_bytes_max
+    }
+
+    fn next(&mut self) -> Option<Probationer> {
+        let next = self.probation.pop_front()?;
+        self.probation_bytes -= u64::from(next.bytes);
+        Some(next)
+    }
+
+    fn put_last(&mut self, probationer: Probationer) {
+        self.probation_bytes += u64::from(probationer.bytes);
+        self.probation.push_back(probationer);
+    }
+}
+
+/// Where a probationer is, if it still is one.
+fn find(table: &HotTable, hash: KeyHash) -> Option<&Entry> {
+    let (segment, _) = table.segment_at(hash.position());
+    let mut same = table.with_hash(segment, hash);
+    same.find_map(|found| match found {
+        Found::Value(entry) if entry.is_on_probation() => Some(entry),
+        _ => None,
+    })
+}
+
+impl Keyspace {
+    /// As [`Admission::admit`] for an entry that is in memory.
+    pub(in crate::keyspace) fn admit(&mut self, index: usize, hash: KeyHash, key: &[u8]) {
+        let database = &mut self.databases[index];
+        if let Some(tiering) = &mut self.tiering
+            && let Some(entry) = database.table.find_value_mut(hash, key)
+        {
+            let generation = database.generation;
+            tiering.admission.admit(generation, hash, entry);
+        }
+    }
+
+    /// One step towards more room: values on probation while they take more than their share, else what
+    /// the hand meets. After many steps in succession without fruit either pays in turn.
+    pub fn make_room(&mut self, hand: &mut Hand, step: Step, fruitless: usize) -> Swept {
+        let tiering = self.tiering.as_ref();
+        let pays = tiering.is_some_and(|tiering| tiering.admission.probation_pays());
+        let in_turn = fruitless > FRUITLESS_MAX;
+        match (in_turn, pays) {
+            (false, true) => self.end_probation(step, false),
+            (true, _) if fruitless.is_multiple_of(2) => self.end_probation(step, true),
+            _ => self.sweep(hand, step),
+        }
+    }
+
+    /// Judges values on probation in the order in which they came, some at a time, and only while they
+    /// take more than their share, or `all`: who was not wanted again leaves.
+    fn end_probation(&mut self, step: Step, all: bool) -> Swept {
+        let mut swept = Swept::default();
+        for _ in 0..LOOKS {
+            let Some(tiering) = &mut self.tiering else {
+                break;
+            };
+            if swept.is_enough() || !(all || tiering.admission.probation_pays()) {
+                break;
+            }
+            let Some(next) = tiering.admission.next() else {
+                break;
+            };
+            let Some(index) = self.database_of(next.generation) else {
+                continue;
+            };
+            let Some(entry) = find(&self.databases[index].table, next.hash) else {
+                continue;
+            };
+            let key = entry.key().to_vec();
+            let waits = entry.is_dirty() && !self.tier_has_room();
+            if waits {
+                swept.queue_full = true;
+            } else {
+                self.sweep_key(index, next.hash, &key, step, &mut swept);
+                // What could not leave at once, because it is pinned or has to be written first, is
+                // the hand's from here on.
+                let left = self.databases[index].table.find_value_mut(next.hash, &key);
+                if let Some(entry) = left {
+                    entry.set_probation(false);
+                }
+            }
+            if let Some(tiering) = &mut self.tiering {
+                match waits {
+                    // Behind it there may be what needs no writing.
+                    true => tiering.admission.put_last(next),
+                    false => tiering.admission.ghosts.add(next.generation, next.hash),
+                }
+            }
+        }
+        swept
+    }
+}
+
+/// Ghosts in one bucket: half a cache line.
+const BUCKET_GHOSTS: usize = 8;
+
+/// Hashes of the values that left probation unwanted: as many as memory has room for values, in
+/// buckets that each forget their oldest.
+struct Ghosts {
+    buckets: Box<[[u32; BUCKET_GHOSTS]]>,
+}
+
+impl std::fmt::Debug for Ghosts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ghosts")
+            .field("buckets", &self.buckets.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ghosts {
+    fn new(count: usize) -> Self {
+        let buckets = (count / BUCKET_GHOSTS).next_power_of_two();
+        Self {
+            buckets: vec![[0; BUCKET_GHOSTS]; buckets].into_boxed_slice(),
+        }
+    }
+
+    /// The bucket of a hash and its mark there, which is never 0.
+    fn place(&self, generation: u32, hash: KeyHash) -> (usize, u32) {
+        let mixed = (hash.bits() ^ u64::from(generation)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let bucket = (mixed >> 32) as usize & (self.buckets.len() - 1);
+        (bucket, hash.bits() as u32 | 1)
+    }
+
+    fn contains(&self, generation: u32, hash: KeyHash) -> bool {
+        let (bucket, mark) = self.place(generation, hash);
+        self.buckets[bucket].contains(&mark)
+    }
+
+    fn add(&mut self, generation: u32, hash: KeyHash) {
+        let (bucket, mark) = self.place(generation, hash);
+        let ghosts = &mut self.buckets[bucket];
+        if !ghosts.contains(&mark) {
+            ghosts.rotate_right(1);
+            ghosts[0] = mark;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
