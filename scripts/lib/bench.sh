@@ -7,30 +7,44 @@
 : "${CARGO_TARGET_DIR:=${REDROCK_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/target}}"
 work=$(mktemp -d)
 declare -A pid port
+pid=() port=()
 trap 'stop_both; rm -rf "$work"' EXIT
 
 stop_both() {
     [ "${#pid[@]}" -eq 0 ] || kill "${pid[@]}" 2>/dev/null || true
     wait || true
+    pid=()
 }
 
-start_both() {
-    port=([ours]=$1 [redis]=$2)
-    shift 2
-    local own side
+wait_for_pong() {
+    until redis-cli -p "${port[$1]}" ping 2>/dev/null | grep -q PONG; do
+        kill -0 "${pid[$1]}" 2>/dev/null || { tail -5 "$work/$1.log" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
+# start_ours PORT [option...]: redrock-server alone.
+start_ours() {
+    port[ours]=$1
+    shift
+    local own
     read -r -a own <<<"${OURS_OPTIONS:-}"
-    mkdir "$work/ours" "$work/redis"
+    mkdir "$work/ours"
     "$CARGO_TARGET_DIR/release/redrock-server" --port "${port[ours]}" --dir "$work/ours" --save '' \
         "$@" "${own[@]}" >"$work/ours.log" 2>&1 &
     pid[ours]=$!
+    wait_for_pong ours
+}
+
+start_both() {
+    port[redis]=$2
+    local ours=$1
+    shift 2
+    mkdir "$work/redis"
     redis-server --port "${port[redis]}" --dir "$work/redis" --save '' "$@" >"$work/redis.log" 2>&1 &
     pid[redis]=$!
-    for side in ours redis; do
-        until redis-cli -p "${port[$side]}" ping 2>/dev/null | grep -q PONG; do
-            kill -0 "${pid[$side]}" 2>/dev/null || { tail -5 "$work/$side.log" >&2; exit 1; }
-            sleep 0.1
-        done
-    done
+    start_ours "$ours" "$@"
+    wait_for_pong redis
 }
 
 # cpu_us SIDE: CPU time of a server and its children so far, microseconds. The kernel counts it in
