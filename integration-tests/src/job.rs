@@ -76,6 +76,7 @@ pub struct Job {
     /// Removed after the server, whose processes are in it.
     group: Result<Cgroup, String>,
     row: &'static str,
+    max_memory_mib: u64,
     began: Instant,
 }
 
@@ -83,7 +84,17 @@ impl Job {
     /// Starts a server with the feature on, measured from its first instruction; the phase until it
     /// serves is judged as `restore` if there is something to restore.
     pub fn start(row: &'static str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
-        let max_memory = format!("{}mb", max_memory_mib());
+        Self::start_within(max_memory_mib(), row, folder, more)
+    }
+
+    /// [`Self::start`] with a bound of its own, MiB.
+    pub fn start_within(
+        max_memory_mib: u64,
+        row: &'static str,
+        folder: &Path,
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
+        let max_memory = format!("{max_memory_mib}mb");
         let mut options = vec!["--enable-rocksdb-feature", "yes"];
         options.extend(["--maxmemory-only-for-rocksdb", "yes"]);
         options.extend(["--maxmemory", &max_memory]);
@@ -91,7 +102,7 @@ impl Job {
         // The defaults, which the harness turns off elsewhere.
         options.extend(["--save", "3600 1 300 100 60 10000"]);
         options.extend(more);
-        let limit_bytes = max_memory_mib() * MIB + BEYOND_BYTES + PAGE_CACHE_BYTES;
+        let limit_bytes = max_memory_mib * MIB + BEYOND_BYTES + PAGE_CACHE_BYTES;
         let group = Cgroup::create(limit_bytes).map_err(|error| format!("{error:#}"));
         let began = Instant::now();
         let spawned = Server::spawn_inside(Kind::RedRock, folder, &options, group.as_ref().ok())?;
@@ -105,6 +116,7 @@ impl Job {
             sampler,
             group,
             row,
+            max_memory_mib,
             began,
         })
     }
@@ -123,7 +135,7 @@ impl Job {
         let phase = self.sampler.phase(name);
         let seconds = self.began.elapsed().as_secs_f64();
         self.began = Instant::now();
-        let limit = max_memory_mib() * MIB + BEYOND_BYTES;
+        let limit = self.max_memory_mib * MIB + BEYOND_BYTES;
         let verdict = self.judge(&phase, limit);
         let group = match &self.group {
             Err(reason) => format!("no cgroup here ({reason})"),

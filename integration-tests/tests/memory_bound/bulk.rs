@@ -1,10 +1,15 @@
 //! All of the data at once: read and written evenly and unevenly, flushed, expired.
 
 use anyhow::ensure;
-use redrock_integration_tests::job::{Job, alone, data, info, long_wait, until};
+use redrock_integration_tests::job::{Job, alone, data, info, long_wait, max_memory_mib, until};
+use redrock_integration_tests::memory::MIB;
 use redrock_integration_tests::mixed::Mixed;
 use redrock_integration_tests::resp::{Client, encode};
 use redrock_integration_tests::scale::between;
+use std::time::Instant;
+
+/// About what a key of the mixed data has on the average, bytes.
+const MIXED_BYTES: u64 = 1200;
 
 const APPEND_ONLY: &[&str] = &["--appendonly", "yes"];
 
@@ -83,6 +88,30 @@ fn reads_and_writes_flushes_and_saves_stay_within_the_bound() -> anyhow::Result<
     data.load(&mut job.client)?;
     job.client.ok("FLUSHALL")?;
     job.end_phase("load and FLUSHALL")?;
+    job.kill()
+}
+
+/// Without log and saves: of data a hundred times the bound the disk is to hold one copy.
+#[test]
+fn ingest_of_many_times_the_bound_stays_within_it() -> anyhow::Result<()> {
+    let _alone = alone();
+    let times = between(2, 100);
+    let data = Mixed {
+        count: times * max_memory_mib() * MIB / MIXED_BYTES,
+        ..data()
+    };
+    let folder = tempfile::tempdir()?;
+    let mut job = Job::start("ingest", folder.path(), &["--save", ""])?;
+    job.wait_companions()?;
+    let began = Instant::now();
+    data.load(&mut job.client)?;
+    let rate = data.count as f64 / began.elapsed().as_secs_f64();
+    println!("ingest: {times} times the bound, {rate:.0} keys a second");
+    job.end_phase("load")?;
+    data.wait_expired(&mut job.client)?;
+    let step = usize::try_from(data.count / 5000)?.max(1);
+    data.check_some(&mut job.client, (0..data.count).step_by(step))?;
+    job.end_phase("some of it read back")?;
     job.kill()
 }
 

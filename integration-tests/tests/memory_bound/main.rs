@@ -6,4 +6,5 @@
 
 mod bulk;
 mod clients;
+mod many_keys;
 mod transactions;

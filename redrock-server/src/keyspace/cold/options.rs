@@ -17,6 +17,10 @@ pub const EXPIRES: &str = "expires";
 /// `time | tier key` of every record in `expires`; entries of older times are dropped when met.
 pub const EXPIRE_INDEX: &str = "expire_index";
 
+/// Files at level zero that are compacted at once.
+const LEVEL_ZERO_FILES: i32 = 10;
+const LEVEL_BASE_BYTES_MIN: u64 = 64 << 20;
+
 /// What the tier may use; derived from `maxmemory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColdBudget {
@@ -94,7 +98,8 @@ fn family(budget: ColdBudget, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table(cache));
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_write_buffer_size((budget.memtable_bytes / 3).max(1 << 20));
+    let buffer_bytes = (budget.memtable_bytes / 3).max(1 << 20);
+    options.set_write_buffer_size(buffer_bytes);
     // How much memory they take is the write buffer manager's to bound. By number they are not,
     // so that a flush which failed can be asked for again without one more stopping writes.
     options.set_max_write_buffer_number(64);
@@ -106,7 +111,12 @@ fn family(budget: ColdBudget, cache: &Cache) -> Options {
     options.set_min_write_buffer_number_to_merge(1);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_target_file_size_base(32 << 20);
-    options.set_max_bytes_for_level_base(128 << 20);
+    // Small memtables make small files: many of them at a time go down into a level of about their
+    // size, instead of few into a large one. Of data ten times the memory that halves what compaction
+    // writes; a read asks up to ten filters more.
+    options.set_level_zero_file_num_compaction_trigger(LEVEL_ZERO_FILES);
+    let level_zero_bytes = buffer_bytes as u64 * LEVEL_ZERO_FILES as u64;
+    options.set_max_bytes_for_level_base(level_zero_bytes.max(LEVEL_BASE_BYTES_MIN));
     options
 }
 
