@@ -3,6 +3,7 @@
 //! Small by default; `RR_SCALE=100`, as `make soak` sets it, gives the full sizes: 2 million keys,
 //! more than ten times `maxmemory 200mb`. Each row prints one line: sizes, peaks, limit, verdict.
 
+mod master;
 mod replica;
 mod rows;
 mod writers;
