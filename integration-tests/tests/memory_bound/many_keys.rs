@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 const PIPELINE: u64 = 200;
+const LOADERS: u64 = 4;
 /// Of so many keys one expires in the year 2100.
 const EXPIRING: u64 = 50;
 const EXPIRY_MS: i64 = 4_102_444_800_000;
@@ -66,6 +67,19 @@ fn load(client: &mut Client, numbers: impl Iterator<Item = u64>) -> anyhow::Resu
         }
     };
     for_all(client, numbers, set, is_ok)
+}
+
+/// [`load`] of the first `count` keys over some connections at once.
+fn load_all(port: u16, count: u64) -> anyhow::Result<()> {
+    let share = count.div_ceil(LOADERS);
+    std::thread::scope(|scope| {
+        let loaders: Vec<_> = (0..LOADERS)
+            .map(|n| n * share..count.min((n + 1) * share))
+            .map(|range| scope.spawn(|| load(&mut Client::connect(port)?, range)))
+            .collect();
+        let mut ends = loaders.into_iter().map(|loader| loader.join());
+        ends.try_for_each(|end| end.ok().context("a loader panicked")?)
+    })
 }
 
 fn size(client: &mut Client) -> anyhow::Result<u64> {
@@ -207,7 +221,7 @@ fn keys_that_do_not_fit_into_memory_are_as_exact_as_others() -> anyhow::Result<(
     let mut job = Job::start_within(between(128, 400), "many keys", folder.path(), &[])?;
     job.wait_companions()?;
     let began = Instant::now();
-    load(&mut job.client, 0..count)?;
+    load_all(job.server.port, count)?;
     let rate = count as f64 / began.elapsed().as_secs_f64();
     println!("many keys: {count} keys of 16 bytes with 32, {rate:.0} a second");
     ensure!(size(&mut job.client)? == count, "DBSIZE after the load");
