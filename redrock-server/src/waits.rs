@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long one command may wait in all before it fails.
+/// How long one command waits for a tier that takes nothing before it fails.
 const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// So many times that for one that makes room for others.
+const MEMORY_WAITS_MAX: u32 = 6;
 /// The same while the tier has taken nothing for longer than that.
 const MEMORY_WAIT_CLOSED_MAX: Duration = Duration::from_secs(1);
 /// How often a command may find its keys gone again from memory.
@@ -21,7 +23,21 @@ const LOADS_MAX: u32 = 64;
 #[derive(Debug, Default)]
 pub struct WaitBudget {
     memory_deadline: Option<Instant>,
+    /// What the tier had taken in all when the wait began or the last deadline passed, bytes.
+    taken_bytes: Option<u64>,
+    memory_waits: u32,
     loads: u32,
+}
+
+impl WaitBudget {
+    /// Whether a command whose deadline has passed waits for another one: the tier has taken
+    /// something meanwhile, so room is being made.
+    fn may_wait_on(&mut self, taken_bytes: u64) -> bool {
+        let before = self.taken_bytes.replace(taken_bytes);
+        self.memory_waits += 1;
+        self.memory_deadline = None;
+        before.is_some_and(|before| before < taken_bytes) && self.memory_waits < MEMORY_WAITS_MAX
+    }
 }
 
 /// Keeps loaded keys in memory until the command that waited for them has run.
@@ -78,6 +94,9 @@ impl Server {
             Wait::Pace(wait) => tokio::time::sleep(wait).await,
             Wait::Memory => {
                 let limit = self.memory_wait();
+                budget
+                    .taken_bytes
+                    .get_or_insert_with(|| self.memory.taken_bytes());
                 let deadline = *budget
                     .memory_deadline
                     .get_or_insert_with(|| Instant::now() + limit);
@@ -89,7 +108,7 @@ impl Server {
                     self.memory.press();
                     has_room = self.memory.wait_for_room(left - patient).await;
                 }
-                if !has_room {
+                if !has_room && !budget.may_wait_on(self.memory.taken_bytes()) {
                     return Err(self.refusal_of_memory());
                 }
             }
@@ -148,5 +167,31 @@ impl Server {
             }
         }
         Ok(pins)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_tier_that_makes_room_waits_on_but_not_for_ever() {
+        let mut budget = WaitBudget {
+            taken_bytes: Some(1000),
+            ..WaitBudget::default()
+        };
+        for wait in 1..MEMORY_WAITS_MAX {
+            assert!(budget.may_wait_on(1000 + u64::from(wait)));
+        }
+        assert!(!budget.may_wait_on(u64::MAX));
+    }
+
+    #[test]
+    fn who_waits_for_a_tier_that_takes_nothing_is_refused() {
+        let mut budget = WaitBudget {
+            taken_bytes: Some(1000),
+            ..WaitBudget::default()
+        };
+        assert!(!budget.may_wait_on(1000));
     }
 }

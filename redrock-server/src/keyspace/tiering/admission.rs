@@ -19,21 +19,20 @@
 //!
 //! A stub has no heat: its value had none when it left, and is judged anew when it comes back.
 
+use super::probation::{Order, Probationer};
 use super::sweep::{Hand, Step, Swept};
 use crate::keyspace::Keyspace;
 use crate::keyspace::hot::HotTable;
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::hot::found::Found;
 use crate::keyspace::position::KeyHash;
-use std::collections::VecDeque;
 
 /// Memory of hot values for which there is room for one ghost, bytes: with values of 1 KB there are
 /// half as many ghosts as hot values. More promote what is wanted too seldom, fewer follow a change of
 /// what is wanted too slowly (simulated: zipf 0.99, then other keys).
 const BYTES_PER_GHOST: u64 = 2048;
-/// The same for a value on probation: all may be. What leaves in the order in which it came leaves
-/// whole pages of the allocator, what leaves in the hand's order leaves gaps.
-const BYTES_PER_PROBATION: u64 = 1024;
+/// The same for a value on probation: all may be, for hardly any takes less.
+const BYTES_PER_PROBATION: u64 = 64;
 /// Bounds of both.
 const ENTRIES_MIN: u64 = 1 << 12;
 const ENTRIES_MAX: u64 = 1 << 24;
@@ -46,20 +45,11 @@ const LOOKS: usize = 128;
 /// one doesn't look. Values that lose heat count as no fruit, so it is many.
 pub const FRUITLESS_MAX: usize = 1024;
 
-/// A value on probation. Its entry may have gone or been promoted since.
-#[derive(Debug, Clone, Copy)]
-struct Probationer {
-    hash: KeyHash,
-    generation: u32,
-    bytes: u32,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Admission {
-    probation: VecDeque<Probationer>,
+    probation: Order,
     probation_max: usize,
-    probation_bytes: u64,
     probation_bytes_max: u64,
     ghosts: Ghosts,
 }
@@ -69,9 +59,8 @@ impl Admission {
     pub fn new(hot_bytes: u64) -> Self {
         let entries = |bytes: u64| (hot_bytes / bytes).clamp(ENTRIES_MIN, ENTRIES_MAX) as usize;
         Self {
-            probation: VecDeque::new(),
+            probation: Order::default(),
             probation_max: entries(BYTES_PER_PROBATION),
-            probation_bytes: 0,
             probation_bytes_max: hot_bytes / 100 * PROBATION_PERCENT,
             ghosts: Ghosts::new(entries(BYTES_PER_GHOST)),
         }
@@ -89,8 +78,7 @@ impl Admission {
             return;
         }
         let bytes = u32::try_from(entry.memory_bytes()).unwrap_or(u32::MAX);
-        self.probation_bytes += u64::from(bytes);
-        self.probation.push_back(Probationer {
+        self.probation.push(Probationer {
             hash,
             generation,
             bytes,
@@ -98,18 +86,7 @@ impl Admission {
     }
 
     fn probation_pays(&self) -> bool {
-        self.probation_bytes > self.probation_bytes_max
-    }
-
-    fn next(&mut self) -> Option<Probationer> {
-        let next = self.probation.pop_front()?;
-        self.probation_bytes -= u64::from(next.bytes);
-        Some(next)
-    }
-
-    fn put_last(&mut self, probationer: Probationer) {
-        self.probation_bytes += u64::from(probationer.bytes);
-        self.probation.push_back(probationer);
+        self.probation.bytes() > self.probation_bytes_max
     }
 }
 
@@ -149,7 +126,9 @@ impl Keyspace {
     }
 
     /// Judges values on probation in the order in which they came, some at a time, and only while they
-    /// take more than their share, or `all`: who was not wanted again leaves.
+    /// take more than their share, or `all`: who was not wanted again leaves. Who has to be written first
+    /// and can't be at the moment keeps its place, and with `all` those behind it are looked at: they may
+    /// need no writing.
     fn end_probation(&mut self, step: Step, all: bool) -> Swept {
         let mut swept = Swept::default();
         for _ in 0..LOOKS {
@@ -159,37 +138,47 @@ impl Keyspace {
             if swept.is_enough() || !(all || tiering.admission.probation_pays()) {
                 break;
             }
-            let Some(next) = tiering.admission.next() else {
+            let Some(next) = tiering.admission.probation.first() else {
                 break;
             };
-            let Some(index) = self.database_of(next.generation) else {
-                continue;
-            };
-            let Some(entry) = find(&self.databases[index].table, next.hash) else {
-                continue;
-            };
-            let key = entry.key().to_vec();
-            let waits = entry.is_dirty() && !self.tier_has_room();
-            if waits {
-                swept.queue_full = true;
-            } else {
-                self.sweep_key(index, next.hash, &key, step, &mut swept);
-                // What could not leave at once, because it is pinned or has to be written first, is
-                // the hand's from here on.
-                let left = self.databases[index].table.find_value_mut(next.hash, &key);
-                if let Some(entry) = left {
-                    entry.set_probation(false);
-                }
+            let waits = self.ends_probation(next, step, &mut swept);
+            swept.queue_full |= waits;
+            if waits && !all {
+                break;
             }
             if let Some(tiering) = &mut self.tiering {
-                match waits {
-                    // Behind it there may be what needs no writing.
-                    true => tiering.admission.put_last(next),
-                    false => tiering.admission.ghosts.add(next.generation, next.hash),
+                tiering.admission.probation.pop();
+                if waits {
+                    tiering.admission.probation.push(next);
                 }
             }
         }
         swept
+    }
+
+    /// Moves a value whose probation is over. True: it can't be written at the moment.
+    fn ends_probation(&mut self, next: Probationer, step: Step, swept: &mut Swept) -> bool {
+        let Some(index) = self.database_of(next.generation) else {
+            return false;
+        };
+        let Some(entry) = find(&self.databases[index].table, next.hash) else {
+            return false;
+        };
+        if entry.is_dirty() && !self.tier_has_room() {
+            return true;
+        }
+        let key = entry.key().to_vec();
+        self.sweep_key(index, next.hash, &key, step, swept);
+        // What could not leave at once, because it is pinned or has to be written first, is the hand's
+        // from here on.
+        let left = self.databases[index].table.find_value_mut(next.hash, &key);
+        if let Some(entry) = left {
+            entry.set_probation(false);
+        }
+        if let Some(tiering) = &mut self.tiering {
+            tiering.admission.ghosts.add(next.generation, next.hash);
+        }
+        false
     }
 }
 

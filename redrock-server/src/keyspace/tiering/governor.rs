@@ -41,6 +41,8 @@ pub struct MemoryGate {
     relief_hand: Mutex<Hand>,
     /// The most that a command asked for in vain since the last measurement.
     wanted_bytes: AtomicU64,
+    /// What the tier has taken so far.
+    taken_bytes: AtomicU64,
     /// Slows down what grows memory faster than the tier takes it.
     pub pace: Pace,
     tier: std::sync::OnceLock<Arc<TierQueue>>,
@@ -136,6 +138,11 @@ impl MemoryGate {
     pub fn press(&self) {
         self.pressed.store(true, Ordering::Relaxed);
         self.wake_governor();
+    }
+
+    /// What the tier has taken so far, as of the last measurement.
+    pub fn taken_bytes(&self) -> u64 {
+        self.taken_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether there is a bound.
@@ -268,6 +275,7 @@ impl Governor {
             keyspace.tier_put_bytes()
         };
         gate.pace.note_taken(taken_bytes);
+        gate.taken_bytes.store(taken_bytes, Ordering::Relaxed);
         if plan.purge {
             memory::purge();
         }

@@ -22,6 +22,7 @@ pub mod health;
 pub mod loader;
 pub mod pace;
 pub mod policy;
+mod probation;
 pub mod reader;
 mod relief;
 pub mod scan;
