@@ -184,7 +184,7 @@ impl TierQueue {
         let Some(ops) = self.take() else {
             return Applied::new();
         };
-        let applied = write_batch(store, &ops).expect("the tier takes writes");
+        let applied = write_until_taken(self, store, &ops).expect("nobody stops the queue");
         let bytes: usize = ops.iter().map(TierOp::bytes).sum();
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         for op in ops {
