@@ -140,6 +140,53 @@ fn a_write_that_cannot_be_cut_back_stops_the_writer() {
     ));
 }
 
+/// What overflowed into a file that can be read once only.
+struct OnceReadable {
+    bytes: Vec<u8>,
+    reads: std::cell::Cell<u32>,
+}
+
+impl Source for OnceReadable {
+    fn visit(&self, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.reads.set(self.reads.get() + 1);
+        let (first, rest) = self.bytes.split_at(20);
+        take(first)?;
+        if self.reads.get() > 1 {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        take(rest)
+    }
+}
+
+#[test]
+fn bytes_that_can_not_be_read_again_for_their_checksum_stop_the_writer() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    let kept = writer.write(&set(1, 10), 6).unwrap();
+    let syncer = writer.syncer();
+    assert_eq!(syncer.sync(6).unwrap(), kept);
+    let source = OnceReadable {
+        bytes: set(2, 100),
+        reads: std::cell::Cell::new(0),
+    };
+    let refused = writer.write(&source, 7);
+    assert!(matches!(refused, Err(WriteError::TailUnknown)));
+    assert_eq!((source.reads.get(), writer.offset()), (2, kept));
+    assert!(matches!(
+        writer.write(&set(3, 10), 7),
+        Err(WriteError::TailUnknown)
+    ));
+    // Nothing is claimed of what was not acknowledged, and a restart goes on behind whole commands.
+    drop(syncer);
+    drop(writer);
+    let mut writer = recover(&fs);
+    writer.write(&set(4, 10), 8).unwrap();
+    writer.finish(9).unwrap();
+    let checked = verify(&fs);
+    assert_eq!(checked.durable_position, checked.segment_bytes);
+    assert_eq!(checked.verified_position, checked.segment_bytes);
+}
+
 #[test]
 fn sidecar_records_lost_to_a_full_disk_leave_no_hole_in_the_checksums() {
     let fs = PowerLossFs::new("/d");
