@@ -1,7 +1,9 @@
 //! A disk that fills up, and one that goes away.
 
+use super::told::{wait_not_served, wait_served};
 use super::{ALONE, get, number, set, start, state, value, wait_for};
 use redrock_integration_tests::daemons::until;
+use redrock_integration_tests::process::free_port;
 use redrock_integration_tests::resp::{Client, Reply, encode};
 use redrock_integration_tests::small_disk::SmallDisk;
 use std::io::Write as _;
@@ -27,11 +29,15 @@ fn a_full_disk_refuses_what_needs_room_and_comes_back_when_there_is_some() -> an
         return Ok(());
     };
     let ballast = disk.path().join("ballast");
-    std::fs::write(&ballast, vec![1; 24 << 20])?;
+    std::fs::write(&ballast, vec![1; 32 << 20])?;
     let folder = tempfile::tempdir()?;
-    let server = start(folder.path(), &disk.path().join("tier"), &ALONE)?;
+    let port = free_port()?;
+    let metrics_port = port.to_string();
+    let options = [&ALONE[..], &["--metrics-port", &metrics_port]].concat();
+    let server = start(folder.path(), &disk.path().join("tier"), &options)?;
     let mut client = server.client()?;
     assert_eq!(state(&mut client)?, "healthy");
+    wait_served(folder.path(), port)?;
     let (count, refusal) = fill(&mut client)?;
     assert!(
         refusal.starts_with("OOM the tier"),
@@ -43,6 +49,7 @@ fn a_full_disk_refuses_what_needs_room_and_comes_back_when_there_is_some() -> an
         ["low_space", "failing"].contains(&closed.as_str()),
         "{closed}"
     );
+    wait_not_served(folder.path(), port)?;
     // The newest are hot; reads and deletes go on.
     assert_eq!(
         get(&mut client, count - 1)?,
@@ -77,6 +84,9 @@ fn a_full_disk_refuses_what_needs_room_and_comes_back_when_there_is_some() -> an
     }
     assert_eq!(client.ok("DBSIZE")?.int(), Some(more as i64 - 100));
     assert!(number(&mut client, "tiering_state_changes")? >= 2);
+    // What is written ahead of need may have filled the disk again: with all gone there is room.
+    client.ok("FLUSHALL")?;
+    wait_served(folder.path(), port)?;
     let log = server.log_text();
     assert!(
         log.matches("the tier takes no more values").count() <= 3,

@@ -3,6 +3,7 @@
 
 mod damage;
 mod disk;
+mod told;
 
 use redrock_integration_tests::daemons::{info, until};
 use redrock_integration_tests::process::{Kind, Server};
@@ -30,9 +31,11 @@ fn state(client: &mut Client) -> anyhow::Result<String> {
 
 /// Waits for a state of the tier.
 fn wait_for(client: &mut Client, wanted: &str) -> anyhow::Result<()> {
-    until(&format!("the state {wanted}"), || {
+    let found = until(&format!("the state {wanted}"), || {
         Ok(state(client)? == wanted)
-    })
+    });
+    let Err(error) = found else { return Ok(()) };
+    Err(error.context(client.ok("ROCKSTAT")?.text()))
 }
 
 fn number(client: &mut Client, field: &str) -> anyhow::Result<u64> {
