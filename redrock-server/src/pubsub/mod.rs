@@ -74,6 +74,8 @@ pub struct PubSub {
     /// Clients for whom messages are held back, each once.
     holding: Mutex<Vec<Arc<ClientShared>>>,
     is_holding: AtomicBool,
+    /// Bytes that are held back for all.
+    held_bytes: AtomicUsize,
 }
 
 impl PubSub {
@@ -216,7 +218,11 @@ fn send(server: &Server, limit: &OutputLimit, client: &Arc<ClientShared>, resp: 
     let mut held = client.held.lock();
     let unsent = client.outbox.lock().len() + held.len() + resp.len();
     let waiting = unsent as u64 + client.out_bytes.load(Ordering::Relaxed);
-    if is_beyond(limit, client, waiting, crate::clock::unix_ms()) {
+    let pubsub = &server.pubsub;
+    if is_beyond(limit, client, waiting, crate::clock::unix_ms())
+        || pubsub.holds_too_much(server, unsent)
+    {
+        pubsub.held_bytes.fetch_sub(held.len(), Ordering::Relaxed);
         *held = Vec::new();
         *client.outbox.lock() = Vec::new();
         drop(held);
@@ -224,10 +230,29 @@ fn send(server: &Server, limit: &OutputLimit, client: &Arc<ClientShared>, resp: 
         return;
     }
     if held.is_empty() {
-        server.pubsub.holding.lock().push(client.clone());
-        server.pubsub.is_holding.store(true, Ordering::Relaxed);
+        pubsub.holding.lock().push(client.clone());
+        pubsub.is_holding.store(true, Ordering::Relaxed);
     }
+    pubsub.held_bytes.fetch_add(resp.len(), Ordering::Relaxed);
     held.extend_from_slice(resp);
+}
+
+impl PubSub {
+    /// Whether what one script or transaction tells its listeners is more than all clients together may
+    /// take, and a client for whom there are `unsent` bytes has a fair part in it: nothing can be sent
+    /// before it ends.
+    fn holds_too_much(&self, server: &Server, unsent: usize) -> bool {
+        let memory = &server.client_memory;
+        let Some(budget) = memory.budget_bytes() else {
+            return false;
+        };
+        let held = self.held_bytes.load(Ordering::Relaxed) as u64;
+        if held + memory.used_bytes() <= budget {
+            return false;
+        }
+        let holders = self.holding.lock().len().max(1) as u64;
+        unsent as u64 >= budget / holders / 2
+    }
 }
 
 /// Lets go what is held back: the log has what it tells of. One load while there is nothing.
@@ -239,6 +264,7 @@ pub fn release(server: &Server) {
     pubsub.is_holding.store(false, Ordering::Relaxed);
     for client in std::mem::take(&mut *pubsub.holding.lock()) {
         let mut held = std::mem::take(&mut *client.held.lock());
+        pubsub.held_bytes.fetch_sub(held.len(), Ordering::Relaxed);
         client.outbox.lock().append(&mut held);
         server.note_client(&client);
         server.poke(&client);
