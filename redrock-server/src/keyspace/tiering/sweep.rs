@@ -84,17 +84,21 @@ impl Swept {
 }
 
 /// Whether a value that the hand meets is to be moved.
-fn is_chosen(entry: &mut Entry, choice: Choice) -> bool {
+fn is_chosen(entry: &Entry, choice: Choice) -> bool {
     match choice {
         Choice::All => true,
         Choice::Stubs => false,
         Choice::Ahead => entry.is_dirty() && (entry.is_on_probation() || entry.heat() == 0),
-        Choice::Coldest if entry.is_on_probation() => false,
-        Choice::Coldest => {
-            let heat = entry.heat();
-            entry.set_heat(heat.saturating_sub(1));
-            heat == 0
-        }
+        Choice::Coldest => !entry.is_on_probation() && entry.heat() == 0,
+    }
+}
+
+/// The hand has passed a value that stays. Who could not leave anyway, because it has to be written
+/// first and the tier takes no more (`is_full`), loses nothing.
+fn cool_down(entry: &mut Entry, is_full: bool) {
+    let is_spared = entry.is_on_probation() || (is_full && entry.is_dirty());
+    if !is_spared {
+        entry.set_heat(entry.heat().saturating_sub(1));
     }
 }
 
@@ -123,14 +127,28 @@ impl Keyspace {
             return swept;
         };
         let (positioner, access) = (self.positioner, self.access);
+        let is_full = step.spill && !self.tier_has_room();
         let mut chosen: Vec<(KeyHash, Vec<u8>)> = Vec::new();
         let Some(entries) = self.databases[index].table.segment_mut(segment) else {
             return swept;
         };
-        for entry in entries.values_mut() {
-            if is_chosen(entry, step.choice) {
-                chosen.push((positioner.hash(entry.key()), entry.key().to_vec()));
+        let (mut spills, mut spill_bytes) = (0, 0);
+        for entry in entries
+            .values_mut()
+            .filter(|entry| is_chosen(entry, step.choice))
+        {
+            chosen.push((positioner.hash(entry.key()), entry.key().to_vec()));
+            if entry.is_dirty() {
+                spills += 1;
+                spill_bytes += entry.memory_bytes();
             }
+        }
+        // More than one lock hold may write: the hand stays, and nobody pays for that.
+        let stays = step.spill && (spills > SPILLS_MAX || spill_bytes > SPILL_BYTES_MAX);
+        if step.choice == Choice::Coldest && !stays {
+            entries
+                .values_mut()
+                .for_each(|entry| cool_down(entry, is_full));
         }
         if step.drop_stubs && step.choice.takes_stubs() {
             // Beside the values, not before them: those have most of the bytes.
@@ -140,6 +158,9 @@ impl Keyspace {
             if !self.sweep_key(index, hash, &key, step, &mut swept) {
                 break;
             }
+        }
+        if stays && swept.spilled > 0 {
+            hand.segment -= 1;
         }
         swept
     }
