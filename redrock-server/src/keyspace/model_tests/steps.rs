@@ -54,9 +54,8 @@ impl World {
     /// there while its put is still queued.
     pub(super) fn load_to_tier(&mut self, index: usize, key: Vec<u8>) {
         // A load fills databases that had no such key before: nothing of it is on its way.
-        while !self.queue.is_empty() {
-            self.apply();
-        }
+        self.finish_expiring();
+        self.drain();
         let value = vec![b'v'; self.random.random_range(15_000..20_000)];
         let mut payload = Vec::new();
         redrock_rdb::object::encode::string(&mut payload, &value);

@@ -67,7 +67,7 @@ impl World {
             take_item(&mut taking.records, item);
         }
         if taking.dirty_end && taking.checkpoint.lock().is_some() {
-            self.snapshots += 1;
+            self.note("a snapshot");
             taking.verify();
         } else {
             self.taking = Some(taking);

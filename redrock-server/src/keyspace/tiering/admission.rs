@@ -66,6 +66,14 @@ impl Admission {
         }
     }
 
+    /// As [`Self::new`] from now on. Ghosts are forgotten.
+    pub fn resize(&mut self, hot_bytes: u64) {
+        let fresh = Self::new(hot_bytes);
+        self.probation_max = fresh.probation_max;
+        self.probation_bytes_max = fresh.probation_bytes_max;
+        self.ghosts = fresh.ghosts;
+    }
+
     /// Takes in a value that is about to be in memory.
     pub fn admit(&mut self, generation: u32, hash: KeyHash, entry: &mut Entry) {
         if self.ghosts.contains(generation, hash) {

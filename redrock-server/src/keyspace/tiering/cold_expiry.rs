@@ -19,7 +19,8 @@ const DUE_MAX: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of a due index entry.
-pub(super) enum Due {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::keyspace) enum Due {
     /// The keyspace must be told: the key may be on disk only.
     Ask,
     /// An entry in memory has that very time: active expiry in memory does the rest.
@@ -69,6 +70,8 @@ fn may_expire(server: &Server) -> bool {
         && server.expiry.enabled.load(Ordering::Relaxed)
         && !server.state.pause.is_on()
         && !server.log.refuses_writes()
+        // Deletions that the tier has not taken yet would pile up.
+        && !server.memory.tier_is_behind()
 }
 
 fn keys_round(server: &Server, store: &ColdStore, now_ms: i64) -> Result<bool, ColdError> {
@@ -128,7 +131,7 @@ fn finish(server: &Server, time: i64, key: &TierKey, current: Times, now_ms: i64
 }
 
 impl Keyspace {
-    fn begin_cold_expiry(&mut self, time: i64, key: &TierKey) -> Due {
+    pub(in crate::keyspace) fn begin_cold_expiry(&mut self, time: i64, key: &TierKey) -> Due {
         let Some(index) = self.database_of(key.generation()) else {
             return Due::Stale;
         };
@@ -155,7 +158,12 @@ impl Keyspace {
     }
 
     /// The database to delete the key from; it has a stub then, which the deletion removes.
-    fn end_cold_expiry(&mut self, time: i64, key: &TierKey, current: Times) -> Option<usize> {
+    pub(in crate::keyspace) fn end_cold_expiry(
+        &mut self,
+        time: i64,
+        key: &TierKey,
+        current: Times,
+    ) -> Option<usize> {
         let stale = self.abandon_load(key)?;
         let index = self.database_of(key.generation())?;
         let hash = self.positioner.hash(key.key());
@@ -187,7 +195,7 @@ impl Keyspace {
         Some(stale)
     }
 
-    pub(super) fn forget_due(&mut self, part: DueIndex, time: i64, key: &TierKey) {
+    pub(in crate::keyspace) fn forget_due(&mut self, part: DueIndex, time: i64, key: &TierKey) {
         if let Some(tiering) = &self.tiering {
             let key = key.clone();
             let op = super::fifo::TierOp::ForgetDue { part, time, key };

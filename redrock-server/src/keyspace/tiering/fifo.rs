@@ -85,7 +85,7 @@ pub struct TierQueue {
     ops: Mutex<VecDeque<TierOp>>,
     arrived: Condvar,
     bytes: AtomicUsize,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     stopped: AtomicBool,
     /// What was written and the keyspace has not been told of.
     applied: Mutex<Applied>,
@@ -109,7 +109,7 @@ impl TierQueue {
             ops: Mutex::default(),
             arrived: Condvar::new(),
             bytes: AtomicUsize::new(0),
-            bytes_max,
+            bytes_max: AtomicUsize::new(bytes_max),
             stopped: AtomicBool::new(false),
             applied: Mutex::default(),
             some_applied: Condvar::new(),
@@ -148,15 +148,22 @@ impl TierQueue {
         self.arrived.notify_one();
     }
 
+    /// Changes for how many bytes of puts it is.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
     /// Whether more may be spilled.
     pub fn has_room(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) < self.bytes_max && !self.health.refuses_spills()
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        self.bytes.load(Ordering::Relaxed) < bytes_max && !self.health.refuses_spills()
     }
 
     /// Whether even deletes have piled up so far that whoever writes must wait. Not for a tier that
     /// can't be written: deletes always work.
     pub fn is_behind(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= 2 * self.bytes_max && self.failure().is_none()
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        self.bytes.load(Ordering::Relaxed) >= 2 * bytes_max && self.failure().is_none()
     }
 
     /// Bytes of what is queued.
@@ -173,26 +180,6 @@ impl TierQueue {
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.arrived.notify_all();
-    }
-
-    /// Applies one batch of what is queued, if there is anything. For tests that choose when.
-    #[cfg(test)]
-    pub(crate) fn apply_one_batch(&self, store: &ColdStore) -> Applied {
-        if self.ops.lock().is_empty() {
-            return Applied::new();
-        }
-        let Some(ops) = self.take() else {
-            return Applied::new();
-        };
-        let applied = write_until_taken(self, store, &ops).expect("nobody stops the queue");
-        let bytes: usize = ops.iter().map(TierOp::bytes).sum();
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        for op in ops {
-            if let TierOp::Marker(run) = op {
-                run(store);
-            }
-        }
-        applied
     }
 
     /// Whether anything is queued.
@@ -352,6 +339,9 @@ pub fn spawn_applier(
         .name("tier-applier".into())
         .spawn(move || run_applier(&queue, &store, done))
 }
+
+#[cfg(test)]
+mod testing;
 
 #[cfg(test)]
 mod tests {

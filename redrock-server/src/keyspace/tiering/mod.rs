@@ -105,6 +105,11 @@ impl Tiering {
         }
     }
 
+    /// From now on memory holds about `hot_bytes` of values.
+    pub fn set_hot_bytes(&mut self, hot_bytes: u64) {
+        self.admission.resize(hot_bytes);
+    }
+
     /// Registers a queued operation of a key; any read of it under way is out of date.
     fn register(&mut self, key: &TierKey) -> u64 {
         self.next_seq += 1;
@@ -348,7 +353,8 @@ impl Keyspace {
         if whole {
             // An operation on the record (an expiry) may still be queued: until it is applied the
             // stub is what makes it visible.
-            if tiering.pending.contains_key(&tier_key) {
+            // A read under way may have seen an older expiry: the stub has the one that counts.
+            if tiering.pending.contains_key(&tier_key) || tiering.loads.contains_key(&tier_key) {
                 return None;
             }
             tiering.stats.stubs_dropped += 1;
@@ -419,6 +425,12 @@ impl Keyspace {
     pub(super) fn tier_queue_bytes(&self) -> u64 {
         let tiering = self.tiering.as_ref();
         tiering.map_or(0, |tiering| tiering.queue.bytes() as u64)
+    }
+
+    /// Bytes of memory that the tier takes: cache, memtables, and what is on its way.
+    pub(super) fn tier_memory_bytes(&self) -> u64 {
+        let bytes = |tiering: &Tiering| (tiering.cold.cache_bytes() + tiering.queue.bytes()) as u64;
+        self.tiering.as_deref().map_or(0, bytes)
     }
 
     /// Records that the tier has taken so far.
