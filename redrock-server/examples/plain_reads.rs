@@ -36,7 +36,7 @@ fn open(folder: &Path, maxmemory_bytes: u64) -> anyhow::Result<Database> {
     let cache = Cache::new_hyper_clock_cache(budget.cache_bytes, 4 << 10);
     let families = options::families(budget, &cache);
     Ok(Database::open_cf_descriptors(
-        &options::database(budget, &cache),
+        &options::database(&options::memtables(budget, &cache)),
         folder,
         families,
     )?)

@@ -161,11 +161,16 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
             .map_err(|error| error.to_string())
     });
     let bound = Arc::downgrade(server);
-    hooks.add(&["maxmemory"], move |_, new| {
-        if let Some(server) = bound.upgrade().filter(|_| new.memory.tiering) {
-            server.memory.set_bound(new.memory.bytes_max);
+    hooks.add(&["maxmemory", "maxrockmem", "maxpsmem"], move |_, new| {
+        let Some(server) = bound.upgrade().filter(|_| new.memory.tiering) else {
+            return Ok(());
+        };
+        if server.memory.has_tier() {
+            server.memory.set_limits(&new.memory);
+            return Ok(());
         }
-        Ok(())
+        // Not under locks: CONFIG SET sees to it.
+        tiering::start::start(&server, &new.memory).map_err(|error| format!("{error:#}"))
     });
     hooks.add(&["proc-title-template"], |_, new| {
         process_title::show(new);
@@ -229,7 +234,7 @@ async fn serve(
     }
     let data = DataDirectory::open(&config, &server.run_id).await?;
     tracing::info!("Server initialized");
-    tiering::start::start(server)?;
+    tiering::start::start(server, &config.memory)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
     crate::keyspace::evict::spawn(server.clone()).context("start eviction")?;
     let sync_thread = crate::log::sync::spawn(server.clone()).context("start the log's thread")?;

@@ -48,6 +48,11 @@ impl Budget {
         self.total.saturating_sub(self.fixed())
     }
 
+    /// The least that there must be.
+    pub fn least(&self) -> u64 {
+        self.fixed() + HOT_BYTES_MIN
+    }
+
     /// Refuses a bound that leaves too little, with the sum.
     pub fn check(&self) -> Result<(), String> {
         if self.hot() >= HOT_BYTES_MIN {
@@ -57,7 +62,7 @@ impl Budget {
             "maxmemory {} is too small with enable-rocksdb-feature: it needs at least {} bytes \
              (cache {}, snapshots {}, log {}, clients {}, processes {}, hot values {})",
             self.total,
-            self.fixed() + HOT_BYTES_MIN,
+            self.least(),
             self.tier_cache,
             self.snapshot_ring,
             self.log,
@@ -65,6 +70,25 @@ impl Budget {
             self.processes,
             HOT_BYTES_MIN
         ))
+    }
+}
+
+/// All parts and their sum, as the start prints them.
+impl std::fmt::Display for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "maxmemory {} (cache {}, snapshots {}, log {}, clients {}, processes {}: {} in all; \
+             hot values {})",
+            self.total,
+            self.tier_cache,
+            self.snapshot_ring,
+            self.log,
+            self.clients,
+            self.processes,
+            self.fixed(),
+            self.hot()
+        )
     }
 }
 

@@ -190,7 +190,7 @@ fn companions(read: &Reader<'_>) -> Companions {
 
 impl Config {
     /// Whether tiering is on, provided that there is a `maxmemory`.
-    pub(super) fn asks_for_tiering(&self) -> bool {
+    pub fn asks_for_tiering(&self) -> bool {
         yes(value!(self.settings, "enable-rocksdb-feature"))
     }
 }

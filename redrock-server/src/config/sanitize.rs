@@ -37,6 +37,14 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
                 memory.process_bytes_max, memory.hot_bytes_max
             ));
         }
+        if memory.process_bytes_max != 0 && memory.process_bytes_max < budget.least() {
+            return Err(format!(
+                "maxpsmem ({}) is too small for maxmemory ({}): its parts need at least {} bytes",
+                memory.process_bytes_max,
+                memory.bytes_max,
+                budget.least()
+            ));
+        }
     } else if config.asks_for_tiering() {
         notices.push("enable-rocksdb-feature has no effect while maxmemory is 0".into());
     }
@@ -72,10 +80,6 @@ fn check_directories(config: &Config) -> Result<(), String> {
 pub fn check_change(old: &Config, new: &Config) -> Result<Vec<String>, (&'static str, String)> {
     if old.memory.tiering && new.memory.bytes_max == 0 {
         let why = "maxmemory can't become 0 while enable-rocksdb-feature is in use";
-        return Err(("maxmemory", why.into()));
-    }
-    if !old.memory.tiering && new.memory.tiering {
-        let why = "enable-rocksdb-feature is yes: maxmemory must be set at start";
         return Err(("maxmemory", why.into()));
     }
     check(new).map_err(|why| {
@@ -137,6 +141,10 @@ mod tests {
                     ("maxpsmem", "1mb"),
                 ],
                 "maxpsmem (1048576) can't be less",
+            ),
+            (
+                &[on, ("maxmemory", "128mb"), ("maxpsmem", "100mb")],
+                "maxpsmem (104857600) is too small",
             ),
             (
                 &[on, ("rockdbdir", "/data")],

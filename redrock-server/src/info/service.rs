@@ -225,6 +225,7 @@ pub(super) fn tiering(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("tiering_loaded_values", stats.loaded);
     out.field("tiering_waits", stats.waits);
     out.field("tiering_blocking_reads", stats.blocking_reads);
+    out.field("tiering_slowed_writes", facts.server.memory.pace.slowed());
     let Some(tiering) = &keyspace.tiering else {
         return;
     };

@@ -263,8 +263,10 @@ pub fn cycle(server: &Server, cursor: &mut ExpireCursor, limit: Duration) {
             || !server.expiry.enabled.load(Ordering::Relaxed)
             // CLIENT PAUSE: the data set stands still.
             || server.state.pause.is_on()
-            // Deletions that can't be logged would pile up.
+            // Deletions that can't be logged would pile up, and so would those that the tier has
+            // not taken yet.
             || server.log.refuses_writes()
+            || server.memory.tier_is_behind()
         {
             return;
         }
@@ -323,6 +325,7 @@ mod tests {
     use crate::config::Config;
     use crate::keyspace::hot::entry::NewValue;
     use crate::keyspace::position::Positioner;
+    use crate::keyspace::tiering::fifo::{TierOp, TierQueue};
     use crate::value::Limits;
     use crate::value::hash::Hash;
 
@@ -375,6 +378,21 @@ mod tests {
                 ..ExpireStep::default()
             }
         );
+    }
+
+    #[test]
+    fn nothing_is_deleted_while_the_tier_is_far_behind_with_deletions() {
+        let server = server(500, |_| Some(5));
+        let queue = Arc::new(TierQueue::new(1));
+        server.memory.set_tier(queue.clone());
+        queue.push(TierOp::DropGeneration(7));
+        assert!(server.memory.tier_is_behind());
+        let mut cursor = ExpireCursor::default();
+        cycle(&server, &mut cursor, Duration::from_secs(60));
+        assert_eq!(left(&server), 500);
+        queue.set_bytes_max(1 << 20);
+        cycle(&server, &mut cursor, Duration::from_secs(60));
+        assert_eq!(left(&server), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::keyspace::db::Db;
 use crate::keyspace::expire::has_passed;
 use crate::keyspace::field_expiry;
 use crate::keyspace::load::{LoadOutcome, PreparedEntry};
+use crate::keyspace::tiering::health::Health;
 use crate::script::function::vm::Staged;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How long a load may wait for memory without any progress.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(120);
+/// The same while the tier takes nothing.
+const CLOSED_WAIT_MAX: Duration = Duration::from_secs(10);
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Entries between looks at the clock, for progress and for stopping.
 pub(super) const CHECK_INTERVAL: u64 = 1024;
@@ -264,15 +267,22 @@ pub(super) fn check_stop(server: &Server) -> anyhow::Result<()> {
 
 /// Waits until `bytes` more may be in memory. True: they should go to the tier.
 pub(super) fn wait_for_room(server: &Server, bytes: u64) -> anyhow::Result<bool> {
-    let mut deadline = None;
+    let mut began = None;
     loop {
-        let admitted = server.memory.admit(bytes);
+        if server.memory.is_load_free() {
+            return Ok(false);
+        }
+        let admitted = server.memory.admit(bytes) && !server.memory.tier_is_behind();
         let (pressure, queue_has_room) = server.keyspace.lock().load_pressure();
         if admitted && (queue_has_room || !pressure) {
             return Ok(pressure);
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + ROOM_WAIT_MAX);
-        if Instant::now() > deadline {
+        let begun = *began.get_or_insert_with(Instant::now);
+        let closed = server.memory.tier_health().and_then(Health::refusal);
+        if let Some(reason) = closed.filter(|_| begun.elapsed() > CLOSED_WAIT_MAX) {
+            bail!("the data does not fit: {reason}");
+        }
+        if begun.elapsed() > ROOM_WAIT_MAX {
             bail!(
                 "the data does not fit: no memory became free for {ROOM_WAIT_MAX:?}, raise maxmemory"
             );
@@ -282,14 +292,19 @@ pub(super) fn wait_for_room(server: &Server, bytes: u64) -> anyhow::Result<bool>
     }
 }
 
-/// Waits until the tier has what was sent there, so that reads find it.
+/// Waits until the tier has what was sent there, so that reads find it. Where memory may be passed the
+/// load sends nothing there itself, and a tier that can't be written is none of its business.
 fn wait_for_queue(server: &Server) -> anyhow::Result<()> {
+    let began = Instant::now();
     loop {
         let (busy, failure) = match &server.keyspace.lock().tiering {
             Some(tiering) => (tiering.queue.bytes() > 0, tiering.queue.failure()),
             None => (false, None),
         };
-        if let Some(error) = failure {
+        if failure.is_some() && server.memory.is_load_free() {
+            return Ok(());
+        }
+        if let Some(error) = failure.filter(|_| began.elapsed() > CLOSED_WAIT_MAX) {
             bail!("the tier can't be written: {error}");
         }
         if !busy {

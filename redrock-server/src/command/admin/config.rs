@@ -63,10 +63,13 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         loading: ctx.server.loading.is_active(),
         local_client: is_local(&ctx.client.addr),
     };
-    // What asks a companion must not hold the keyspace, nor wait for one that does.
-    let slow = pairs
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"));
+    // What asks a companion must not hold the keyspace, nor wait for one that does; nor what opens the
+    // tier.
+    let opens_tier = ctx.config.asks_for_tiering() && !ctx.server.memory.has_tier();
+    let slow = pairs.iter().any(|(name, _)| {
+        name.eq_ignore_ascii_case(b"appendonly")
+            || (opens_tier && name.eq_ignore_ascii_case(b"maxmemory"))
+    });
     if slow || ctx.server.config_change.is_locked() {
         let enables = |(name, value): &(&[u8], &[u8])| {
             name.eq_ignore_ascii_case(b"appendonly") && value.eq_ignore_ascii_case(b"yes")

@@ -72,6 +72,22 @@ fn step(
     Some(Fate::Evicted)
 }
 
+/// A step of some keys, at one lock hold.
+fn step_all<'a>(
+    server: &Server,
+    db: usize,
+    first: bool,
+    keys: impl Iterator<Item = (&'a Vec<u8>, &'a mut Option<Fate>)>,
+) {
+    let mut left = Vec::new();
+    let mut keyspace = server.keyspace.lock();
+    for (key, fate) in keys.filter(|(_, fate)| fate.is_none()) {
+        *fate = step(&mut keyspace, (db, key), first, &mut left);
+    }
+    drop(keyspace);
+    drop(left);
+}
+
 /// Moves keys out; their fates in order.
 async fn evict(server: Arc<Server>, db: usize, keys: Vec<Vec<u8>>, known: Vec<bool>) -> Vec<Fate> {
     let mut fates: Vec<Option<Fate>> = known
@@ -85,15 +101,9 @@ async fn evict(server: Arc<Server>, db: usize, keys: Vec<Vec<u8>>, known: Vec<bo
             .chunks(KEYS_AT_ONCE)
             .zip(fates.chunks_mut(KEYS_AT_ONCE))
         {
-            let mut left = Vec::new();
-            let mut keyspace = server.keyspace.lock();
-            for (key, fate) in keys.iter().zip(fates) {
-                if fate.is_none() {
-                    *fate = step(&mut keyspace, (db, key), first, &mut left);
-                }
-            }
-            drop(keyspace);
-            drop(left);
+            step_all(&server, db, first, keys.iter().zip(fates));
+            // This thread has other clients too.
+            tokio::task::yield_now().await;
         }
         first = false;
         if fates.iter().all(Option::is_some) || Instant::now() >= deadline {

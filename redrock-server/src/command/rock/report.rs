@@ -18,6 +18,7 @@ pub(super) fn statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResu
             ("loaded_values", stats.loaded),
             ("waiting_commands", stats.waits),
             ("blocking_reads", stats.blocking_reads),
+            ("slowed_writes", ctx.server.memory.pace.slowed()),
             ("queue_bytes", tiering.queue.bytes() as u64),
             ("cache_bytes", tiering.cold.cache_bytes() as u64),
             ("disk_bytes", tiering.cold.disk_bytes()),

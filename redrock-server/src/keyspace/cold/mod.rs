@@ -20,12 +20,12 @@ use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
 use redrock_log::fs::open_regular;
 use rocksdb::{
     BoundColumnFamily, Cache, DBWithThreadMode, IteratorMode, MultiThreaded, ReadOptions,
-    WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
 };
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 type Database = DBWithThreadMode<MultiThreaded>;
 
@@ -112,6 +112,8 @@ pub struct ColdStore {
     db: Database,
     path: PathBuf,
     cache: Cache,
+    memtables: WriteBufferManager,
+    memtable_bytes: AtomicUsize,
     background: Arc<Background>,
     /// Whether any record ever had times beside it: else there is nothing to look up.
     timed: AtomicBool,
@@ -198,7 +200,8 @@ impl ColdStore {
         prepare_folder(path)?;
         let cache = Cache::new_hyper_clock_cache(budget.cache_bytes, 4 << 10);
         let background = Arc::new(Background::default());
-        let mut options = options::database(budget, &cache);
+        let memtables = options::memtables(budget, &cache);
+        let mut options = options::database(&memtables);
         background.listen(&mut options);
         let db = Database::open_cf_descriptors(
             &options,
@@ -210,6 +213,8 @@ impl ColdStore {
             db,
             path: path.to_owned(),
             cache,
+            memtables,
+            memtable_bytes: AtomicUsize::new(budget.memtable_bytes),
             background,
             timed: AtomicBool::new(false),
             stats: ColdStats::default(),
@@ -407,6 +412,27 @@ impl ColdStore {
             .sum()
     }
 
+    /// Changes what the tier may use, while it is in use. The cache's table has room for as many blocks
+    /// as at the start: less takes effect as a whole, more up to somewhat less than twice.
+    pub fn resize(&self, budget: ColdBudget) -> Result<(), ColdError> {
+        self.memtable_bytes
+            .store(budget.memtable_bytes, Ordering::Relaxed);
+        self.cache.clone().set_capacity(budget.cache_bytes);
+        self.memtables.set_buffer_size(budget.memtable_bytes);
+        for name in [VALUES, EXPIRES, EXPIRE_INDEX] {
+            let bytes = options::write_buffer_bytes(budget, name).to_string();
+            self.db
+                .set_options_cf(&self.family(name)?, &[("write_buffer_size", &bytes)])
+                .map_err(storage("set the tier's options"))?;
+        }
+        Ok(())
+    }
+
+    /// What memtables may take, bytes.
+    pub fn memtable_bytes(&self) -> u64 {
+        self.memtable_bytes.load(Ordering::Relaxed) as u64
+    }
+
     /// Bytes of the block cache in use, memtables included.
     pub fn cache_bytes(&self) -> usize {
         self.cache.get_usage()
@@ -432,3 +458,6 @@ impl ColdBatch {
         self.batch.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

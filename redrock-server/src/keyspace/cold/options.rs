@@ -41,8 +41,17 @@ impl ColdBudget {
     }
 }
 
+/// Memtables of all column families together, charged to the cache.
+pub fn memtables(budget: ColdBudget, cache: &Cache) -> WriteBufferManager {
+    WriteBufferManager::new_write_buffer_manager_with_cache(
+        budget.memtable_bytes,
+        true,
+        cache.clone(),
+    )
+}
+
 /// Options of the database as a whole.
-pub fn database(budget: ColdBudget, cache: &Cache) -> Options {
+pub fn database(memtables: &WriteBufferManager) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -53,11 +62,7 @@ pub fn database(budget: ColdBudget, cache: &Cache) -> Options {
     // machines the foreground keeps its cores.
     options.set_max_background_jobs(2);
     options.set_max_subcompactions(1);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
-        budget.memtable_bytes,
-        true,
-        cache.clone(),
-    ));
+    options.set_write_buffer_manager(memtables);
     // Table readers hold memory each; 256 files of 32 MB and more are plenty at once.
     options.set_max_open_files(256);
     options.set_max_file_opening_threads(1);
@@ -95,11 +100,19 @@ fn table(cache: &Cache) -> BlockBasedOptions {
     table
 }
 
+/// A memtable's size, bytes.
+pub fn write_buffer_bytes(budget: ColdBudget, family: &str) -> usize {
+    match family {
+        VALUES => (budget.memtable_bytes / 3).max(1 << 20),
+        _ => (budget.memtable_bytes / 12).max(512 << 10),
+    }
+}
+
 fn family(budget: ColdBudget, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table(cache));
     options.set_compression_type(DBCompressionType::Lz4);
-    let buffer_bytes = (budget.memtable_bytes / 3).max(1 << 20);
+    let buffer_bytes = write_buffer_bytes(budget, VALUES);
     options.set_write_buffer_size(buffer_bytes);
     // Whether a new key is in the tier is asked of each memtable: a filter costs less than the way
     // through a skip list, most of which is not in the processor's cache.
@@ -136,7 +149,7 @@ pub fn families(budget: ColdBudget, cache: &Cache) -> Vec<ColumnFamilyDescriptor
     values.set_enable_blob_gc(true);
     values.set_blob_gc_age_cutoff(0.25);
     let mut small = family(budget, cache);
-    small.set_write_buffer_size((budget.memtable_bytes / 12).max(512 << 10));
+    small.set_write_buffer_size(write_buffer_bytes(budget, EXPIRES));
     vec![
         ColumnFamilyDescriptor::new(VALUES, values),
         ColumnFamilyDescriptor::new(EXPIRES, small.clone()),

@@ -10,7 +10,7 @@ use super::pace::Pace;
 use super::policy::{self, Plan, Sample};
 use super::sweep::{Choice, Hand, Step};
 use super::{admission, census};
-use crate::config::Policy;
+use crate::config::{Memory, Policy};
 use crate::memory;
 use crate::server::Server;
 use parking_lot::Mutex;
@@ -24,6 +24,13 @@ use tokio::sync::Notify;
 pub struct MemoryGate {
     /// The bound, bytes; 0: none.
     maxmemory_bytes: AtomicU64,
+    /// `maxrockmem` and `maxpsmem`; 0: not set.
+    hot_bytes_max: AtomicU64,
+    process_bytes_max: AtomicU64,
+    /// What is allocated for anything but values.
+    other_bytes: AtomicU64,
+    /// A load may pass the bound.
+    is_load_free: AtomicBool,
     held: AtomicBool,
     /// Somebody will soon be refused.
     pressed: AtomicBool,
@@ -55,6 +62,11 @@ impl MemoryGate {
         let _ = self.tier.set(queue);
     }
 
+    /// Whether values are tiered.
+    pub fn has_tier(&self) -> bool {
+        self.tier.get().is_some()
+    }
+
     /// Whether the tier takes them; `None` without a tier.
     pub fn tier_health(&self) -> Option<&Health> {
         self.tier.get().map(|queue| &queue.health)
@@ -65,11 +77,30 @@ impl MemoryGate {
         self.tier.get().is_some_and(|queue| queue.is_behind())
     }
 
-    /// Sets the bound; 0: none.
-    pub fn set_bound(&self, bytes: u64) {
-        self.maxmemory_bytes.store(bytes, Ordering::Relaxed);
-        // Until the first measurement half of it may be filled.
-        self.room_bytes.store(bytes / 2, Ordering::Relaxed);
+    /// Sets the bound and the limits inside it.
+    pub fn set_limits(&self, memory: &Memory) {
+        let limits = [
+            (&self.hot_bytes_max, memory.hot_bytes_max),
+            (&self.process_bytes_max, memory.process_bytes_max),
+        ];
+        for (limit, bytes) in limits {
+            limit.store(bytes, Ordering::Relaxed);
+        }
+        let before = self
+            .maxmemory_bytes
+            .swap(memory.bytes_max, Ordering::Relaxed);
+        if before != memory.bytes_max {
+            // Until the first measurement half of it may be filled.
+            self.room_bytes
+                .store(memory.bytes_max / 2, Ordering::Relaxed);
+        }
+        self.wake_governor();
+    }
+
+    /// Whether a load may take memory without limit: with `maxmemory-only-for-rocksdb no`, while the
+    /// machine has some.
+    pub fn is_load_free(&self) -> bool {
+        self.is_load_free.load(Ordering::Relaxed)
     }
 
     /// Counts what a command may allocate until the next measurement. False: it must wait.
@@ -171,6 +202,10 @@ impl MemoryGate {
         let active = memory::stats::active() as u64;
         Sample {
             maxmemory_bytes: self.maxmemory_bytes.load(Ordering::Relaxed),
+            process_bytes_max: self.process_bytes_max.load(Ordering::Relaxed),
+            own_resident_bytes: own,
+            hot_bytes_max: self.hot_bytes_max.load(Ordering::Relaxed),
+            other_bytes: self.other_bytes.load(Ordering::Relaxed),
             allocated_bytes: allocated,
             resident_bytes: own + self.companions.load(Ordering::Relaxed),
             gap_bytes: active.saturating_sub(allocated),
@@ -218,6 +253,9 @@ const WITHOUT_ROOM_MAX: usize = 8;
 const STUBS_PAY_PART: usize = 4;
 /// Keys evicted per measurement at most.
 const EVICTIONS_MAX: u64 = 1 << 16;
+/// What the machine must have left for a load that passes the bound: an eighth of the bound, at least.
+const MACHINE_PART: u64 = 8;
+const MACHINE_BYTES_MIN: u64 = 256 << 20;
 
 struct Governor {
     server: Arc<Server>,
@@ -229,6 +267,8 @@ struct Governor {
     /// Values must leave and the tier has taken nothing since: when that began, and what the tier
     /// had taken until then.
     stall: Option<(Instant, u64)>,
+    /// The bound that all parts are made for.
+    sized_bytes: u64,
 }
 
 /// Starts the governor's thread.
@@ -237,8 +277,10 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
         .name("governor".into())
         .spawn(move || {
             let _ = server.memory.wanted.set(std::thread::current());
+            let sized_bytes = server.memory.maxmemory_bytes.load(Ordering::Relaxed);
             let mut governor = Governor {
                 server,
+                sized_bytes,
                 hand: Hand::default(),
                 stubs_hand: Hand::default(),
                 fruitless: 0,
@@ -256,8 +298,28 @@ impl Governor {
         let gate = &self.server.memory;
         let companions = self.server.companion_bytes();
         gate.companions.store(companions, Ordering::Relaxed);
-        let stub_bytes = self.server.keyspace.lock().stub_bytes();
+        let (stub_bytes, tier_bytes) = {
+            let keyspace = self.server.keyspace.lock();
+            (keyspace.stub_bytes(), keyspace.tier_memory_bytes())
+        };
+        let startup = &self.server.stats.memory_startup;
+        let other_bytes = startup.load(Ordering::Relaxed) as u64 + tier_bytes;
+        gate.other_bytes.store(other_bytes, Ordering::Relaxed);
         gate.sample(stub_bytes as u64)
+    }
+
+    /// Follows what CONFIG SET has changed.
+    fn follow(&mut self, maxmemory_bytes: u64) {
+        let config = self.server.config();
+        let is_free = !config.memory.strict
+            && memory::available_bytes()
+                .is_some_and(|free| free > MACHINE_BYTES_MIN.max(maxmemory_bytes / MACHINE_PART));
+        let gate = &self.server.memory;
+        gate.is_load_free.store(is_free, Ordering::Relaxed);
+        if maxmemory_bytes != self.sized_bytes {
+            self.sized_bytes = maxmemory_bytes;
+            super::start::resize(&self.server, maxmemory_bytes);
+        }
     }
 
     /// One measurement and what follows from it; how long to pause.
@@ -266,6 +328,7 @@ impl Governor {
         if sample.maxmemory_bytes == 0 {
             return PAUSE;
         }
+        self.follow(sample.maxmemory_bytes);
         let plan = policy::plan(&sample);
         let gate = &self.server.memory;
         gate.publish(&sample, &plan);
@@ -395,5 +458,19 @@ impl Governor {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_companions_memory_counts() {
+        let gate = MemoryGate::default();
+        let alone = gate.sample(0);
+        assert_eq!(alone.resident_bytes, alone.own_resident_bytes);
+        gate.companions.store(1 << 40, Ordering::Relaxed);
+        assert!(gate.sample(0).resident_bytes > 1 << 40);
     }
 }

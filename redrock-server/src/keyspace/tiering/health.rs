@@ -248,18 +248,16 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 pub struct Watch {
     store: Arc<ColdStore>,
     queue: Arc<TierQueue>,
-    memtable_bytes: u64,
     probed: Option<Instant>,
     without_compaction: bool,
 }
 
 impl Watch {
     /// Nothing has been seen yet.
-    pub fn new(store: Arc<ColdStore>, queue: Arc<TierQueue>, memtable_bytes: u64) -> Self {
+    pub fn new(store: Arc<ColdStore>, queue: Arc<TierQueue>) -> Self {
         Self {
             store,
             queue,
-            memtable_bytes,
             probed: None,
             without_compaction: false,
         }
@@ -280,7 +278,7 @@ impl Watch {
         let total = space.map_or(0, |space| space.total);
         let seen = Seen {
             free_bytes: space.map(|space| space.free),
-            low_bytes: low_bytes(total, self.memtable_bytes),
+            low_bytes: low_bytes(total, self.store.memtable_bytes()),
             write_fails: write_error.is_some(),
             damaged: damage.is_some(),
         };

@@ -7,6 +7,14 @@ use std::time::Duration;
 pub struct Sample {
     /// The bound.
     pub maxmemory_bytes: u64,
+    /// `maxpsmem`: a bound on this process alone; 0: none.
+    pub process_bytes_max: u64,
+    /// What this process occupies.
+    pub own_resident_bytes: u64,
+    /// `maxrockmem`: what values may take; 0: what the bound leaves.
+    pub hot_bytes_max: u64,
+    /// Of what is allocated: for anything but values.
+    pub other_bytes: u64,
     /// What the allocator has handed out in this process: hot entries, the tier's cache and
     /// memtables, buffers.
     pub allocated_bytes: u64,
@@ -49,6 +57,8 @@ const WRITE_BACK_PERCENT: u64 = 70;
 const RELEASE_PERCENT: u64 = 90;
 /// Down to this share.
 const RELEASE_TARGET_PERCENT: u64 = 87;
+/// Values that take more than `maxrockmem` leave down to this share of it.
+const HOT_TARGET_PERCENT: u64 = 97;
 /// Above this share writers are slowed down, the more the further.
 const SLOW_PERCENT: u64 = 93;
 /// Above this share writers wait.
@@ -87,12 +97,12 @@ const GAPS_BEYOND_BYTES_MAX: u64 = 32 << 20;
 /// What of the gaps is as good as free. If they counted as used, each value that is dropped would
 /// lower the budget by what it frees, and most of memory would have to go for a little room. What is
 /// not filled after all shows in the resident sets: beyond the bound they are trusted less and less.
-fn gap_credit_bytes(sample: &Sample) -> u64 {
-    let share = |percent: u64| sample.maxmemory_bytes / 100 * percent;
+fn gap_credit_bytes(sample: &Sample, bound: u64, resident: u64) -> u64 {
+    let share = |percent: u64| bound / 100 * percent;
     let filled = sample.gap_bytes / 100 * GAPS_FILLED_PERCENT;
     let counted = filled.min(share(GAPS_COUNTED_PERCENT));
-    let beyond_max = (sample.maxmemory_bytes / GAPS_BEYOND_PART).clamp(1024, GAPS_BEYOND_BYTES_MAX);
-    let beyond = sample.resident_bytes.saturating_sub(sample.maxmemory_bytes);
+    let beyond_max = (bound / GAPS_BEYOND_PART).clamp(1024, GAPS_BEYOND_BYTES_MAX);
+    let beyond = resident.saturating_sub(bound);
     counted / 1024 * (beyond_max.saturating_sub(beyond) * 1024 / beyond_max)
 }
 
@@ -100,15 +110,29 @@ fn gap_credit_bytes(sample: &Sample) -> u64 {
 /// less what is resident and not handed out (fragmentation, code, stacks, companions), but for gaps
 /// that new values fill.
 pub fn budget_bytes(sample: &Sample) -> u64 {
-    let overhead = sample
-        .resident_bytes
-        .saturating_sub(sample.allocated_bytes)
-        .saturating_sub(gap_credit_bytes(sample));
-    // However large the overhead is measured, something must be left to work with.
-    sample
-        .maxmemory_bytes
-        .saturating_sub(overhead)
-        .max(sample.maxmemory_bytes / 4)
+    let within = |bound: u64, resident: u64| {
+        let overhead = resident
+            .saturating_sub(sample.allocated_bytes)
+            .saturating_sub(gap_credit_bytes(sample, bound, resident));
+        // However large the overhead is measured, something must be left to work with.
+        bound.saturating_sub(overhead).max(bound / 4)
+    };
+    let of_all = within(sample.maxmemory_bytes, sample.resident_bytes);
+    match sample.process_bytes_max {
+        0 => of_all,
+        bound => of_all.min(within(bound, sample.own_resident_bytes)),
+    }
+}
+
+/// Bytes by which values are beyond a part of what they may take (`maxrockmem`), percent.
+fn hot_beyond_bytes(sample: &Sample, percent: u64) -> u64 {
+    match sample.hot_bytes_max {
+        0 => 0,
+        max => sample
+            .allocated_bytes
+            .saturating_sub(sample.other_bytes)
+            .saturating_sub(max / 100 * percent),
+    }
 }
 
 /// Decides.
@@ -126,12 +150,17 @@ pub fn plan(sample: &Sample) -> Plan {
         true => used - line(RELEASE_TARGET_PERCENT),
         false => 0,
     };
+    let for_hot = match hot_beyond_bytes(sample, 100) {
+        0 => 0,
+        _ => hot_beyond_bytes(sample, HOT_TARGET_PERCENT),
+    };
     let overrun = used.saturating_sub(line(SLOW_PERCENT));
     Plan {
-        release_bytes: for_all.max(for_wanted),
+        release_bytes: for_all.max(for_wanted).max(for_hot),
         overrun_permille: (overrun * 1000 / line(HOLD_PERCENT - SLOW_PERCENT).max(1)).min(1000),
         drop_stubs: sample.stub_bytes > line(STUB_PERCENT),
-        write_back: used > line(WRITE_BACK_PERCENT),
+        write_back: used > line(WRITE_BACK_PERCENT)
+            || hot_beyond_bytes(sample, WRITE_BACK_PERCENT) > 0,
         hold_writers: used > line(HOLD_PERCENT),
         purge: sample.purgeable_bytes > sample.maxmemory_bytes / PURGE_PART,
     }
@@ -146,6 +175,10 @@ mod tests {
     fn sample(allocated: u64, resident: u64) -> Sample {
         Sample {
             maxmemory_bytes: 200 * MB,
+            process_bytes_max: 0,
+            own_resident_bytes: resident * MB,
+            hot_bytes_max: 0,
+            other_bytes: 0,
             allocated_bytes: allocated * MB,
             resident_bytes: resident * MB,
             gap_bytes: 0,
@@ -166,6 +199,31 @@ mod tests {
         assert_eq!(budget_bytes(&sample(100, 140)), 160 * MB);
         let plan = plan(&sample(150, 190));
         assert!(plan.release_bytes > 0 && plan.write_back && !plan.hold_writers);
+    }
+
+    #[test]
+    fn a_bound_on_the_process_alone_counts_where_it_is_nearer() {
+        let mut alone = sample(100, 160);
+        // The companions take 20.
+        alone.own_resident_bytes = 140 * MB;
+        assert_eq!(budget_bytes(&alone), 140 * MB);
+        alone.process_bytes_max = 190 * MB;
+        assert_eq!(budget_bytes(&alone), 140 * MB);
+        alone.process_bytes_max = 130 * MB;
+        assert_eq!(budget_bytes(&alone), 90 * MB);
+        assert!(plan(&alone).hold_writers);
+    }
+
+    #[test]
+    fn values_leave_when_they_take_more_than_they_may() {
+        let mut hot = sample(90, 100);
+        (hot.other_bytes, hot.hot_bytes_max) = (30 * MB, 61 * MB);
+        assert_eq!(plan(&hot).release_bytes, 0);
+        assert!(plan(&hot).write_back);
+        hot.hot_bytes_max = 50 * MB;
+        let bytes = plan(&hot).release_bytes;
+        assert!((11 * MB..12 * MB).contains(&bytes), "{bytes}");
+        assert!(!plan(&hot).hold_writers);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::fifo::{self, TierQueue};
 use super::{Tiering, cold_expiry, governor, health, reader};
-use crate::config::Config;
 use crate::config::budget::Budget;
+use crate::config::{Config, Memory};
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::options::ColdBudget;
 use crate::server::Server;
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 /// Threads that read cold values: enough to keep a disk busy, and each holds one batch only.
 const READER_THREADS: usize = 4;
-/// Bytes of puts on their way to the tier.
 const QUEUE_BYTES_MIN: u64 = 2 << 20;
 const QUEUE_BYTES_MAX: u64 = 32 << 20;
 /// How long the applier waits for the lock at a time.
@@ -43,19 +42,18 @@ fn tell(server: &Server, queue: &TierQueue) {
 }
 
 /// Opens the tier in the configured folder and starts governor, applier and readers, if the
-/// feature is on. Called before the first key, with lock and port held: the folder is wiped.
-pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
-    let config = server.config();
-    let memory = &config.memory;
-    if !memory.tiering {
+/// feature is on and they have not been started. Called with lock and port held, because the folder
+/// is wiped, and not under the keyspace's lock. Keys that are there already are dirty, as all are
+/// without a tier.
+pub fn start(server: &Arc<Server>, memory: &Memory) -> anyhow::Result<()> {
+    if !memory.tiering || server.memory.has_tier() {
         return Ok(());
     }
-    server.memory.set_bound(memory.bytes_max);
+    server.memory.set_limits(memory);
     let budget = Budget::new(memory.bytes_max);
     let cold_budget = ColdBudget::for_cache(budget.tier_cache);
     let store = Arc::new(ColdStore::open(&memory.tier_dir, cold_budget).context("open the tier")?);
-    let queue_bytes = (memory.bytes_max / 64).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX);
-    let queue = Arc::new(TierQueue::new(queue_bytes as usize));
+    let queue = Arc::new(TierQueue::new(queue_bytes_max(memory.bytes_max)));
     server.memory.set_tier(queue.clone());
     server
         .keyspace
@@ -63,8 +61,7 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
         .enable_tiering(Tiering::new(store.clone(), queue.clone(), budget.hot()));
     let applied_to = server.clone();
     let told = queue.clone();
-    let memtable_bytes = cold_budget.memtable_bytes as u64;
-    let watch = health::Watch::new(store.clone(), queue.clone(), memtable_bytes);
+    let watch = health::Watch::new(store.clone(), queue.clone());
     health::spawn(server.clone(), watch).context("start the tier's watch")?;
     fifo::spawn_applier(queue, store.clone(), move |applied| {
         told.note_applied(applied);
@@ -76,12 +73,32 @@ pub fn start(server: &Arc<Server>) -> anyhow::Result<()> {
     }
     cold_expiry::spawn(server.clone(), store.clone()).context("start cold expiry")?;
     governor::spawn(server.clone()).context("start the governor")?;
-    tracing::info!(
-        maxmemory_bytes = memory.bytes_max,
-        tier_cache_bytes = budget.tier_cache,
-        hot_bytes = budget.hot(),
-        folder = %memory.tier_dir.display(),
-        "tiering is on"
-    );
+    tracing::info!(folder = %memory.tier_dir.display(), "tiering is on: {budget}");
     Ok(())
+}
+
+/// Bytes of puts on their way to the tier.
+fn queue_bytes_max(maxmemory_bytes: u64) -> usize {
+    (maxmemory_bytes / 64).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX) as usize
+}
+
+/// Fits what scales with `maxmemory` to another bound. Not under locks. The rest asks for the bound
+/// when it needs it: clients, snapshots, scripts.
+pub fn resize(server: &Server, maxmemory_bytes: u64) {
+    let budget = Budget::new(maxmemory_bytes);
+    let store = {
+        let mut keyspace = server.keyspace.lock();
+        let Some(tiering) = &mut keyspace.tiering else {
+            return;
+        };
+        tiering.set_hot_bytes(budget.hot());
+        tiering
+            .queue
+            .set_bytes_max(queue_bytes_max(maxmemory_bytes));
+        tiering.cold.clone()
+    };
+    if let Err(error) = store.resize(ColdBudget::for_cache(budget.tier_cache)) {
+        tracing::warn!(%error, "the tier's memory could not be changed");
+    }
+    tracing::info!("memory is shared anew: {budget}");
 }
