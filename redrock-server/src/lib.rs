@@ -23,6 +23,7 @@ pub mod migrate;
 pub mod monitor;
 pub mod net;
 pub mod notify;
+pub mod priority;
 pub mod process_title;
 pub mod pubsub;
 pub mod replication;

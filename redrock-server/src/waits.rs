@@ -140,20 +140,19 @@ impl Server {
 
     /// Brings keys into memory and pins them.
     async fn load_keys(self: Arc<Self>, keys: Vec<(usize, Vec<u8>)>) -> Result<Pins, CommandError> {
-        let mut waiting = Vec::new();
+        let (mut waiting, mut reads) = (Vec::new(), Vec::new());
         let mut pinned = Vec::with_capacity(keys.len());
         {
             let mut keyspace = self.keyspace_when_idle().await;
             for (db, key) in &keys {
                 pinned.push(keyspace.tier_key(*db, key));
                 if let Join::Wait { done, start } = keyspace.join_load(*db, key) {
-                    if let Some(tier_key) = start {
-                        self.readers.request(tier_key);
-                    }
+                    reads.extend(start);
                     waiting.push(done);
                 }
             }
         }
+        self.readers.request(reads);
         // Made before the first await: a connection that goes away meanwhile unpins.
         let pins = Pins {
             server: self,

@@ -7,6 +7,7 @@
 mod after;
 mod call;
 mod checks;
+mod resident;
 pub mod scripts;
 
 use super::args::Args;
@@ -15,7 +16,7 @@ use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Spec, flag};
-use super::{Context, latched, registry, residency};
+use super::{Context, registry};
 use crate::config::Config;
 use crate::keyspace::db::Db;
 use crate::keyspace::{ExpireMode, Keyspace};
@@ -249,29 +250,11 @@ fn admit(
 
 /// Takes the keyspace and runs the command, unless a script has become busy meanwhile.
 fn run_unless_busy(mut request: Request<'_>) -> Outcome {
-    let Request {
-        server,
-        spec,
-        flags,
-        args,
-        ..
-    } = request;
-    let Some(client) = request.slot.as_deref_mut() else {
-        return Outcome::Done;
+    let server = request.server;
+    let mut keyspace = match resident::take(&mut request) {
+        Ok(keyspace) => keyspace,
+        Err(outcome) => return outcome,
     };
-    let Some(mut keyspace) = server.keyspace_unless_busy() else {
-        // It is refused, or not, as one that comes now.
-        return Outcome::Retry(Wait::Nothing);
-    };
-    if let Some(wait) = waits_under_lock(server, &keyspace, flags)
-        .or_else(|| latched::wait(&keyspace.latches, client, spec, args))
-    {
-        return Outcome::Retry(wait);
-    }
-    let missing = residency::missing(&keyspace, client, spec, args);
-    if !missing.is_empty() {
-        return Outcome::Retry(Wait::Load(missing));
-    }
     let outcome = run_locked(&mut request, &mut keyspace);
     let garbage = keyspace.garbage.take();
     drop(keyspace);

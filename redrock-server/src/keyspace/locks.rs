@@ -33,6 +33,12 @@ pub fn is_paused_here() -> bool {
     PAUSED.get().is_some()
 }
 
+/// Releases the keyspace to who waits for it, where plain dropping would let a thread that takes it
+/// again at once get ahead of them. For threads that take it in many short steps.
+pub fn give_way(guard: KeyspaceGuard<'_>) {
+    MutexGuard::unlock_fair(guard);
+}
+
 impl KeyspaceLock {
     /// Over a keyspace that nobody else sees.
     pub fn new(keyspace: Keyspace) -> Self {

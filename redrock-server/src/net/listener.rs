@@ -50,6 +50,7 @@ pub fn run_worker(
     mailbox: Arc<WorkerMailbox>,
     mut sockets: mpsc::Receiver<Accepted>,
 ) -> std::io::Result<()> {
+    crate::priority::prompt();
     crate::stats::own_shard(index);
     let worker = Worker::new(server, index);
     PARKED.with(|slot| *slot.borrow_mut() = Some(worker.clone()));

@@ -104,6 +104,17 @@ impl Worker {
         self.pending_bytes.set(self.pending_bytes.get() + bytes);
     }
 
+    /// Whether it has more than one connection.
+    pub fn has_others(&self) -> bool {
+        self.connections.borrow().len() > 1
+    }
+
+    /// Whether another connection than this one has something to send.
+    pub fn has_pending_of_others(&self, connection: &Rc<Connection>) -> bool {
+        let pending = self.pending.borrow();
+        pending.iter().any(|other| !Rc::ptr_eq(other, connection))
+    }
+
     /// Whether enough has collected to flush in the middle of a wake-up.
     pub fn should_flush(&self) -> bool {
         self.has_much_pending()

@@ -12,6 +12,7 @@
 //! A full disk stays RocksDB's: it refuses writes, watches the free space and resumes by itself.
 //! So does what can't be repaired (its manifest): it stays refused ([`Background::stop_trouble`]).
 
+use crate::priority;
 use librocksdb_sys as ffi;
 use parking_lot::Mutex;
 use rocksdb::{AsRawPtr as _, Options};
@@ -208,13 +209,14 @@ unsafe extern "C" fn on_compaction_completed(
     }
 }
 
-// RocksDB calls these without a look whether they are there.
+// These two begin on the thread that will do the work.
 
 unsafe extern "C" fn on_flush(
     _: *mut c_void,
     _: *mut ffi::rocksdb_t,
     _: *const ffi::rocksdb_flushjobinfo_t,
 ) {
+    priority::lower(priority::FLUSH);
 }
 
 unsafe extern "C" fn on_compaction(
@@ -222,7 +224,10 @@ unsafe extern "C" fn on_compaction(
     _: *mut ffi::rocksdb_t,
     _: *const ffi::rocksdb_compactionjobinfo_t,
 ) {
+    priority::lower(priority::COMPACTION);
 }
+
+// RocksDB calls these without a look whether they are there.
 
 unsafe extern "C" fn on_subcompaction(
     _: *mut c_void,

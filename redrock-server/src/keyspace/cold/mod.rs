@@ -97,6 +97,8 @@ pub struct ColdValue {
 pub struct ColdStats {
     /// Keys looked up with disk reads allowed.
     pub reads: AtomicU64,
+    /// Lookups of several keys at once.
+    pub batches: AtomicU64,
     /// Filter questions (no disk read).
     pub filter_checks: AtomicU64,
     /// Records written.
@@ -115,6 +117,11 @@ pub struct ColdStore {
     memtables: WriteBufferManager,
     memtable_bytes: AtomicUsize,
     background: Arc<Background>,
+    /// For keys looked up, made once.
+    read: ReadOptions,
+    /// Where RocksDB's own counters are.
+    #[cfg(test)]
+    options: rocksdb::Options,
     /// Whether any record ever had times beside it: else there is nothing to look up.
     timed: AtomicBool,
     /// Counters.
@@ -203,6 +210,8 @@ impl ColdStore {
         let memtables = options::memtables(budget, &cache);
         let mut options = options::database(&memtables);
         background.listen(&mut options);
+        #[cfg(test)]
+        options.enable_statistics();
         let db = Database::open_cf_descriptors(
             &options,
             path.join(DATABASE_DIR),
@@ -216,6 +225,9 @@ impl ColdStore {
             memtables,
             memtable_bytes: AtomicUsize::new(budget.memtable_bytes),
             background,
+            read: ReadOptions::default(),
+            #[cfg(test)]
+            options,
             timed: AtomicBool::new(false),
             stats: ColdStats::default(),
         })
@@ -223,6 +235,19 @@ impl ColdStore {
 
     fn family(&self, name: &'static str) -> Result<Arc<BoundColumnFamily<'_>>, ColdError> {
         self.db.cf_handle(name).ok_or(ColdError::NoFamily(name))
+    }
+
+    /// Keys that RocksDB was asked for, one by one, in multi-gets and by iterators, filters included.
+    #[cfg(test)]
+    pub fn rocksdb_reads(&self) -> u64 {
+        use rocksdb::statistics::Ticker;
+        let tickers = [
+            Ticker::NumberKeysRead,
+            Ticker::NumberMultigetKeysRead,
+            Ticker::NumberDbSeek,
+        ];
+        let count = |ticker| self.options.get_ticker_count(ticker);
+        tickers.into_iter().map(count).sum()
     }
 
     /// Whether a key may be there, by the filters in memory alone: false is certain. Errs
@@ -242,16 +267,33 @@ impl ColdStore {
 
     /// Reads several keys with their expiries, in the order given.
     pub fn get_many(&self, keys: &[TierKey]) -> Result<Vec<Option<ColdValue>>, ColdError> {
+        self.read_many(keys, |record, expire| ColdValue {
+            record: record.to_vec(),
+            expire,
+        })
+    }
+
+    /// Reads several keys, in the order given: what `take` makes of each record and its key's expiry.
+    pub fn read_many<T>(
+        &self,
+        keys: &[TierKey],
+        mut take: impl FnMut(&[u8], Option<i64>) -> T,
+    ) -> Result<Vec<Option<T>>, ColdError> {
         self.stats
             .reads
             .fetch_add(keys.len() as u64, Ordering::Relaxed);
         let values = self.family(VALUES)?;
         let records = match keys {
             // What a multi-get sets up is for many.
-            [key] => vec![self.db.get_pinned_cf(&values, key.as_bytes())],
+            [key] => vec![
+                self.db
+                    .get_pinned_cf_opt(&values, key.as_bytes(), &self.read),
+            ],
             keys => {
+                self.stats.batches.fetch_add(1, Ordering::Relaxed);
                 let keys = keys.iter().map(TierKey::as_bytes);
-                self.db.batched_multi_get_cf(&values, keys, false)
+                let db = &self.db;
+                db.batched_multi_get_cf_opt(&values, keys, false, &self.read)
             }
         };
         let mut out = Vec::with_capacity(keys.len());
@@ -260,10 +302,7 @@ impl ColdStore {
                 out.push(None);
                 continue;
             };
-            out.push(Some(ColdValue {
-                record: record.to_vec(),
-                expire: self.times_of(key)?.key,
-            }));
+            out.push(Some(take(&record, self.times_of(key)?.key)));
         }
         Ok(out)
     }

@@ -287,6 +287,12 @@ impl HotTable {
         segment.flat_map(move |segment| segment.with_hash(hash, |key| self.hash(key)))
     }
 
+    /// The entries with their value whose keys have this hash.
+    pub fn values_with_hash(&self, hash: KeyHash) -> impl Iterator<Item = &Entry> {
+        let segment = &self.segments[self.segment_index(hash)];
+        segment.values_with_hash(hash, |key| self.hash(key))
+    }
+
     /// A segment by number, for editing its entries in place: none comes or goes.
     pub fn segment_mut(&mut self, index: usize) -> Option<&mut Segment> {
         self.segments.get_mut(index)

@@ -99,11 +99,20 @@ impl Segment {
         hash: KeyHash,
         hasher: impl Fn(&[u8]) -> KeyHash + Copy,
     ) -> impl Iterator<Item = Found<'_>> {
-        let values = self.values.iter_hash(hash.slot());
-        let values = values.filter(move |entry| hasher(entry.key()) == hash);
+        let values = self.values_with_hash(hash, hasher);
         let stubs = self.stubs.iter();
         let stubs = stubs.flat_map(move |stubs| stubs.with_hash(hash, hasher));
         values.map(Found::Value).chain(stubs.map(Found::Stub))
+    }
+
+    /// The entries with their value whose keys have this hash.
+    pub fn values_with_hash(
+        &self,
+        hash: KeyHash,
+        hasher: impl Fn(&[u8]) -> KeyHash + Copy,
+    ) -> impl Iterator<Item = &Entry> {
+        let values = self.values.iter_hash(hash.slot());
+        values.filter(move |entry| hasher(entry.key()) == hash)
     }
 
     /// The entry of a key that has its value in memory.

@@ -24,7 +24,6 @@ use super::sweep::{Hand, Step, Swept};
 use crate::keyspace::Keyspace;
 use crate::keyspace::hot::HotTable;
 use crate::keyspace::hot::entry::Entry;
-use crate::keyspace::hot::found::Found;
 use crate::keyspace::position::KeyHash;
 
 /// Memory of hot values for which there is room for one ghost, bytes: with values of 1 KB there are
@@ -40,7 +39,7 @@ const ENTRIES_MAX: u64 = 1 << 24;
 const PROBATION_PERCENT: u64 = 10;
 
 /// Values on probation that are looked at in one lock hold.
-const LOOKS: usize = 128;
+const LOOKS: usize = 64;
 /// Steps without fruit until probation and hand pay in turn: all that is left may be where the other
 /// one doesn't look. Values that lose heat count as no fruit, so it is many.
 pub const FRUITLESS_MAX: usize = 1024;
@@ -100,12 +99,8 @@ impl Admission {
 
 /// Where a probationer is, if it still is one.
 fn find(table: &HotTable, hash: KeyHash) -> Option<&Entry> {
-    let (segment, _) = table.segment_at(hash.position());
-    let mut same = table.with_hash(segment, hash);
-    same.find_map(|found| match found {
-        Found::Value(entry) if entry.is_on_probation() => Some(entry),
-        _ => None,
-    })
+    let mut same = table.values_with_hash(hash);
+    same.find(|entry| entry.is_on_probation())
 }
 
 impl Keyspace {

@@ -9,6 +9,7 @@
 use super::health::Health;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdBatch, ColdError, ColdStore, DueIndex, Times};
+use crate::priority;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -73,12 +74,22 @@ impl TierOp {
             Self::DropGeneration(_) | Self::Marker(_) => 96,
         }
     }
+
+    /// Whether it ends its batch.
+    fn is_barrier(&self) -> bool {
+        matches!(self, Self::DropGeneration(_) | Self::Marker(_))
+    }
 }
 
 /// Operations applied at once at most.
 const BATCH_OPS_MAX: usize = 1024;
 /// Bytes applied at once at most.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How long operations gather: one at a time costs a wake-up and a write each.
+const GATHER: Duration = Duration::from_millis(1);
+/// So many wait for no more, nor does an operation of so many bytes, nor what somebody waits for.
+const GATHERED_MAX: usize = 128;
+const GATHERED_BYTES_MAX: usize = 128 << 10;
 
 /// See the module.
 pub struct TierQueue {
@@ -133,6 +144,13 @@ impl TierQueue {
         std::mem::take(&mut *self.applied.lock())
     }
 
+    /// Takes the first `max` of the word.
+    pub fn take_some_applied(&self, max: usize) -> Applied {
+        let mut applied = self.applied.lock();
+        let count = applied.len().min(max);
+        applied.drain(..count).collect()
+    }
+
     /// Waits until there is some, at most `timeout`.
     pub fn wait_applied(&self, timeout: Duration) {
         let mut applied = self.applied.lock();
@@ -141,11 +159,19 @@ impl TierQueue {
         }
     }
 
-    /// Adds an operation. Called with the shard locks held.
+    /// Adds an operation. Called with the shard locks held, so the applier, which gathers what comes
+    /// within a moment, is woken for the first one only and when there is no more to wait for.
     pub fn push(&self, op: TierOp) {
-        self.bytes.fetch_add(op.bytes(), Ordering::Relaxed);
-        self.ops.lock().push_back(op);
-        self.arrived.notify_one();
+        let bytes = op.bytes();
+        let is_barrier = op.is_barrier();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut ops = self.ops.lock();
+        ops.push_back(op);
+        let count = ops.len();
+        drop(ops);
+        if count == 1 || count == GATHERED_MAX || is_barrier || bytes >= GATHERED_BYTES_MAX {
+            self.arrived.notify_one();
+        }
     }
 
     /// Changes for how many bytes of puts it is.
@@ -196,17 +222,28 @@ impl TierQueue {
             }
             self.arrived.wait_for(&mut ops, Duration::from_millis(500));
         }
+        let gathers = |ops: &VecDeque<TierOp>| {
+            let is_urgent = |op: &TierOp| op.is_barrier() || op.bytes() >= GATHERED_BYTES_MAX;
+            ops.len() < GATHERED_MAX && !ops.iter().any(is_urgent)
+        };
+        if gathers(&ops) && !self.stopped.load(Ordering::Acquire) {
+            self.arrived.wait_for(&mut ops, GATHER);
+        }
+        Some(Self::next_batch(&mut ops))
+    }
+
+    fn next_batch(ops: &mut VecDeque<TierOp>) -> Vec<TierOp> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX {
             let Some(op) = ops.pop_front() else { break };
             bytes += op.bytes();
-            let barrier = matches!(op, TierOp::DropGeneration(_) | TierOp::Marker(_));
+            let barrier = op.is_barrier();
             taken.push(op);
             if barrier {
                 break;
             }
         }
-        Some(taken)
+        taken
     }
 }
 
@@ -337,7 +374,10 @@ pub fn spawn_applier(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name("tier-applier".into())
-        .spawn(move || run_applier(&queue, &store, done))
+        .spawn(move || {
+            priority::patient();
+            run_applier(&queue, &store, done);
+        })
 }
 
 #[cfg(test)]

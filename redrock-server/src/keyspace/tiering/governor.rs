@@ -11,8 +11,9 @@ use super::policy::{self, Plan, Sample};
 use super::sweep::{Choice, Hand, Step};
 use super::{admission, census};
 use crate::config::{Memory, Policy};
-use crate::memory;
+use crate::keyspace::locks::give_way;
 use crate::server::Server;
+use crate::{memory, priority};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -276,6 +277,7 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
     std::thread::Builder::new()
         .name("governor".into())
         .spawn(move || {
+            priority::patient();
             let _ = server.memory.wanted.set(std::thread::current());
             let sized_bytes = server.memory.maxmemory_bytes.load(Ordering::Relaxed);
             let mut governor = Governor {
@@ -377,7 +379,7 @@ impl Governor {
                 break;
             }
             let swept = keyspace.make_room(&mut self.hand, step, self.fruitless);
-            drop(keyspace);
+            give_way(keyspace);
             released += swept.dropped_bytes as u64;
             self.fruitless = match swept.dropped_bytes == 0 && swept.spilled == 0 {
                 true => self.fruitless + 1,
@@ -411,7 +413,7 @@ impl Governor {
         for _ in 0..STEPS_MAX / part {
             let mut keyspace = self.server.keyspace.lock();
             let swept = keyspace.sweep(&mut self.stubs_hand, step);
-            drop(keyspace);
+            give_way(keyspace);
             released += swept.dropped_bytes as u64;
             if released >= plan.release_bytes / part as u64 {
                 break;
@@ -453,7 +455,9 @@ impl Governor {
             choice: Choice::Ahead,
         };
         for _ in 0..STEPS_MAX / 4 {
-            let swept = self.server.keyspace.lock().sweep(&mut self.hand, step);
+            let mut keyspace = self.server.keyspace.lock();
+            let swept = keyspace.sweep(&mut self.hand, step);
+            give_way(keyspace);
             if swept.queue_full {
                 break;
             }

@@ -11,7 +11,8 @@ use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdError, ColdValue};
 use crate::keyspace::hot::entry::Entry;
 use crate::keyspace::hot::found::Found;
-use crate::value::codec;
+use crate::value::{ObjectType, codec};
+use redrock_rdb::object::ObjectError;
 use tokio::sync::oneshot;
 
 /// What a waiter learns: `Err` names the key and what is the matter with its value.
@@ -50,8 +51,8 @@ impl Load {
         self.stale = true;
     }
 
-    /// A read that no command waits for yet.
-    fn for_expiry() -> Self {
+    /// A read that nobody else waits for yet.
+    fn alone() -> Self {
         Self {
             stale: false,
             waiters: Vec::new(),
@@ -81,11 +82,35 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// How the read went.
+    pub fn result(&self) -> &LoadResult {
+        &self.result
+    }
+
     /// Wakes who waits; without the lock, which is what they want next.
     pub fn wake(self) {
         for waiter in self.waiters {
             // A waiter that is gone has closed its connection.
             let _ = waiter.send(self.result.clone());
+        }
+    }
+}
+
+/// A value as it was read, decoded without the lock.
+#[derive(Debug)]
+pub struct ReadValue {
+    decoded: Result<codec::Decoded, ObjectError>,
+    object_type: ObjectType,
+    expire: Option<i64>,
+}
+
+impl ReadValue {
+    /// Decodes a record and takes in its key's expiry.
+    pub fn decode(record: &[u8], expire: Option<i64>) -> Self {
+        Self {
+            decoded: codec::decode(record),
+            object_type: codec::object_type(record),
+            expire,
         }
     }
 }
@@ -142,6 +167,32 @@ impl Keyspace {
         }
     }
 
+    /// Begins reads that the caller makes itself, at once, and ends by [`Keyspace::finish_read`].
+    /// `None` if it had to wait for somebody else: a key is being read, or is on its way to the tier.
+    pub fn begin_reads(&mut self, keys: &[(usize, Vec<u8>)]) -> Option<Vec<TierKey>> {
+        let mut tier_keys = Vec::with_capacity(keys.len());
+        for (index, key) in keys {
+            let hash = self.positioner.hash(key);
+            let database = self.databases.get(*index)?;
+            let tier_key = database.tier_key(hash, key);
+            let stub = database.table.find_stub(hash, key);
+            let loads = &self.tiering.as_ref()?.loads;
+            if loads.contains_key(&tier_key) || stub.is_some_and(|stub| stub.in_flight) {
+                return None;
+            }
+            // A command may name a key twice.
+            if !tier_keys.contains(&tier_key) {
+                tier_keys.push(tier_key);
+            }
+        }
+        let tiering = self.tiering.as_mut()?;
+        tiering.stats.waits += keys.len() as u64;
+        for tier_key in &tier_keys {
+            tiering.loads.insert(tier_key.clone(), Load::alone());
+        }
+        Some(tier_keys)
+    }
+
     /// Ends one pin.
     pub fn unpin(&mut self, index: usize, key: &[u8]) {
         let tier_key = self.tier_key(index, key);
@@ -174,11 +225,22 @@ impl Keyspace {
             .map_or(0, |tiering| tiering.pins.len())
     }
 
-    /// A read is done: puts its value into memory. The caller wakes who waits for it.
+    /// As [`Keyspace::finish_read`] for a value that is not decoded yet.
     pub fn finish_load(
         &mut self,
         tier_key: &TierKey,
         read: Result<Option<ColdValue>, ColdError>,
+    ) -> Finished {
+        let decode = |value: ColdValue| ReadValue::decode(&value.record, value.expire);
+        let decoded = read.map(|value| value.map(decode));
+        self.finish_read(tier_key, decoded)
+    }
+
+    /// A read is done: puts its value into memory. The caller wakes who waits for it.
+    pub fn finish_read(
+        &mut self,
+        tier_key: &TierKey,
+        read: Result<Option<ReadValue>, ColdError>,
     ) -> Finished {
         let tiering = self.tiering.as_mut();
         let Some(load) = tiering.and_then(|tiering| tiering.loads.remove(tier_key)) else {
@@ -211,7 +273,7 @@ impl Keyspace {
     }
 
     /// Puts what the tier has for a key into memory, as a clean entry.
-    fn install(&mut self, tier_key: &TierKey, value: Option<ColdValue>) -> LoadResult {
+    fn install(&mut self, tier_key: &TierKey, value: Option<ReadValue>) -> LoadResult {
         let Some(index) = self.database_of(tier_key.generation()) else {
             return Ok(());
         };
@@ -238,8 +300,8 @@ impl Keyspace {
             return Ok(());
         };
         let damaged = |what: &dyn std::fmt::Display| format!("{} is damaged: {what}", name(key));
-        let new_value = codec::decode(&value.record).map_err(|error| damaged(&error))?;
-        let found = codec::object_type(&value.record);
+        let new_value = value.decoded.map_err(|error| damaged(&error))?;
+        let found = value.object_type;
         let known = stub.map(|stub| stub.object_type);
         if let Some(due) = known.filter(|due| *due != found) {
             let what = format!("it is a {}, not a {}", found.name(), due.name());
@@ -288,6 +350,8 @@ impl Keyspace {
             let stub = self.databases[index].table.find_stub(hash, key);
             let queued = stub.is_some_and(|stub| stub.in_flight);
             if value.is_some() || !queued {
+                let decode = |value: ColdValue| ReadValue::decode(&value.record, value.expire);
+                let value = value.map(decode);
                 return self.install(&tier_key, value);
             }
             // The applier writes queued puts without any shard lock.
@@ -307,6 +371,6 @@ impl Tiering {
     /// Begins a read for expiry: any change of the key from here on makes what is read out of
     /// date.
     pub(super) fn begin_expiry_read(&mut self, key: &TierKey) {
-        self.loads.insert(key.clone(), Load::for_expiry());
+        self.loads.insert(key.clone(), Load::alone());
     }
 }

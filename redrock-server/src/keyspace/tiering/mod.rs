@@ -16,6 +16,7 @@ pub mod admission;
 pub mod census;
 pub mod cold_expiry;
 mod cold_fields;
+pub mod direct;
 pub mod fifo;
 pub mod governor;
 pub mod health;
@@ -45,6 +46,9 @@ use std::sync::atomic::Ordering;
 
 /// Keys known to be absent though the filter said maybe; forgotten all at once past this.
 const ABSENT_MAX: usize = 1 << 14;
+
+/// Applied operations that the keyspace is told of in one lock hold, so that no client waits for long.
+const APPLIED_AT_ONCE: usize = 32;
 
 /// The keyspace's side of tiering; see the module.
 #[derive(Debug)]
@@ -413,6 +417,14 @@ impl Keyspace {
             return Vec::new();
         };
         self.applied(&queue.take_applied())
+    }
+
+    /// As [`Self::take_applied`], for the first of it.
+    pub fn take_some_applied(&mut self) -> Vec<Entry> {
+        let Some(queue) = self.tiering.as_ref().map(|tiering| tiering.queue.clone()) else {
+            return Vec::new();
+        };
+        self.applied(&queue.take_some_applied(APPLIED_AT_ONCE))
     }
 
     /// Whether more may be spilled.

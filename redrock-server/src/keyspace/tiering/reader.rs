@@ -6,22 +6,27 @@
 //!
 //! How many threads work follows from how long a read takes. While the page cache has what is
 //! asked for, waking a thread costs as much as a read: one is woken at a time, and takes all that has
-//! come meanwhile. A disk is waited for by all of them, each with its share of what waits.
+//! come meanwhile. A disk is waited for by all of them, each with its share of what waits. While all is in
+//! the page cache most commands read themselves ([`super::direct`]).
 
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::key::TierKey;
-use crate::keyspace::tiering::loader::Finished;
+use crate::keyspace::locks::give_way;
+use crate::keyspace::tiering::direct::{Direct, Watch};
+use crate::keyspace::tiering::loader::{Finished, ReadValue};
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Keys read with one multi-get at most.
 const BATCH_MAX: usize = 32;
 /// A read that takes longer than this, on the average of a batch, waited for the disk.
 const CACHED_READ_MAX: Duration = Duration::from_micros(50);
+/// Values put into memory in one lock hold at most.
+const FINISHED_AT_ONCE: usize = 8;
 /// Requests that wait before another thread is woken though reads are fast.
 const WAITING_MAX: usize = BATCH_MAX / 2;
 
@@ -32,7 +37,7 @@ type Job = Box<dyn FnOnce(&Server, &ColdStore) + Send>;
 #[derive(Default)]
 pub struct Readers {
     queue: Mutex<VecDeque<TierKey>>,
-    /// At most one a client that waits for it.
+    /// At most one a client that waits for it. Changed with the queue locked.
     jobs: Mutex<VecDeque<Job>>,
     arrived: Condvar,
     /// Threads that are reading; changed with the queue locked.
@@ -42,25 +47,32 @@ pub struct Readers {
     /// The last batch waited for the disk.
     slow: AtomicBool,
     stopped: AtomicBool,
+    /// Whether commands may do without them.
+    pub direct: Direct,
 }
 
 impl Readers {
-    /// Asks for a key to be read.
-    pub fn request(&self, key: TierKey) {
+    /// Asks for keys to be read, together where that is of use.
+    pub fn request(&self, keys: Vec<TierKey>) {
+        if keys.is_empty() {
+            return;
+        }
         let mut queue = self.queue.lock();
-        queue.push_back(key);
-        let wanted = self.is_thread_wanted(queue.len());
+        let before = queue.len();
+        queue.extend(keys);
+        let wanted = self.is_thread_wanted(before, queue.len());
         drop(queue);
         if wanted {
             self.arrived.notify_one();
         }
     }
 
-    /// Whether one more request, the last of `waiting`, is to wake a thread.
-    fn is_thread_wanted(&self, waiting: usize) -> bool {
+    /// Whether more requests, those behind the first `before` of now `waiting`, are to wake a thread.
+    fn is_thread_wanted(&self, before: usize, waiting: usize) -> bool {
         // A thread that is at work looks again before it sleeps; one that was woken takes all.
-        let first = waiting == 1 && self.working.load(Ordering::Relaxed) == 0;
-        first || waiting.is_multiple_of(WAITING_MAX) || self.slow.load(Ordering::Relaxed)
+        let first = before == 0 && self.working.load(Ordering::Relaxed) == 0;
+        let many = waiting / WAITING_MAX > before / WAITING_MAX;
+        first || many || self.slow.load(Ordering::Relaxed)
     }
 
     /// How many of the waiting requests a thread takes.
@@ -73,9 +85,12 @@ impl Readers {
     }
 
     /// Notes how long a batch of reads took.
-    fn note(&self, keys: usize, took: Duration) {
-        let slow = took > CACHED_READ_MAX * u32::try_from(keys).unwrap_or(u32::MAX);
-        self.slow.store(slow, Ordering::Relaxed);
+    fn note(&self, keys: usize, took: Duration, waited: bool) {
+        let cached_max = CACHED_READ_MAX * u32::try_from(keys).unwrap_or(u32::MAX);
+        // A thread that only lost its processor for a while was not waiting for a disk.
+        self.slow
+            .store(waited && took > cached_max, Ordering::Relaxed);
+        self.direct.note_pool(keys, waited);
     }
 
     /// Runs something on a reader thread and waits for what it returns; `None` when the server
@@ -85,17 +100,23 @@ impl Readers {
         work: impl FnOnce(&Server, &ColdStore) -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, result) = tokio::sync::oneshot::channel();
-        self.jobs.lock().push_back(Box::new(move |server, store| {
+        let job: Job = Box::new(move |server, store| {
             // A client that is gone needs no answer.
             let _ = sender.send(work(server, store));
-        }));
+        });
+        // Under the lock: a thread that has just found nothing does not miss it.
+        let queue = self.queue.lock();
+        self.jobs.lock().push_back(job);
+        drop(queue);
         self.arrived.notify_one();
         result.await.ok()
     }
 
     /// Ends the threads.
     pub fn stop(&self) {
+        let queue = self.queue.lock();
         self.stopped.store(true, Ordering::Release);
+        drop(queue);
         self.arrived.notify_all();
     }
 
@@ -121,8 +142,7 @@ impl Readers {
             if self.stopped.load(Ordering::Acquire) {
                 return None;
             }
-            self.arrived
-                .wait_for(&mut queue, Duration::from_millis(100));
+            self.arrived.wait(&mut queue);
         }
     }
 }
@@ -162,25 +182,28 @@ pub fn spawn(
 }
 
 fn read_batch(server: &Server, store: &ColdStore, keys: &[TierKey]) {
-    let begun = Instant::now();
-    let read = store.get_many(keys);
-    server.readers.note(keys.len(), begun.elapsed());
-    match read {
-        Ok(values) => {
-            let mut keyspace = server.keyspace.lock();
-            let finish = |(key, value)| keyspace.finish_load(key, Ok(value));
-            let finished: Vec<_> = keys.iter().zip(values).map(finish).collect();
-            drop(keyspace);
-            finished.into_iter().for_each(Finished::wake);
-        }
+    let watch = Watch::begin();
+    let read = store.read_many(keys, ReadValue::decode);
+    server
+        .readers
+        .note(keys.len(), watch.elapsed(), watch.has_waited());
+    let Ok(values) = read else {
         // One bad record must not fail the others: each is read alone.
-        Err(_) => {
-            for key in keys {
-                let read = store.get(key);
-                let finished = server.keyspace.lock().finish_load(key, read);
-                finished.wake();
-            }
+        for key in keys {
+            let read = store.get(key);
+            let finished = server.keyspace.lock().finish_load(key, read);
+            finished.wake();
         }
+        return;
+    };
+    let mut values = VecDeque::from(values);
+    for keys in keys.chunks(FINISHED_AT_ONCE) {
+        let mut keyspace = server.keyspace.lock();
+        let finish = |(key, value)| keyspace.finish_read(key, Ok(value));
+        let read = values.drain(..keys.len().min(values.len()));
+        let finished: Vec<_> = keys.iter().zip(read).map(finish).collect();
+        give_way(keyspace);
+        finished.into_iter().for_each(Finished::wake);
     }
 }
 
@@ -192,16 +215,20 @@ mod tests {
     fn a_disk_is_read_by_all_threads_and_the_page_cache_by_one() {
         let readers = Readers::default();
         readers.threads.store(4, Ordering::Relaxed);
-        assert!(readers.is_thread_wanted(1));
-        assert!(!readers.is_thread_wanted(2));
+        assert!(readers.is_thread_wanted(0, 1));
+        assert!(!readers.is_thread_wanted(1, 2));
         assert_eq!((readers.share(6), readers.share(100)), (6, BATCH_MAX));
         readers.working.store(1, Ordering::Relaxed);
-        assert!(!readers.is_thread_wanted(1));
-        assert!(readers.is_thread_wanted(WAITING_MAX));
-        readers.note(2, Duration::from_micros(300));
-        assert!(readers.is_thread_wanted(1) && readers.is_thread_wanted(5));
+        assert!(!readers.is_thread_wanted(0, 1));
+        assert!(readers.is_thread_wanted(WAITING_MAX - 1, WAITING_MAX));
+        assert!(readers.is_thread_wanted(3, WAITING_MAX + 3));
+        let (long, short) = (Duration::from_micros(300), Duration::from_micros(20));
+        readers.note(2, long, false);
+        assert!(!readers.is_thread_wanted(0, 1));
+        readers.note(2, long, true);
+        assert!(readers.is_thread_wanted(0, 1) && readers.is_thread_wanted(4, 5));
         assert_eq!((readers.share(6), readers.share(100)), (2, 25));
-        readers.note(2, Duration::from_micros(20));
-        assert!(!readers.is_thread_wanted(1));
+        readers.note(2, short, true);
+        assert!(!readers.is_thread_wanted(0, 1));
     }
 }

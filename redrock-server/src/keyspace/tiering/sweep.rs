@@ -73,8 +73,8 @@ pub struct Swept {
 const STUBS_TAKEN_PERCENT: usize = 25;
 
 /// Values queued in one lock hold at most, so that no client waits for long.
-const SPILLS_MAX: usize = 64;
-const SPILL_BYTES_MAX: usize = 128 << 10;
+const SPILLS_MAX: usize = 32;
+const SPILL_BYTES_MAX: usize = 64 << 10;
 
 impl Swept {
     /// Whether as much was spilled as one lock hold may.

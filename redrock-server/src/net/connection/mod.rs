@@ -35,6 +35,8 @@ enum Pause {
     Deferred(Deferred),
     /// A command's script is busy on this thread.
     Running,
+    /// It has run for long enough at a time: others go first.
+    Slice,
     /// The peer does not take its replies: no further request runs before it does.
     Congested,
     /// The connection goes to the replica agent ([`Client::hand_over`]).
@@ -115,6 +117,7 @@ impl Session {
                 Pause::RetryBuffered(..) => false,
                 Pause::Deferred(deferred) => self.await_deferred(deferred).await,
                 Pause::Running => self.wait_running().await,
+                Pause::Slice => self.let_others_run().await,
                 Pause::Congested => self.wait_writable().await,
                 Pause::HandOver => true,
             };

@@ -11,8 +11,32 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead as _, ReadBuf};
+
+/// How long one connection's requests may run while other connections wait.
+const SLICE: Duration = Duration::from_micros(40);
+/// Requests between two looks at the clock.
+const REQUESTS_A_LOOK: u32 = 4;
+
+/// What a connection with many requests at once has had of its thread's time.
+#[derive(Default)]
+struct Slice {
+    requests: u32,
+    begun: Option<Instant>,
+}
+
+impl Slice {
+    /// Counts a request; whether it is others' turn.
+    fn is_over(&mut self) -> bool {
+        self.requests += 1;
+        if self.requests == 1 {
+            self.begun = Some(Instant::now());
+        }
+        let looks = self.requests.is_multiple_of(REQUESTS_A_LOOK);
+        looks && self.begun.is_some_and(|begun| begun.elapsed() >= SLICE)
+    }
+}
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -75,6 +99,7 @@ impl Session {
             Event::Woken => !self.killed(),
             Event::Writable => self.go_on_writing(),
             Event::Processed(Pause::Read) => true,
+            Event::Processed(Pause::Slice) => self.let_others_run().await,
             Event::Processed(Pause::Congested) => self.wait_writable().await,
             Event::Processed(Pause::Close) => false,
             Event::Processed(Pause::Blocked(deadline)) => self.wait_blocked(deadline).await,
@@ -184,6 +209,16 @@ impl Session {
         !self.killed()
     }
 
+    /// Serves who has something to do by now, then goes on with what was read.
+    pub(super) async fn let_others_run(&mut self) -> bool {
+        tokio::task::yield_now().await;
+        // Their replies don't wait for the end of this one's requests.
+        if self.worker.has_pending_of_others(&self.connection) {
+            self.worker.flush();
+        }
+        !self.killed()
+    }
+
     pub(super) async fn wait_writable(&mut self) -> bool {
         let connection = self.connection.clone();
         tokio::select! {
@@ -257,6 +292,7 @@ impl Session {
     /// Runs requests until one pauses; how many bytes are done with.
     fn steps(&mut self, data: &[u8]) -> (Pause, usize) {
         let mut rest = data;
+        let mut slice = Slice::default();
         loop {
             if let Some(skip) = &mut self.skip {
                 match skip.pass(rest) {
@@ -272,6 +308,9 @@ impl Session {
             }
             if let Some(pause) = self.step(&mut rest) {
                 return (pause, data.len() - rest.len());
+            }
+            if !rest.is_empty() && slice.is_over() && self.worker.has_others() {
+                return (Pause::Slice, data.len() - rest.len());
             }
         }
     }

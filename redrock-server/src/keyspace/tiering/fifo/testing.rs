@@ -7,10 +7,7 @@ use std::sync::atomic::Ordering;
 impl TierQueue {
     /// The next batch, or its first `count_max` operations.
     fn take_some(&self, count_max: usize) -> Vec<TierOp> {
-        if self.is_empty() {
-            return Vec::new();
-        }
-        let mut ops = self.take().unwrap_or_default();
+        let mut ops = Self::next_batch(&mut self.ops.lock());
         let rest = ops.split_off(count_max.min(ops.len()));
         self.put_back(rest);
         ops

@@ -1,0 +1,153 @@
+//! A server with a tier, for tests of what is read from it.
+
+use crate::command::dispatch::{self, Outcome, Scratch, Wait};
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::keyspace::cold::ColdStore;
+use crate::keyspace::cold::options::ColdBudget;
+use crate::keyspace::position::Positioner;
+use crate::keyspace::tiering::fifo::{TierQueue, spawn_applier};
+use crate::keyspace::tiering::{Tiering, reader};
+use crate::net::client::{Client, ClientShared};
+use crate::server::Server;
+use crate::waits::WaitBudget;
+use std::sync::Arc;
+
+/// A server with a tier, and one client.
+pub(super) struct Bench {
+    pub(super) server: Arc<Server>,
+    pub(super) cold: Arc<ColdStore>,
+    slot: Option<Box<Client>>,
+    scratch: Scratch,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let bench = Self::without_readers();
+        bench.start_reader();
+        bench
+    }
+
+    pub(super) fn start_reader(&self) {
+        reader::spawn(self.server.clone(), self.cold.clone(), 0).expect("reader");
+    }
+
+    /// Nothing is read before [`Self::start_reader`].
+    pub(super) fn without_readers() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let cold = ColdStore::open(folder.path(), ColdBudget::for_cache(8 << 20));
+        let cold = Arc::new(cold.expect("tier"));
+        let queue = Arc::new(TierQueue::new(1 << 20));
+        let mut keyspace = Keyspace::new(4, Positioner::new((1, 2)));
+        keyspace.enable_tiering(Tiering::new(cold.clone(), queue.clone(), 1 << 20));
+        let server = Server::new(Config::default(), keyspace, "0".repeat(40), 1);
+        let server = Arc::new(server);
+        let applied = server.clone();
+        spawn_applier(queue, cold.clone(), move |batch| {
+            drop(applied.keyspace.lock().applied(&batch));
+        })
+        .expect("applier");
+        let shared = Arc::new(ClientShared::default());
+        let mut client = Client::new(shared, String::new(), String::new(), 0);
+        client.authenticated = true;
+        let slot = Some(Box::new(client));
+        Self {
+            server,
+            cold,
+            slot,
+            scratch: Scratch::default(),
+            _folder: folder,
+        }
+    }
+
+    pub(super) fn try_run(&mut self, command: &str, out: &mut Vec<u8>) -> Outcome {
+        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        self.try_words(&argv, out)
+    }
+
+    fn try_words(&mut self, argv: &[&[u8]], out: &mut Vec<u8>) -> Outcome {
+        dispatch::execute(&self.server, &mut self.scratch, &mut self.slot, argv, out)
+    }
+
+    pub(super) fn run(&mut self, command: &str) -> String {
+        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        self.run_words(&argv)
+    }
+
+    /// Runs a command with arguments that are no text.
+    pub(super) fn run_words(&mut self, argv: &[&[u8]]) -> String {
+        let mut out = Vec::new();
+        let outcome = self.try_words(argv, &mut out);
+        assert!(matches!(outcome, Outcome::Done), "{argv:?}: {outcome:?}");
+        String::from_utf8_lossy(&out)
+            .trim_end()
+            .replace("\r\n", " ")
+    }
+
+    /// What the command waits for.
+    pub(super) fn waits(&mut self, command: &str) -> Vec<(usize, String)> {
+        let mut out = Vec::new();
+        match self.try_run(command, &mut out) {
+            Outcome::Retry(Wait::Load(keys)) => {
+                let text = |key: Vec<u8>| String::from_utf8_lossy(&key).into_owned();
+                keys.into_iter().map(|(db, key)| (db, text(key))).collect()
+            }
+            Outcome::Done => Vec::new(),
+            other => panic!("{command}: {other:?}"),
+        }
+    }
+
+    /// Moves keys to the tier; only a stub stays, or (`whole`) nothing at all.
+    pub(super) fn evict(&self, db: usize, keys: &[&str], whole: bool) {
+        for key in keys {
+            let mut keyspace = self.server.keyspace.lock();
+            let hash = keyspace
+                .database(db)
+                .expect("database")
+                .table
+                .hash(key.as_bytes());
+            assert!(keyspace.spill(db, hash, key.as_bytes()), "{key}");
+            loop {
+                if keyspace
+                    .drop_clean(db, hash, key.as_bytes(), whole)
+                    .is_some()
+                {
+                    break;
+                }
+                drop(keyspace);
+                std::thread::yield_now();
+                keyspace = self.server.keyspace.lock();
+            }
+        }
+    }
+
+    /// Runs a command as a connection does, waiting for what it needs.
+    pub(super) async fn run_waiting(&mut self, command: &str) -> (String, usize) {
+        let (mut budget, mut pins, mut waits) = (WaitBudget::default(), Vec::new(), 0);
+        loop {
+            let mut out = Vec::new();
+            match self.try_run(command, &mut out) {
+                Outcome::Retry(wait) => {
+                    waits += 1;
+                    pins.push(
+                        self.server
+                            .clone()
+                            .wait_for(wait, &mut budget)
+                            .await
+                            .expect("load"),
+                    );
+                }
+                Outcome::Done => {
+                    return (
+                        String::from_utf8_lossy(&out)
+                            .trim_end()
+                            .replace("\r\n", " "),
+                        waits,
+                    );
+                }
+                other => panic!("{command}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Whether the thread of a command that needs a cold value may read it itself.
+//!
+//! While the page cache has what is asked for, a read takes some microseconds; handing it to the pool
+//! costs several times that, for the pool's thread to wake up and for the command's to wake up again.
+//! But a thread that serves clients must not wait for a disk. So it reads only as long as all that
+//! was read lately, by whomever, was there: the system tells how many blocks a thread has fetched
+//! from a device. One read that had to wait sends the next ones to the pool, for longer each time that
+//! this happens again soon: where one read in some thousands has to wait, all are the pool's. So are
+//! those beside large values.
+
+mod read;
+
+pub use read::DirectRead;
+
+use crate::clock;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Keys that are read at once at most; more are the pool's, which other clients don't wait for.
+const KEYS_MAX: usize = 4;
+/// Reads in succession that did not wait, before a command's thread makes one.
+const QUICK_MIN: u32 = 256;
+/// A value of more bytes takes too long to copy, wherever it comes from.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+/// How long the pool has all reads after one that waited: at first, and at most.
+const PAUSE_MIN_MS: i64 = 1_000;
+const PAUSE_MAX_MS: i64 = 64_000;
+/// Reads in succession after which it is as at first.
+const READS_FORGIVEN: u64 = 1 << 18;
+/// No device answers in less.
+const DEVICE_MIN: Duration = Duration::from_micros(30);
+/// What takes longer has waited for something: a processor, or a device that the system does not count.
+const UNCOUNTED_MIN: Duration = Duration::from_micros(500);
+/// Reads that are looked at closely after such a one.
+const SUSPECTED_READS: u32 = 1000;
+/// Sleeps in them that mean such a device.
+const SLEEPS_MIN: u32 = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Direct {
+    /// Reads in succession that did not wait, up to [`QUICK_MIN`].
+    quick: AtomicU32,
+    /// Only the pool reads until then, unix ms; 0: no read had to wait yet.
+    closed_until_ms: AtomicI64,
+    pause_ms: AtomicI64,
+    /// Reads by commands' threads since one had to wait.
+    made: AtomicU64,
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self {
+            quick: AtomicU32::new(0),
+            closed_until_ms: AtomicI64::new(0),
+            pause_ms: AtomicI64::new(PAUSE_MIN_MS),
+            made: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Direct {
+    /// Whether a command's thread may read so many keys now.
+    pub fn is_open(&self, keys: usize) -> bool {
+        let until_ms = self.closed_until_ms.load(Ordering::Relaxed);
+        keys <= KEYS_MAX
+            && self.quick.load(Ordering::Relaxed) >= QUICK_MIN
+            && (until_ms == 0 || clock::unix_ms() >= until_ms)
+    }
+
+    /// The pool has read so many keys.
+    pub fn note_pool(&self, keys: usize, waited: bool) {
+        if waited {
+            self.quick.store(0, Ordering::Relaxed);
+        } else if self.quick.load(Ordering::Relaxed) < QUICK_MIN {
+            let keys = u32::try_from(keys).unwrap_or(QUICK_MIN);
+            self.quick.fetch_add(keys, Ordering::Relaxed);
+        }
+    }
+
+    /// A command's thread has read values, the largest of so many bytes.
+    pub fn note_own(&self, waited: bool, bytes: usize) {
+        if !waited && bytes <= VALUE_BYTES_MAX {
+            let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+            if made == READS_FORGIVEN {
+                self.pause_ms.store(PAUSE_MIN_MS, Ordering::Relaxed);
+            }
+            return;
+        }
+        self.made.store(0, Ordering::Relaxed);
+        self.quick.store(0, Ordering::Relaxed);
+        let pause_ms = self.pause_ms.load(Ordering::Relaxed);
+        let until_ms = clock::unix_ms() + pause_ms;
+        self.closed_until_ms.store(until_ms, Ordering::Relaxed);
+        let next_ms = (2 * pause_ms).min(PAUSE_MAX_MS);
+        self.pause_ms.store(next_ms, Ordering::Relaxed);
+    }
+}
+
+/// How long the calling thread reads, and whether it waited for a device.
+#[derive(Debug)]
+pub struct Watch {
+    begun: Instant,
+    /// How often the thread had slept, if it looks at that.
+    sleeps: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    /// Blocks that were fetched from devices for the thread.
+    blocks: i64,
+    /// How often it slept; that another thread got its processor does not count.
+    sleeps: i64,
+}
+
+impl Usage {
+    fn of_thread() -> Self {
+        // SAFETY: all bytes zero are a valid `rusage`.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the call fills what it is given; if it can't there are zeros.
+        unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        Self {
+            blocks: usage.ru_inblock,
+            sleeps: usage.ru_nvcsw,
+        }
+    }
+}
+
+thread_local! {
+    /// Blocks that were fetched for the thread when it last looked.
+    static BLOCKS: Cell<i64> = Cell::new(Usage::of_thread().blocks);
+    /// So many reads are looked at closely, because one has taken long, for whatever reason; and in so many
+    /// of them the thread slept.
+    static SUSPECT: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+impl Watch {
+    /// Begins now.
+    pub fn begin() -> Self {
+        BLOCKS.with(|_| ());
+        let (left, slept) = SUSPECT.get();
+        if left > 0 {
+            SUSPECT.set((left - 1, if left > 1 { slept } else { 0 }));
+        }
+        Self {
+            begun: Instant::now(),
+            sleeps: (left > 0).then(|| Usage::of_thread().sleeps),
+        }
+    }
+
+    /// How long ago it began.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Whether the thread has waited for a device since.
+    pub fn has_waited(&self) -> bool {
+        let took = self.elapsed();
+        if took < DEVICE_MIN {
+            return false;
+        }
+        let usage = Usage::of_thread();
+        let fetched = BLOCKS.replace(usage.blocks) < usage.blocks;
+        if fetched || took < UNCOUNTED_MIN {
+            return fetched;
+        }
+        // Not all file systems count what they fetch. But the thread may have slept for something else.
+        let sleeps = self.sleeps.is_some_and(|sleeps| sleeps < usage.sleeps);
+        let (left, slept) = SUSPECT.get();
+        let slept = slept + u32::from(sleeps);
+        SUSPECT.set((left.max(SUSPECTED_READS), slept));
+        sleeps && slept >= SLEEPS_MIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_read_themselves_only_after_many_quick_reads_and_few_keys() {
+        let direct = Direct::default();
+        assert!(!direct.is_open(1));
+        direct.note_pool(QUICK_MIN as usize - 1, false);
+        assert!(!direct.is_open(1));
+        direct.note_pool(1, false);
+        assert!(direct.is_open(1) && direct.is_open(KEYS_MAX));
+        assert!(!direct.is_open(KEYS_MAX + 1));
+        direct.note_pool(1, true);
+        assert!(!direct.is_open(1));
+    }
+
+    #[test]
+    fn a_read_that_waited_or_a_large_value_gives_all_reads_to_the_pool_for_ever_longer() {
+        let direct = Direct::default();
+        let mut last_ms = 0;
+        for (waited, bytes) in [(true, 1), (false, VALUE_BYTES_MAX + 1), (true, 1)] {
+            direct.note_pool(QUICK_MIN as usize, false);
+            direct.closed_until_ms.store(0, Ordering::Relaxed);
+            assert!(direct.is_open(1));
+            direct.note_own(false, VALUE_BYTES_MAX);
+            assert!(direct.is_open(1));
+            direct.note_own(waited, bytes);
+            direct.note_pool(QUICK_MIN as usize, false);
+            assert!(!direct.is_open(1));
+            let pause_ms = direct.pause_ms.load(Ordering::Relaxed);
+            assert!(pause_ms > last_ms && pause_ms <= PAUSE_MAX_MS);
+            last_ms = pause_ms;
+        }
+        for _ in 0..READS_FORGIVEN {
+            direct.note_own(false, 1);
+        }
+        assert_eq!(direct.pause_ms.load(Ordering::Relaxed), PAUSE_MIN_MS);
+    }
+
+    #[test]
+    fn a_thread_has_waited_if_it_slept_in_several_long_reads() {
+        let read = || {
+            let watch = Watch::begin();
+            std::thread::sleep(UNCOUNTED_MIN * 2);
+            watch.has_waited()
+        };
+        for waited in [false, false, false, true, true] {
+            assert_eq!(read(), waited);
+        }
+        SUSPECT.set((0, 0));
+        let watch = Watch::begin();
+        while watch.elapsed() < DEVICE_MIN {}
+        assert!(!watch.has_waited());
+    }
+}
