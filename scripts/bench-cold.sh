@@ -3,9 +3,13 @@
 # same options and data, and Redis with everything in memory: rate, p50, p99 and CPU time a request,
 # one after the other on the same machine. Ratios matter, not the absolute figures.
 # KEYS (2000000), MAXMEMORY (bytes, 209715200), READS (100000), SEED (1).
+# DEVICE=1: the device is to be the limit. The server and plain RocksDB run in memory cgroups that leave
+# the page cache little (PAGE_CACHE bytes beside what each needs, 67108864); plain RocksDB has as many threads
+# as there are clients. Without Redis, and needs to be root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/bench.sh
+clients_of_rows=(1 32 128)
 keys=${KEYS:-2000000} maxmemory=${MAXMEMORY:-209715200} reads=${READS:-100000} seed=${SEED:-1}
 bin="$CARGO_TARGET_DIR/release"
 [ -x "$bin/examples/plain_reads" ] || cargo build --release --workspace --example plain_reads
@@ -23,7 +27,7 @@ fill() {
 # read_all SIDE
 read_all() {
     local clients before after line
-    for clients in 1 32 128; do
+    for clients in "${clients_of_rows[@]}"; do
         before=$(cpu_us "$1")
         line=$(redis-benchmark -p "${port[$1]}" -c "$clients" -n "$reads" -r "$keys" --csv GET key:__rand_int__ | tail -1 | tr -d '"')
         after=$(cpu_us "$1")
@@ -32,23 +36,47 @@ read_all() {
     done
 }
 
+# plain_reads THREADS...: plain RocksDB by so many threads.
+plain_reads() {
+    mkdir "$work/plain"
+    (in_group plain "$bin/examples/plain_reads" "$work/plain" "$keys" "$maxmemory" "$reads" "$seed" "$@")
+    [ -z "${group[plain]:-}" ] || echo "page cache of plain RocksDB: $(page_cache plain) bytes"
+    rm -rf "$work/plain"
+}
+
+# waits: commands that waited for the tier so far.
+waits() {
+    redis-cli -p "${port[ours]}" rockstat | tr -d '\r' | awk -F: '/^waiting_commands/ { print $2 }'
+}
+
 OURS_OPTIONS="--enable-rocksdb-feature yes --maxmemory $maxmemory ${OURS_OPTIONS:-}"
-start_both "${PORT_OURS:-7105}" "${PORT_REDIS:-7106}"
+if [ "${DEVICE:-0}" = 1 ]; then
+    # The server may take 64 MB beyond maxmemory; plain RocksDB takes about as much with these options.
+    page_cache_bytes=${PAGE_CACHE:-67108864}
+    make_group ours $((maxmemory + page_cache_bytes + (64 << 20)))
+    make_group plain $((page_cache_bytes + (64 << 20)))
+    start_ours "${PORT_OURS:-7105}"
+else
+    start_both "${PORT_OURS:-7105}" "${PORT_REDIS:-7106}"
+fi
 echo "commit $commit, seed $seed, $keys keys of 1000 bytes, maxmemory $maxmemory, $reads reads"
 fill ours
 # What is written settles first, on both sides.
 redis-cli -p "${port[ours]}" purgerocksdb >/dev/null
 echo '| GET | a second | p50 ms | p99 ms | CPU us |'
 echo '|---|---|---|---|---|'
-before=$(redis-cli -p "${port[ours]}" rockstat | tr -d '\r' | awk -F: '/^waiting_commands/ { print $2 }')
+before=$(waits)
 read_all ours
-after=$(redis-cli -p "${port[ours]}" rockstat | tr -d '\r' | awk -F: '/^waiting_commands/ { print $2 }')
-echo "of $((3 * reads)) GETs $((after - before)) waited for the tier"
-kill "${pid[ours]}" && wait "${pid[ours]}" 2>/dev/null || true
+echo "of $((3 * reads)) GETs $(($(waits) - before)) waited for the tier"
+[ -z "${group[ours]:-}" ] || echo "page cache of the server: $(page_cache ours) bytes"
+kill "${pid[ours]}"
+wait "${pid[ours]}" 2>/dev/null || true
 unset 'pid[ours]'
 rm -rf "$work/ours"
-mkdir "$work/plain"
-"$bin/examples/plain_reads" "$work/plain" "$keys" "$maxmemory" "$reads" "$seed" 1 4 32
-rm -rf "$work/plain"
+if [ "${DEVICE:-0}" = 1 ]; then
+    plain_reads "${clients_of_rows[@]}"
+    exit
+fi
+plain_reads 1 4 32
 fill redis
 read_all redis

@@ -2,13 +2,43 @@
 # After `start_both OURS_PORT REDIS_PORT [option of both...]`: `pid` and `port` by side (ours, redis),
 # and `work`, a directory that goes when the script ends.
 # OURS_OPTIONS: options of redrock-server alone, as one string.
+# `make_group SIDE BYTES` before: what SIDE starts runs in a memory cgroup of so many bytes, page cache included.
 # shellcheck shell=bash
 
 : "${CARGO_TARGET_DIR:=${REDROCK_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/target}}"
 work=$(mktemp -d)
-declare -A pid port
-pid=() port=()
-trap 'stop_both; rm -rf "$work"' EXIT
+declare -A pid port group
+pid=() port=() group=()
+trap 'stop_both; remove_groups; rm -rf "$work"' EXIT
+
+make_group() {
+    local root=/sys/fs/cgroup limit=memory.max swap=memory.swap.max
+    [ -f "$root/cgroup.controllers" ] || { root=/sys/fs/cgroup/memory limit=memory.limit_in_bytes swap=memory.swappiness; }
+    group[$1]=$root/redrock-bench-$$-$1
+    mkdir "${group[$1]}"
+    echo "$2" >"${group[$1]}/$limit"
+    echo 0 >"${group[$1]}/$swap"
+}
+
+remove_groups() {
+    local one
+    for one in "${group[@]}"; do
+        until rmdir "$one" 2>/dev/null || [ ! -d "$one" ]; do sleep 0.1; done
+    done
+    group=()
+}
+
+# in_group SIDE COMMAND...: runs it instead of this shell, in the group of SIDE if there is one.
+in_group() {
+    [ -z "${group[$1]:-}" ] || echo "$BASHPID" >"${group[$1]}/cgroup.procs"
+    shift
+    exec "$@"
+}
+
+# page_cache SIDE: bytes of page cache in its group.
+page_cache() {
+    awk '$1 == "cache" || $1 == "file" { print $2 }' "${group[$1]}/memory.stat"
+}
 
 stop_both() {
     [ "${#pid[@]}" -eq 0 ] || kill "${pid[@]}" 2>/dev/null || true
@@ -30,21 +60,27 @@ start_ours() {
     local own
     read -r -a own <<<"${OURS_OPTIONS:-}"
     mkdir "$work/ours"
-    "$CARGO_TARGET_DIR/release/redrock-server" --port "${port[ours]}" --dir "$work/ours" --save '' \
+    in_group ours "$CARGO_TARGET_DIR/release/redrock-server" --port "${port[ours]}" --dir "$work/ours" --save '' \
         "$@" "${own[@]}" >"$work/ours.log" 2>&1 &
     pid[ours]=$!
     wait_for_pong ours
 }
 
-start_both() {
-    port[redis]=$2
-    local ours=$1
-    shift 2
+# start_redis PORT [option...]: Redis alone.
+start_redis() {
+    port[redis]=$1
+    shift
     mkdir "$work/redis"
     redis-server --port "${port[redis]}" --dir "$work/redis" --save '' "$@" >"$work/redis.log" 2>&1 &
     pid[redis]=$!
-    start_ours "$ours" "$@"
     wait_for_pong redis
+}
+
+start_both() {
+    local ours=$1 redis=$2
+    shift 2
+    start_redis "$redis" "$@"
+    start_ours "$ours" "$@"
 }
 
 # cpu_us SIDE: CPU time of a server and its children so far, microseconds. The kernel counts it in
