@@ -114,6 +114,7 @@ fn rockall_rockmem_and_purgerocksdb_do_and_tell_what_they_say() -> anyhow::Resul
     for name in [
         "dropped_stubs",
         "loaded_values",
+        "lent_values",
         "waiting_commands",
         "blocking_reads",
         "slowed_writes",

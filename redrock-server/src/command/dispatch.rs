@@ -257,7 +257,9 @@ fn run_unless_busy(mut request: Request<'_>) -> Outcome {
     };
     let outcome = run_locked(&mut request, &mut keyspace);
     let garbage = keyspace.garbage.take();
+    let lent = keyspace.take_lent();
     drop(keyspace);
+    drop(lent);
     server.scripting.wake_waiting();
     if !garbage.is_empty() {
         server.reclaimer.dispose(garbage);

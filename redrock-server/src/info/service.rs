@@ -223,6 +223,7 @@ pub(super) fn tiering(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("tiering_dropped_values", stats.dropped);
     out.field("tiering_dropped_stubs", stats.stubs_dropped);
     out.field("tiering_loaded_values", stats.loaded);
+    out.field("tiering_lent_values", stats.lent);
     out.field("tiering_waits", stats.waits);
     out.field("tiering_blocking_reads", stats.blocking_reads);
     out.field("tiering_slowed_writes", facts.server.memory.pace.slowed());

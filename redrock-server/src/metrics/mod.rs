@@ -92,7 +92,7 @@ pub fn figures(server: &Server) -> Vec<Figure> {
     figures
 }
 
-fn of_moves(moved: &TieringStats) -> [Figure; 6] {
+fn of_moves(moved: &TieringStats) -> [Figure; 7] {
     [
         counter(
             "tier_spilled_values",
@@ -106,6 +106,11 @@ fn of_moves(moved: &TieringStats) -> [Figure; 6] {
         ),
         counter("tier_dropped_stubs", "Stubs dropped.", moved.stubs_dropped),
         counter("tier_loaded_values", "Values loaded.", moved.loaded),
+        counter(
+            "tier_lent_values",
+            "Loaded values that did not stay.",
+            moved.lent,
+        ),
         counter("tier_waits", "Waits of commands for a load.", moved.waits),
         counter(
             "tier_blocking_reads",

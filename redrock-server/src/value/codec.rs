@@ -32,6 +32,15 @@ impl Decoded {
         }
     }
 
+    /// The value, to be read.
+    pub fn as_value_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Int(n) => ValueRef::Int(*n),
+            Self::Inline(bytes) => ValueRef::Str(bytes),
+            Self::Heap(object) => object.as_value_ref(),
+        }
+    }
+
     /// Whether it is a hash with fields that expire.
     pub fn has_timed_fields(&self) -> bool {
         self.as_new_value().has_timed_fields()

@@ -5,6 +5,9 @@ use super::{Outcome, Reply, Request, Wait, gave_up, waits_under_lock};
 use crate::keyspace::locks::KeyspaceGuard;
 use crate::keyspace::tiering::direct::DirectRead;
 
+/// Commands that read one string, and only while they run.
+const READERS: &[&str] = &["get", "strlen", "getrange", "substr"];
+
 /// The keyspace, held, or what became of the request.
 ///
 /// Where cold values may be read by this thread they are, between two holds of the keyspace; what the
@@ -21,6 +24,7 @@ pub(super) fn take<'a>(request: &mut Request<'a>) -> Result<KeyspaceGuard<'a>, O
     let Some(client) = request.slot.as_deref_mut() else {
         return Err(Outcome::Done);
     };
+    let reads_only = client.transaction.is_none() && READERS.contains(&spec.name);
     let (mut read, mut has_read) = (None, false);
     loop {
         let Some(mut keyspace) = server.keyspace_unless_busy() else {
@@ -30,10 +34,10 @@ pub(super) fn take<'a>(request: &mut Request<'a>) -> Result<KeyspaceGuard<'a>, O
             // It is refused, or not, as one that comes now.
             return Err(Outcome::Retry(Wait::Nothing));
         };
-        if let Some(Err(error)) = read
-            .take()
-            .map(|read: DirectRead| read.finish(&mut keyspace))
-        {
+        if let Some(Err(error)) = read.take().map(|read: DirectRead| match reads_only {
+            true => read.finish_for_reader(&mut keyspace),
+            false => read.finish(&mut keyspace),
+        }) {
             drop(keyspace);
             let error = gave_up(server, client, args.all(), CommandError::tier(error));
             Reply::new(request.out, client.resp3).error(&error.resp());
@@ -42,7 +46,11 @@ pub(super) fn take<'a>(request: &mut Request<'a>) -> Result<KeyspaceGuard<'a>, O
         if let Some(wait) = waits_under_lock(server, &keyspace, flags)
             .or_else(|| latched::wait(&keyspace.latches, client, spec, args))
         {
+            drop(keyspace.take_lent());
             return Err(Outcome::Retry(wait));
+        }
+        if keyspace.has_lent() {
+            return Ok(keyspace);
         }
         let missing = residency::missing(&keyspace, client, spec, args);
         if missing.is_empty() {

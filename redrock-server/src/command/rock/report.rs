@@ -16,6 +16,7 @@ pub(super) fn statistics(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResu
             ("dropped_values", stats.dropped),
             ("dropped_stubs", stats.stubs_dropped),
             ("loaded_values", stats.loaded),
+            ("lent_values", stats.lent),
             ("waiting_commands", stats.waits),
             ("blocking_reads", stats.blocking_reads),
             ("slowed_writes", ctx.server.memory.pace.slowed()),

@@ -122,6 +122,12 @@ impl Db<'_> {
             return Ok(None);
         };
         self.keyspace.stats.hits += 1;
+        if place == Place::Tier && self.keyspace.lent(self.index, key).is_some() {
+            if touch {
+                self.touch_stub(hash, key);
+            }
+            return Ok(self.keyspace.lent(self.index, key));
+        }
         self.resident(place, key)?;
         let database = &mut self.keyspace.databases[self.index];
         let Some(entry) = database.table.find_value_mut(hash, key) else {
@@ -277,11 +283,19 @@ impl Db<'_> {
         let table = &mut self.keyspace.databases[self.index].table;
         if let Some(entry) = table.find_value_mut(hash, key) {
             entry.touch(&access);
-        } else if let Some(stub) = table.find_stub(hash, key) {
+        } else {
+            self.touch_stub(hash, key);
+        }
+        Ok(true)
+    }
+
+    fn touch_stub(&mut self, hash: KeyHash, key: &[u8]) {
+        let access = self.keyspace.access;
+        let table = &mut self.keyspace.databases[self.index].table;
+        if let Some(stub) = table.find_stub(hash, key) {
             let touched = access.touched(stub.access);
             table.set_access(hash, key, touched);
         }
-        Ok(true)
     }
 
     /// Memory of a key in bytes, its entry and value (MEMORY USAGE).

@@ -17,6 +17,9 @@
 //! holds is promoted, be it that it had left in between. The
 //! policy (`maxmemory-policy`) says how much heat counts: one touch (LRU) or many (LFU).
 //!
+//! Where memory is full a string that is read for the first time does not even come on probation: it is
+//! lent to its command ([`super::lend`]) and leaves a ghost.
+//!
 //! A stub has no heat: its value had none when it left, and is judged anew when it comes back.
 
 use super::probation::{Order, Probationer};
@@ -90,6 +93,16 @@ impl Admission {
             generation,
             bytes,
         });
+    }
+
+    /// Whether a value left not long ago, or was lent.
+    pub(super) fn is_ghost(&self, generation: u32, hash: KeyHash) -> bool {
+        self.ghosts.contains(generation, hash)
+    }
+
+    /// A value was wanted that is not in memory, and did not come.
+    pub(super) fn note_ghost(&mut self, generation: u32, hash: KeyHash) {
+        self.ghosts.add(generation, hash);
     }
 
     fn probation_pays(&self) -> bool {

@@ -337,6 +337,7 @@ impl Governor {
         let taken_bytes = {
             let mut keyspace = self.server.keyspace.lock();
             keyspace.set_pressure(plan.release_bytes > 0, plan.drop_stubs);
+            keyspace.set_lending(plan.lend);
             keyspace.tier_put_bytes()
         };
         gate.pace.note_taken(taken_bytes);

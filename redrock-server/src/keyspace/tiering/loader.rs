@@ -113,6 +113,25 @@ impl ReadValue {
             expire,
         }
     }
+
+    /// Whether it is a string, and not damaged.
+    pub(super) fn is_sound_string(&self) -> bool {
+        self.object_type == ObjectType::String && self.decoded.is_ok()
+    }
+
+    /// The value itself; all of it again if there is none.
+    pub(super) fn into_decoded(self) -> Result<codec::Decoded, Self> {
+        let Self {
+            decoded,
+            object_type,
+            expire,
+        } = self;
+        decoded.map_err(|error| Self {
+            decoded: Err(error),
+            object_type,
+            expire,
+        })
+    }
 }
 
 /// Whether a read has to be started.
@@ -234,6 +253,33 @@ impl Keyspace {
         let decode = |value: ColdValue| ReadValue::decode(&value.record, value.expire);
         let decoded = read.map(|value| value.map(decode));
         self.finish_read(tier_key, decoded)
+    }
+
+    /// A read is done: lends its value to the command that the caller is about to run where nobody else
+    /// waits for it, or puts it into memory ([`Keyspace::finish_read`]).
+    pub fn finish_read_for_one(
+        &mut self,
+        tier_key: &TierKey,
+        read: Result<Option<ReadValue>, ColdError>,
+    ) -> Finished {
+        let load = self.tiering.as_ref().and_then(|t| t.loads.get(tier_key));
+        let for_one = load.is_some_and(|load| !load.stale && load.waiters.is_empty());
+        let read = match read {
+            Ok(Some(value)) if for_one => match self.lend(tier_key, value) {
+                Ok(()) => {
+                    if let Some(tiering) = &mut self.tiering {
+                        tiering.loads.remove(tier_key);
+                    }
+                    return Finished {
+                        waiters: Vec::new(),
+                        result: Ok(()),
+                    };
+                }
+                Err(value) => Ok(Some(value)),
+            },
+            read => read,
+        };
+        self.finish_read(tier_key, read)
     }
 
     /// A read is done: puts its value into memory. The caller wakes who waits for it.

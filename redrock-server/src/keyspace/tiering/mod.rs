@@ -20,6 +20,7 @@ pub mod direct;
 pub mod fifo;
 pub mod governor;
 pub mod health;
+mod lend;
 pub mod loader;
 pub mod pace;
 pub mod policy;
@@ -65,6 +66,10 @@ pub struct Tiering {
     /// Keys that a waiting command needs in memory.
     pins: HashMap<TierKey, u32>,
     absent: HashSet<TierKey>,
+    /// The value that the command that runs may read, if it was lent one.
+    lent: Option<lend::Lent>,
+    /// Memory is so full that values are lent.
+    lends: bool,
     /// What came lately, and what left unwanted.
     pub(super) admission: Admission,
     /// Values leave as soon as their put is applied; stubs too.
@@ -84,6 +89,8 @@ pub struct TieringStats {
     pub stubs_dropped: u64,
     /// Values loaded for a waiting command.
     pub loaded: u64,
+    /// Those of them that did not stay.
+    pub lent: u64,
     /// Commands that waited for a load.
     pub waits: u64,
     /// Reads made under the locks (EXEC and scripts on undeclared keys).
@@ -103,6 +110,8 @@ impl Tiering {
             loads: HashMap::new(),
             pins: HashMap::new(),
             absent: HashSet::new(),
+            lent: None,
+            lends: false,
             admission: Admission::new(hot_bytes),
             pressure: (false, false),
             stats: TieringStats::default(),

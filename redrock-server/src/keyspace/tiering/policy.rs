@@ -42,6 +42,8 @@ pub struct Plan {
     pub drop_stubs: bool,
     /// Dirty values are written to the tier ahead of need.
     pub write_back: bool,
+    /// There is no room to spare for cold values that are read for the first time.
+    pub lend: bool,
     /// How far memory is from where commands that grow it are slowed down to where they wait: 0
     /// to 1000.
     pub overrun_permille: u64,
@@ -53,6 +55,9 @@ pub struct Plan {
 
 /// Above this share of the budget dirty values are written back ahead of need, percent.
 const WRITE_BACK_PERCENT: u64 = 70;
+/// Above this share cold values that are read once don't come into memory: a little below where it
+/// stays when it is full.
+const LEND_PERCENT: u64 = 80;
 /// Above this share values leave.
 const RELEASE_PERCENT: u64 = 90;
 /// Down to this share.
@@ -159,6 +164,7 @@ pub fn plan(sample: &Sample) -> Plan {
         release_bytes: for_all.max(for_wanted).max(for_hot),
         overrun_permille: (overrun * 1000 / line(HOLD_PERCENT - SLOW_PERCENT).max(1)).min(1000),
         drop_stubs: sample.stub_bytes > line(STUB_PERCENT),
+        lend: used > line(LEND_PERCENT) || hot_beyond_bytes(sample, LEND_PERCENT) > 0,
         write_back: used > line(WRITE_BACK_PERCENT)
             || hot_beyond_bytes(sample, WRITE_BACK_PERCENT) > 0,
         hold_writers: used > line(HOLD_PERCENT),

@@ -205,6 +205,36 @@ fn a_key_that_nothing_is_known_of_is_read_by_its_command_too() {
 }
 
 #[test]
+fn a_string_that_is_read_once_is_lent_and_stays_when_it_is_read_again() {
+    let mut bench = Bench::without_readers();
+    cold_keys(&mut bench, 2);
+    bench.run("RPUSH list x");
+    bench.evict(0, &["list"], false);
+    open_direct(&bench);
+    bench.server.keyspace.lock().set_lending(true);
+    let is_stub = |bench: &Bench, key: &str| {
+        let keyspace = bench.server.keyspace.lock();
+        assert!(!keyspace.has_lent());
+        let table = &keyspace.database(0).expect("database").table;
+        let found = table.find(table.hash(key.as_bytes()), key.as_bytes());
+        found.expect("the key").is_stub()
+    };
+    assert_eq!(bench.run("GET key:0"), "$8 of-key:0");
+    assert!(is_stub(&bench, "key:0"));
+    assert_eq!(bench.run("TTL key:0"), ":-1");
+    assert_eq!(bench.run("STRLEN key:0"), ":8");
+    assert!(!is_stub(&bench, "key:0"));
+    // What changes a value needs it in memory, as do collections.
+    assert_eq!(bench.run("APPEND key:1 -more"), ":13");
+    assert!(!is_stub(&bench, "key:1"));
+    assert!(bench.run("GET list").starts_with("-WRONGTYPE"));
+    assert_eq!(bench.run("LRANGE list 0 -1"), "*1 $1 x");
+    let keyspace = bench.server.keyspace.lock();
+    let stats = &keyspace.tiering.as_ref().expect("tiering").stats;
+    assert_eq!((stats.lent, keyspace.pinned()), (1, 0));
+}
+
+#[test]
 fn what_changes_during_a_commands_own_read_is_not_lost() {
     let mut bench = Bench::without_readers();
     cold_keys(&mut bench, 3);

@@ -62,6 +62,22 @@ impl DirectRead {
         server.readers.direct.note_own(waited, bytes_max);
     }
 
+    /// As [`DirectRead::finish`] for a command that reads one string and keeps nothing of it: the value
+    /// may be lent to it ([`Keyspace::has_lent`]).
+    pub fn finish_for_reader(mut self, keyspace: &mut Keyspace) -> LoadResult {
+        let value = match self.keys.len() {
+            1 => self.values.pop(),
+            _ => None,
+        };
+        let (Some(key), Some(value)) = (self.keys.first(), value) else {
+            return self.finish(keyspace);
+        };
+        let finished = keyspace.finish_read_for_one(key, value);
+        let result = finished.result().clone();
+        finished.wake();
+        result
+    }
+
     /// Puts what was read into memory; the error is that of the first key that has one.
     pub fn finish(self, keyspace: &mut Keyspace) -> LoadResult {
         let mut result = Ok(());
