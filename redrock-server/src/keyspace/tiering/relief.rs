@@ -12,8 +12,10 @@ use crate::keyspace::Keyspace;
 use crate::server::Server;
 use std::time::{Duration, Instant};
 
-/// How long one command may wait for room.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long one command waits for a tier that takes nothing: a checkpoint for a snapshot may be under way.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// The same for one that makes room, for nobody else is served meanwhile.
+const WAIT_IN_ALL_MAX: Duration = Duration::from_secs(30);
 /// How long to wait for the queue before looking again.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long it waits for what is queued before hot values leave.
@@ -26,6 +28,7 @@ const STEPS_MAX: usize = 256;
 /// Moves values to the tier until there is room. False if there is none in time.
 pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
     let begun = Instant::now();
+    let mut last_taken = (begun, keyspace.tier_put_bytes());
     loop {
         // Whatever was removed and waits for the lock's release takes memory too.
         drop(keyspace.garbage.take());
@@ -54,8 +57,13 @@ pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
         if patient && idle && release(&server.memory, keyspace, &plan, Choice::All) > 0 {
             continue;
         }
+        let taken_bytes = keyspace.tier_put_bytes();
+        if taken_bytes != last_taken.1 {
+            last_taken = (Instant::now(), taken_bytes);
+        }
+        let is_over = last_taken.0.elapsed() >= WAIT_MAX || begun.elapsed() >= WAIT_IN_ALL_MAX;
         // A tier that can't be written makes no room by waiting.
-        if failed || begun.elapsed() >= WAIT_MAX {
+        if failed || is_over {
             return !plan.hold_writers;
         }
         if queue.is_empty() && !queue.has_applied() && !plan.hold_writers {
