@@ -118,6 +118,12 @@ impl fmt::Display for Phase {
     }
 }
 
+fn sample(pid: u32, peak: &AtomicU64, samples: &AtomicU64) {
+    let sum = proportional_bytes(pid);
+    peak.fetch_max(sum, Ordering::Relaxed);
+    samples.fetch_add(u64::from(sum > 0), Ordering::Relaxed);
+}
+
 impl Sampler {
     /// Begins to sample a process and everything below it.
     pub fn start(pid: u32) -> Self {
@@ -128,9 +134,7 @@ impl Sampler {
         let thread = std::thread::spawn(move || {
             let (stop, peak, samples) = shared;
             while !stop.load(Ordering::Relaxed) {
-                let sum = proportional_bytes(pid);
-                peak.fetch_max(sum, Ordering::Relaxed);
-                samples.fetch_add(u64::from(sum > 0), Ordering::Relaxed);
+                sample(pid, &peak, &samples);
                 std::thread::park_timeout(INTERVAL);
             }
         });
@@ -143,8 +147,10 @@ impl Sampler {
         }
     }
 
-    /// Ends a phase and begins the next one with the high-water marks reset.
+    /// Ends a phase with a last sample, however short it was, and begins the next one with the
+    /// high-water marks reset.
     pub fn phase(&self, name: &str) -> Phase {
+        sample(self.pid, &self.peak, &self.samples);
         let mut high_water_bytes = BTreeMap::<String, u64>::new();
         for pid in family(self.pid) {
             let bytes = field(pid, "status", "VmHWM:");
