@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 /// How long one command waits for a tier that takes nothing before it fails.
 const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// So many times that for one that makes room for others.
-const MEMORY_WAITS_MAX: u32 = 6;
 /// The same while the tier has taken nothing for longer than that.
 const MEMORY_WAIT_CLOSED_MAX: Duration = Duration::from_secs(1);
+/// How many such times one command waits while the tier takes what others bring.
+const MEMORY_WAITS_MAX: u32 = 6;
 /// How often a command may find its keys gone again from memory.
 const LOADS_MAX: u32 = 64;
 
