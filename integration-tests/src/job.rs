@@ -30,9 +30,9 @@ pub fn max_memory_mib() -> u64 {
     between(128, 200)
 }
 
-/// All of the data: nearly twice the bound, up to more than ten times.
+/// All of the data: nearly twice the bound, up to twenty times.
 pub fn data() -> Mixed {
-    let count = between(180_000, 2_000_000);
+    let count = between(180_000, 3_500_000);
     assert!(count * 1000 > max_memory_mib() * MIB, "it would fit");
     Mixed {
         seed: seed(),

@@ -2,16 +2,20 @@
 //!
 //! RocksDB's flushes and compactions run at a lower priority: they use what processor time the others
 //! leave, and what they don't get done slows down who loads data, not who reads hot keys. Threads that
-//! take the keyspace's lock keep their priority: who waits for it would have to wait for them. They only
-//! don't interrupt others as soon as they have something to do.
+//! take the keyspace's lock or its queues give way a little, and don't interrupt others as soon as they
+//! have something to do: a worker is kept from its processor by them far longer than from the lock.
+//!
+//! A thread without privileges can't raise its priority again, so each kind has one for good.
 
 use std::cell::Cell;
 use std::time::Duration;
 
+/// For what moves values to the tier: governor and applier.
+pub const SPILL: i32 = 5;
 /// For flushes: until one is done its memory is not free.
-pub const FLUSH: i32 = 5;
-/// For compactions.
-pub const COMPACTION: i32 = 10;
+pub const FLUSH: i32 = 10;
+/// For compactions, the lowest: who loads faster than they merge is slowed down by RocksDB itself.
+pub const COMPACTION: i32 = 19;
 
 thread_local! {
     static NICE: Cell<i32> = const { Cell::new(0) };

@@ -1,7 +1,7 @@
 //! All of the data at once: read and written evenly and unevenly, flushed, expired.
 
 use anyhow::ensure;
-use redrock_integration_tests::job::{Job, alone, data, info, long_wait, max_memory_mib, until};
+use redrock_integration_tests::job::{Job, alone, data, info, long_wait, until};
 use redrock_integration_tests::memory::MIB;
 use redrock_integration_tests::mixed::Mixed;
 use redrock_integration_tests::resp::{Client, encode};
@@ -91,17 +91,21 @@ fn reads_and_writes_flushes_and_saves_stay_within_the_bound() -> anyhow::Result<
     job.kill()
 }
 
+/// What the bound is in the largest load, MiB.
+const INGEST_MEMORY_MIB: u64 = 200;
+
 /// Without log and saves: of data a hundred times the bound the disk is to hold one copy.
 #[test]
 fn ingest_of_many_times_the_bound_stays_within_it() -> anyhow::Result<()> {
     let _alone = alone();
-    let times = between(2, 100);
+    let times = between(10, 100);
     let data = Mixed {
-        count: times * max_memory_mib() * MIB / MIXED_BYTES,
+        count: times * INGEST_MEMORY_MIB * MIB / MIXED_BYTES,
         ..data()
     };
     let folder = tempfile::tempdir()?;
-    let mut job = Job::start("ingest", folder.path(), &["--save", ""])?;
+    let none: &[&str] = &["--save", ""];
+    let mut job = Job::start_within(INGEST_MEMORY_MIB, "ingest", folder.path(), none)?;
     job.wait_companions()?;
     let began = Instant::now();
     data.load(&mut job.client)?;

@@ -18,7 +18,17 @@ struct Wanted<'k> {
     missing: Vec<(usize, Vec<u8>)>,
 }
 
-impl Wanted<'_> {
+impl<'k> Wanted<'k> {
+    /// Nothing yet; `None` with tiering off.
+    fn of(keyspace: &'k Keyspace) -> Option<Self> {
+        keyspace.tiering.as_ref()?;
+        Some(Self {
+            keyspace,
+            now_ms: crate::clock::unix_ms(),
+            missing: Vec::new(),
+        })
+    }
+
     fn key(&mut self, db: usize, key: &[u8], value: bool) {
         let missing = match self.keyspace.residency(db, key, self.now_ms) {
             Residency::Resident => false,
@@ -91,14 +101,8 @@ pub fn missing(
     spec: &Spec,
     args: &Args<'_>,
 ) -> Vec<(usize, Vec<u8>)> {
-    if keyspace.tiering.is_none() {
+    let Some(mut wanted) = Wanted::of(keyspace) else {
         return Vec::new();
-    }
-    let now_ms = crate::clock::unix_ms();
-    let mut wanted = Wanted {
-        keyspace,
-        now_ms,
-        missing: Vec::new(),
     };
     if spec.name == "exec" {
         wanted.transaction(client);
@@ -115,14 +119,8 @@ pub fn missing_of(
     spec: &Spec,
     args: &Args<'_>,
 ) -> Vec<(usize, Vec<u8>)> {
-    if keyspace.tiering.is_none() {
+    let Some(mut wanted) = Wanted::of(keyspace) else {
         return Vec::new();
-    }
-    let now_ms = crate::clock::unix_ms();
-    let mut wanted = Wanted {
-        keyspace,
-        now_ms,
-        missing: Vec::new(),
     };
     wanted.command(db, spec, args);
     wanted.missing

@@ -376,6 +376,7 @@ pub fn spawn_applier(
         .name("tier-applier".into())
         .spawn(move || {
             priority::patient();
+            priority::lower(priority::SPILL);
             run_applier(&queue, &store, done);
         })
 }

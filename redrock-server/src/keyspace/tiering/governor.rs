@@ -278,6 +278,7 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
         .name("governor".into())
         .spawn(move || {
             priority::patient();
+            priority::lower(priority::SPILL);
             let _ = server.memory.wanted.set(std::thread::current());
             let sized_bytes = server.memory.maxmemory_bytes.load(Ordering::Relaxed);
             let mut governor = Governor {

@@ -103,6 +103,11 @@ impl World {
         keys.iter().filter(|key| self.is_hot(key)).count()
     }
 
+    fn expect_hot(&self, keys: &[String], at_least: usize) {
+        let hot = self.hot(keys);
+        assert!(hot >= at_least, "{hot} of {} are left", keys.len());
+    }
+
     /// Makes room for `values` values as the governor does, with the tier's writer at work.
     fn make_room(&mut self, values: usize) {
         let before = self.keyspace.database(0).expect("database").table.len();
@@ -186,55 +191,35 @@ fn new_keys_leave_before_hot_ones_whatever_their_number() {
         new.iter().for_each(|key| world.set(key));
         world.make_room(100);
     }
-    assert!(
-        world.hot(&hot) >= 190,
-        "{} of 200 are left",
-        world.hot(&hot)
-    );
+    world.expect_hot(&hot, 190);
+}
+
+/// A pass over many keys on disk, beside hot ones.
+fn scan_beside_hot_keys(visit: fn(&mut World, &str)) {
+    let mut world = World::new(40_000);
+    // More than ghosts are remembered of.
+    let cold = names("cold", 20_000);
+    for some in cold.chunks(100) {
+        some.iter().for_each(|key| world.set(key));
+        world.make_room(if some[0] == "cold:0" { 60 } else { 100 });
+    }
+    let hot = world.heat_up(200);
+    world.fill_probation();
+    for some in cold.chunks(100) {
+        some.iter().for_each(|key| visit(&mut world, key));
+        world.make_room(99);
+    }
+    world.expect_hot(&hot, 190);
 }
 
 #[test]
 fn a_scan_of_what_is_on_disk_leaves_before_hot_keys() {
-    let mut world = World::new(40_000);
-    // More than ghosts are remembered of.
-    let cold = names("cold", 20_000);
-    for some in cold.chunks(100) {
-        some.iter().for_each(|key| world.set(key));
-        world.make_room(if some[0] == "cold:0" { 60 } else { 100 });
-    }
-    let hot = world.heat_up(200);
-    world.fill_probation();
-    for some in cold.chunks(100) {
-        some.iter().for_each(|key| world.get(key));
-        world.make_room(99);
-    }
-    assert!(
-        world.hot(&hot) >= 190,
-        "{} of 200 are left",
-        world.hot(&hot)
-    );
+    scan_beside_hot_keys(World::get);
 }
 
 #[test]
 fn a_scan_that_writes_over_what_is_on_disk_leaves_before_hot_keys() {
-    let mut world = World::new(40_000);
-    // More than ghosts are remembered of.
-    let cold = names("cold", 20_000);
-    for some in cold.chunks(100) {
-        some.iter().for_each(|key| world.set(key));
-        world.make_room(if some[0] == "cold:0" { 60 } else { 100 });
-    }
-    let hot = world.heat_up(200);
-    world.fill_probation();
-    for some in cold.chunks(100) {
-        some.iter().for_each(|key| world.set(key));
-        world.make_room(99);
-    }
-    assert!(
-        world.hot(&hot) >= 190,
-        "{} of 200 are left",
-        world.hot(&hot)
-    );
+    scan_beside_hot_keys(World::set);
 }
 
 #[test]
