@@ -27,7 +27,7 @@ fn fill(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn files(tier: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn files(tier: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(tier.join("db"))? {
         let path = entry?.path();

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-const VALUE_BYTES: usize = 20_000;
+pub(crate) const VALUE_BYTES: usize = 20_000;
 
 /// Fills memory and tier until a write is refused; how many were taken, and the refusal.
 fn fill(client: &mut Client) -> anyhow::Result<(usize, String)> {
@@ -96,7 +96,7 @@ fn a_full_disk_refuses_what_needs_room_and_comes_back_when_there_is_some() -> an
 }
 
 /// Takes what is left of a disk.
-fn fill_disk(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn fill_disk(path: &Path) -> anyhow::Result<()> {
     let mut file = std::fs::File::create(path)?;
     for length in [1 << 20, 4096] {
         while file.write_all(&vec![1; length]).is_ok() {}
@@ -107,7 +107,7 @@ fn fill_disk(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Gives all keys an expiry, round after round, in pipelines: cold ones get it on disk.
-fn expire_all(client: &mut Client, keys: usize, seconds: usize) -> anyhow::Result<()> {
+pub(crate) fn expire_all(client: &mut Client, keys: usize, seconds: usize) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     for n in 0..keys {
         let words = ["EXPIRE".to_owned(), format!("key:{n}"), seconds.to_string()];

@@ -3,6 +3,8 @@
 
 mod damage;
 mod disk;
+mod errors;
+mod stuck;
 mod told;
 
 use redrock_integration_tests::daemons::{info, until};

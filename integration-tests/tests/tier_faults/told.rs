@@ -50,6 +50,16 @@ pub(crate) fn wait_served(folder: &Path, port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until a tier that is served is told to be as `wanted` begins.
+pub(crate) fn wait_told(folder: &Path, port: u16, wanted: &str) -> anyhow::Result<()> {
+    until("the words on the tier", || {
+        let told = by_http(port)?;
+        Ok(told.iter().all(|told| told.starts_with(wanted)))
+    })?;
+    assert_eq!(by_grpc(folder)?, [ServingStatus::Serving; 2]);
+    Ok(())
+}
+
 /// Waits until a tier in trouble is told, which is no reason to send clients elsewhere.
 pub(crate) fn wait_not_served(folder: &Path, port: u16) -> anyhow::Result<()> {
     until("a tier that is not served", || {

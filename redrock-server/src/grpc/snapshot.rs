@@ -118,7 +118,11 @@ impl SnapshotService {
                 if ring.is_closed() {
                     return;
                 }
-                match store.checkpoint(&path) {
+                let made = store.and_then(|store| {
+                    let made = store.checkpoint(&path);
+                    made.map_err(|error| error.to_string())
+                });
+                match made {
                     Ok(()) => {
                         let until = Instant::now() + LEASE;
                         leases.lock().push(Lease {
@@ -128,7 +132,7 @@ impl SnapshotService {
                         });
                         ring.push(Item::Checkpoint(path));
                     }
-                    Err(error) => ring.push(Item::Failed(error.to_string())),
+                    Err(why) => ring.push(Item::Failed(why)),
                 }
             })));
         }

@@ -1,59 +1,90 @@
-//! What RocksDB tells of its work in the background, and which of its failures may stop it.
+//! What RocksDB tells of its work in the background, and what becomes of its failures (ADR 13).
 //!
-//! Left alone, RocksDB refuses all writes until it is opened again as soon as a compaction meets
-//! a damaged block or a flush meets any error but a full disk; its way back (`DB::Resume`) is
-//! not in its C interface. Opening again would lose what is in memtables, of which there is no
-//! log. So the listener takes these two kinds of failure upon itself, and RocksDB goes on:
-//! - a compaction leaves its input files as they were: nothing is lost, but the work is never
-//!   done. It is noted as damage ([`Background::damage`]); RocksDB tries again each second.
-//! - a flush keeps its memtables in memory. It is noted, nothing more is written, and the flush
-//!   is asked for again ([`Background::flush_trouble`]).
+//! Left to itself, RocksDB refuses all writes until it is opened again as soon as a compaction meets
+//! a damaged block, or a flush or its manifest any error but a full disk; its way back
+//! (`DB::Resume`) is not in its C interface, and does not lead back from these. From a full disk it
+//! comes back by itself, but for ever no more if another error comes before. Opening again would
+//! lose what is in memtables, of which there is no log. So the listener takes failures upon itself,
+//! and RocksDB goes on:
+//! - a compaction leaves its input files as they were: nothing is lost, but the work is not done.
+//!   It is noted as damage ([`Background::damage`]), or, where there was no room for its output, as
+//!   that ([`Background::no_room`]); RocksDB tries again each second unless compaction is turned off.
+//! - a flush, or what it writes to the manifest, keeps its memtables in memory. It is noted, nothing
+//!   more is written, and the flush is asked for again ([`Background::flush_trouble`]).
 //!
-//! A full disk stays RocksDB's: it refuses writes, watches the free space and resumes by itself.
-//! So does what can't be repaired (its manifest): it stays refused ([`Background::stop_trouble`]).
+//! What else may fail (a memtable that takes no write) can't be repaired: RocksDB refuses writes from
+//! then on ([`Background::stop_trouble`]).
 
 use crate::priority;
 use librocksdb_sys as ffi;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rocksdb::{AsRawPtr as _, Options};
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 // RocksDB's `BackgroundErrorReason`.
 const FLUSH: u32 = 0;
 const COMPACTION: u32 = 1;
+const MANIFEST: u32 = 4;
 const FLUSH_WITHOUT_LOG: u32 = 5;
+const MANIFEST_WITHOUT_LOG: u32 = 6;
 /// In the text of a status for a full disk.
-const NO_SPACE: &str = "No space left on device";
+pub const NO_SPACE: &str = "No space left on device";
 
 /// The beginning of a status for what may be better the next time.
 const IO_ERROR: &str = "IO error";
+
+/// A compaction that found no room for its output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRoom {
+    /// RocksDB's words.
+    pub text: String,
+    /// Bytes of the files that it was to rewrite.
+    pub wanted_bytes: u64,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Background {
     damage: Mutex<Option<String>>,
+    no_room: Mutex<Option<NoRoom>>,
     flush: Mutex<Option<String>>,
     stop: Mutex<Option<String>>,
+    /// Flushes that have ended, one a column family, and failures.
+    flushes: Mutex<u64>,
+    flush_ended: Condvar,
     errors: AtomicU64,
+    /// Compactions that found no room.
+    without_room: AtomicU64,
+    /// Bytes that the compaction which failed last was to rewrite.
+    failed_bytes: AtomicU64,
 }
 
 /// What becomes of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Damage,
+    NoRoom,
     Flush,
     Stop,
 }
 
 fn judge(reason: u32, text: &str) -> Verdict {
     match reason {
-        _ if text.contains(NO_SPACE) => Verdict::Stop,
+        COMPACTION if is_no_space(text) => Verdict::NoRoom,
         COMPACTION => Verdict::Damage,
-        FLUSH | FLUSH_WITHOUT_LOG => Verdict::Flush,
+        FLUSH | FLUSH_WITHOUT_LOG | MANIFEST | MANIFEST_WITHOUT_LOG => Verdict::Flush,
         _ => Verdict::Stop,
     }
+}
+
+/// Whether an error says that the disk is full.
+pub fn is_no_space(text: &str) -> bool {
+    text.contains(NO_SPACE)
 }
 
 impl Background {
@@ -70,12 +101,28 @@ impl Background {
             .is_some_and(|text| !text.starts_with(IO_ERROR))
     }
 
-    /// Forgets the damage, before compaction is tried again.
+    /// Forgets the damage, before compaction is tried again or because none is needed any more.
     pub fn forget_damage(&self) {
         *self.damage.lock() = None;
     }
 
-    /// Why memtables can't be written; until a flush has succeeded.
+    /// A compaction that found no room; until one has ended well.
+    pub fn no_room(&self) -> Option<NoRoom> {
+        self.no_room.lock().clone()
+    }
+
+    /// How often compactions found no room so far.
+    pub fn without_room(&self) -> u64 {
+        self.without_room.load(Ordering::Relaxed)
+    }
+
+    /// Nothing needs to be compacted any more, or it is tried again by hand.
+    pub fn forget_no_room(&self) {
+        *self.no_room.lock() = None;
+    }
+
+    /// Why memtables can't be written, or the manifest that names their files; until a flush has
+    /// succeeded.
     pub fn flush_trouble(&self) -> Option<String> {
         self.flush.lock().clone()
     }
@@ -95,16 +142,37 @@ impl Background {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// Ends of flushes so far, one a column family, and failures.
+    pub fn flush_ends(&self) -> u64 {
+        *self.flushes.lock()
+    }
+
+    /// Waits until a flush ends, well or not, at most `timeout`.
+    pub fn wait_flush(&self, timeout: Duration) {
+        let mut flushes = self.flushes.lock();
+        self.flush_ended.wait_for(&mut flushes, timeout);
+    }
+
+    fn note_flush_end(&self) {
+        *self.flushes.lock() += 1;
+        self.flush_ended.notify_all();
+    }
+
     /// Notes a failure; whether it may stop RocksDB.
     fn note(&self, reason: u32, text: String) -> bool {
         self.errors.fetch_add(1, Ordering::Relaxed);
         let verdict = judge(reason, &text);
-        let slot = match verdict {
-            Verdict::Damage => &self.damage,
-            Verdict::Flush => &self.flush,
-            Verdict::Stop => &self.stop,
-        };
-        *slot.lock() = Some(text);
+        match verdict {
+            Verdict::Damage => *self.damage.lock() = Some(text),
+            Verdict::NoRoom => {
+                let wanted_bytes = self.failed_bytes.load(Ordering::Relaxed);
+                *self.no_room.lock() = Some(NoRoom { text, wanted_bytes });
+                self.without_room.fetch_add(1, Ordering::Relaxed);
+            }
+            Verdict::Flush => *self.flush.lock() = Some(text),
+            Verdict::Stop => *self.stop.lock() = Some(text),
+        }
+        self.note_flush_end();
         verdict == Verdict::Stop
     }
 
@@ -184,7 +252,9 @@ unsafe extern "C" fn on_flush_completed(
     _: *const ffi::rocksdb_flushjobinfo_t,
 ) {
     // SAFETY: RocksDB passes our state.
-    *unsafe { background(state) }.flush.lock() = None;
+    let background = unsafe { background(state) };
+    *background.flush.lock() = None;
+    background.note_flush_end();
 }
 
 unsafe extern "C" fn on_compaction_completed(
@@ -197,16 +267,45 @@ unsafe extern "C" fn on_compaction_completed(
     // free.
     let background = unsafe {
         ffi::rocksdb_compactionjobinfo_status(info, &mut error);
+        let background = background(state);
         if !error.is_null() {
             ffi::rocksdb_free(error.cast());
+            // It is told before the failure is.
+            let bytes = input_bytes(info);
+            background.failed_bytes.store(bytes, Ordering::Relaxed);
             return;
         }
-        background(state)
+        background
     };
+    background.forget_no_room();
     // A disk that has come back; a damaged file is not among those that were read now.
     if !background.is_corrupt() {
         background.forget_damage();
     }
+}
+
+/// Bytes of the tables that a compaction reads.
+///
+/// # Safety
+/// `info` is valid.
+unsafe fn input_bytes(info: *const ffi::rocksdb_compactionjobinfo_t) -> u64 {
+    // SAFETY: the name is `length` bytes that live as long as `info`.
+    let name = |at| unsafe {
+        let mut length = 0;
+        let name = ffi::rocksdb_compactionjobinfo_input_file_at(info, at, &mut length);
+        (!name.is_null()).then(|| std::slice::from_raw_parts(name.cast::<u8>(), length))
+    };
+    // SAFETY: as above.
+    let count = unsafe { ffi::rocksdb_compactionjobinfo_input_files_count(info) };
+    let bytes = |name: &[u8]| {
+        Path::new(OsStr::from_bytes(name))
+            .metadata()
+            .map(|m| m.len())
+    };
+    (0..count)
+        .filter_map(name)
+        .filter_map(|name| bytes(name).ok())
+        .sum()
 }
 
 // These two begin on the thread that will do the work.
@@ -251,22 +350,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_full_disk_and_what_can_not_be_repaired_stop_rocksdb() {
+    fn only_what_can_not_be_repaired_stops_rocksdb() {
         let background = Background::default();
-        assert!(background.note(COMPACTION, format!("IO error: {NO_SPACE}: x")));
-        assert!(background.note(FLUSH_WITHOUT_LOG, format!("IO error: {NO_SPACE}: x")));
-        assert!(background.note(6, "IO error: manifest".into()));
-        assert_eq!(
-            background.stop_trouble().as_deref(),
-            Some("IO error: manifest")
-        );
+        let full = || format!("IO error: {NO_SPACE}: x");
+        background.failed_bytes.store(700, Ordering::Relaxed);
+        assert!(!background.note(COMPACTION, full()));
+        let told = background.no_room().map(|room| room.wanted_bytes);
+        assert_eq!((told, background.without_room()), (Some(700), 1));
+        for reason in [FLUSH_WITHOUT_LOG, MANIFEST, MANIFEST_WITHOUT_LOG] {
+            assert!(!background.note(reason, full()));
+        }
+        assert!(!background.note(MANIFEST, "IO error: manifest".into()));
+        let trouble = background.flush_trouble();
+        assert_eq!(trouble.as_deref(), Some("IO error: manifest"));
         assert!(!background.note(COMPACTION, "Corruption: block".into()));
-        assert!(!background.note(FLUSH_WITHOUT_LOG, "IO error: no such file".into()));
         assert_eq!(background.damage().as_deref(), Some("Corruption: block"));
-        assert_eq!(
-            background.flush_trouble().as_deref(),
-            Some("IO error: no such file")
-        );
-        assert_eq!(background.errors(), 5);
+        assert_eq!(background.stop_trouble(), None);
+        assert!(background.note(3, "Corruption: memtable".into()));
+        let stopped = background.stop_trouble();
+        assert_eq!(stopped.as_deref(), Some("Corruption: memtable"));
+        assert_eq!(background.errors(), 7);
     }
 }

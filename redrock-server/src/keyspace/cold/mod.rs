@@ -3,6 +3,7 @@
 //! Never durable state: [`ColdStore::open`] wipes what is there. Only the queue's one applier
 //! thread writes; any thread reads.
 
+mod folder;
 pub mod key;
 pub mod listener;
 pub mod options;
@@ -10,6 +11,7 @@ mod repair;
 mod scan;
 mod times;
 
+pub use folder::MARKER;
 pub use repair::Space;
 pub use scan::{ColdSnapshot, ScannedRecord};
 pub use times::{DueIndex, Times};
@@ -17,12 +19,10 @@ pub use times::{DueIndex, Times};
 use key::{PREFIX_BYTES, TierKey, position_prefix, split};
 use listener::Background;
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
-use redrock_log::fs::open_regular;
 use rocksdb::{
     BoundColumnFamily, Cache, DBWithThreadMode, IteratorMode, MultiThreaded, ReadOptions,
     WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
 };
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -62,6 +62,9 @@ pub enum ColdError {
     /// Files could not be rewritten.
     #[error("compact the tier: {0}")]
     Compaction(String),
+    /// Memtables could not be written to files.
+    #[error("flush the tier: {0}")]
+    Flush(String),
 }
 
 impl ColdError {
@@ -76,11 +79,6 @@ impl ColdError {
     }
 }
 
-/// File that marks a folder as a tier, which may be wiped.
-pub const MARKER: &str = "REDROCK_TIER";
-const MARKER_TEXT: &str = "This folder is RedRock's spill tier: values that did not fit into \
-memory.\nIt is rebuilt at every start from the append-only file or the RDB file,\nand it is NOT \
-a backup: copying it saves nothing. See the README.\n";
 const DATABASE_DIR: &str = "db";
 
 /// What was read for one key.
@@ -117,6 +115,8 @@ pub struct ColdStore {
     memtables: WriteBufferManager,
     memtable_bytes: AtomicUsize,
     background: Arc<Background>,
+    /// Whether compaction in the background is on.
+    compacts: AtomicBool,
     /// For keys looked up, made once.
     read: ReadOptions,
     /// Where RocksDB's own counters are.
@@ -149,62 +149,24 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ColdE
     }
 }
 
-/// Wipes a tier folder, or refuses one that isn't ours. The caller holds the data directory's
-/// lock and the port.
-fn prepare_folder(path: &Path) -> Result<(), ColdError> {
-    inspect_folder(path)?;
-    std::fs::create_dir_all(path).map_err(io("create", path))?;
-    let marker = path.join(MARKER);
-    std::fs::write(&marker, MARKER_TEXT).map_err(io("write", &marker))?;
-    for entry in std::fs::read_dir(path).map_err(io("read", path))? {
-        let entry = entry.map_err(io("read", path))?.path();
-        if entry != marker {
-            let removed = if entry.is_dir() {
-                std::fs::remove_dir_all(&entry)
-            } else {
-                std::fs::remove_file(&entry)
-            };
-            removed.map_err(io("remove", &entry))?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether the folder may be wiped: it is missing, empty, or has the marker with our text, which
-/// a file of that name alone is not.
-fn inspect_folder(path: &Path) -> Result<(), ColdError> {
-    let mut entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io("read", path)(error)),
+/// Where a generation's keys begin, and where they end.
+fn generation_range(generation: u32) -> (Vec<u8>, Vec<u8>) {
+    let to = match generation.checked_add(1) {
+        Some(next) => position_prefix(next, 0).to_vec(),
+        None => vec![0xff; PREFIX_BYTES + 1],
     };
-    // A crash can leave the marker cut short.
-    let is_ours = || {
-        let read = || {
-            let marker = path.join(MARKER);
-            let file = open_regular(std::fs::OpenOptions::new().read(true), &marker)?;
-            let mut text = Vec::new();
-            file.take(MARKER_TEXT.len() as u64 + 1)
-                .read_to_end(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
-        read().is_ok_and(|text| MARKER_TEXT.as_bytes().starts_with(&text))
-    };
-    if entries.next().is_some() && !is_ours() {
-        return Err(ColdError::Foreign(path.to_owned()));
-    }
-    Ok(())
+    (position_prefix(generation, 0).to_vec(), to)
 }
 
 impl ColdStore {
     /// Whether [`ColdStore::open`] may have this folder. Touches nothing.
     pub fn inspect(path: &Path) -> Result<(), ColdError> {
-        inspect_folder(path)
+        folder::inspect(path)
     }
 
     /// Opens an empty tier in `path`, wiping what an earlier run left there.
     pub fn open(path: &Path, budget: ColdBudget) -> Result<Self, ColdError> {
-        prepare_folder(path)?;
+        folder::prepare(path)?;
         let cache = Cache::new_hyper_clock_cache(budget.cache_bytes, 4 << 10);
         let background = Arc::new(Background::default());
         let memtables = options::memtables(budget, &cache);
@@ -225,6 +187,7 @@ impl ColdStore {
             memtables,
             memtable_bytes: AtomicUsize::new(budget.memtable_bytes),
             background,
+            compacts: AtomicBool::new(true),
             read: ReadOptions::default(),
             #[cfg(test)]
             options,
@@ -369,19 +332,25 @@ impl ColdStore {
 
     /// Deletes a whole generation.
     pub fn drop_generation(&self, generation: u32) -> Result<(), ColdError> {
-        let from = position_prefix(generation, 0);
-        let to = match generation.checked_add(1) {
-            Some(next) => position_prefix(next, 0).to_vec(),
-            None => vec![0xff; PREFIX_BYTES + 1],
-        };
+        self.drop_files(generation)?;
+        let (from, to) = generation_range(generation);
+        for name in [VALUES, EXPIRES] {
+            let family = self.family(name)?;
+            let mut batch = WriteBatch::default();
+            batch.delete_range_cf(&family, &from[..], &to[..]);
+            self.write(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the room of files with nothing but a generation that nobody reads any more.
+    pub fn drop_files(&self, generation: u32) -> Result<(), ColdError> {
+        let (from, to) = generation_range(generation);
         for name in [VALUES, EXPIRES] {
             let family = self.family(name)?;
             self.db
                 .delete_file_in_range_cf(&family, &from[..], &to[..])
                 .map_err(storage("drop files of a flushed database"))?;
-            let mut batch = WriteBatch::default();
-            batch.delete_range_cf(&family, &from[..], &to[..]);
-            self.write(batch)?;
         }
         Ok(())
     }
@@ -416,11 +385,15 @@ impl ColdStore {
         Ok((out, None))
     }
 
-    /// Makes a checkpoint (hard links) of everything applied so far.
+    /// Makes a checkpoint (hard links) of everything applied so far. For the applier, behind whose back
+    /// nothing is written.
     pub fn checkpoint(&self, path: &Path) -> Result<(), ColdError> {
+        // The checkpoint's own flush would wait until it succeeds.
+        self.flush()?;
+        const WITHOUT_FLUSH: u64 = u64::MAX;
         let checkpoint = Checkpoint::new(&self.db).map_err(storage("prepare a checkpoint"))?;
         checkpoint
-            .create_checkpoint(path)
+            .create_checkpoint_with_log_size(path, WITHOUT_FLUSH)
             .map_err(storage("make a checkpoint"))
     }
 
@@ -460,9 +433,7 @@ impl ColdStore {
         self.memtables.set_buffer_size(budget.memtable_bytes);
         for name in [VALUES, EXPIRES, EXPIRE_INDEX] {
             let bytes = options::write_buffer_bytes(budget, name).to_string();
-            self.db
-                .set_options_cf(&self.family(name)?, &[("write_buffer_size", &bytes)])
-                .map_err(storage("set the tier's options"))?;
+            self.set_option(name, "write_buffer_size", &bytes)?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@
 //! checkpoint for a snapshot needs. All memory that scales (blocks, index and filter partitions,
 //! memtables) is charged to one cache of a fixed size.
 
+use librocksdb_sys as ffi;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    Options, WriteBufferManager,
+    AsRawPtr as _, BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor,
+    DBCompressionType, Options, WriteBufferManager,
 };
 
 /// Values: RDB type byte and payload by tier key.
@@ -19,6 +20,8 @@ pub const EXPIRE_INDEX: &str = "expire_index";
 
 /// Files at level zero that are compacted at once.
 const LEVEL_ZERO_FILES: i32 = 10;
+/// With so many, writes wait for compaction.
+pub const LEVEL_ZERO_STOP: u64 = 36;
 const LEVEL_BASE_BYTES_MIN: u64 = 64 << 20;
 
 /// What the tier may use; derived from `maxmemory`.
@@ -76,7 +79,15 @@ pub fn database(memtables: &WriteBufferManager) -> Options {
     // Auto-tuned: background writes leave room for reads.
     options.set_auto_tuned_ratelimiter(1 << 30, 100_000, 10);
     options.set_avoid_unnecessary_blocking_io(true);
+    close_without_flush(&mut options);
     options
+}
+
+/// What is in memtables when the tier is closed is of no use to anybody, and a flush then would wait for
+/// a disk that fails until it is back.
+fn close_without_flush(options: &mut Options) {
+    // SAFETY: the options are alive.
+    unsafe { ffi::rocksdb_options_set_avoid_flush_during_shutdown(options.as_raw_ptr(), 1) };
 }
 
 fn table(cache: &Cache) -> BlockBasedOptions {
@@ -123,8 +134,8 @@ fn family(budget: ColdBudget, cache: &Cache) -> Options {
     options.set_max_write_buffer_number(64);
     // The applier does not wait inside a write, so slowing down by small sleeps is not for it:
     // it is stopped, outside RocksDB, where the slowdown would end.
-    options.set_level_zero_slowdown_writes_trigger(36);
-    options.set_level_zero_stop_writes_trigger(36);
+    options.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_STOP as i32);
+    options.set_level_zero_stop_writes_trigger(LEVEL_ZERO_STOP as i32);
     options.set_soft_pending_compaction_bytes_limit(0);
     options.set_min_write_buffer_number_to_merge(1);
     options.set_level_compaction_dynamic_level_bytes(true);

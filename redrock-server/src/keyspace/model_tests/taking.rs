@@ -37,7 +37,7 @@ impl World {
         let checkpoint = Arc::new(Mutex::new(None));
         let (slot, cut) = (checkpoint.clone(), databases.clone());
         self.queue.push(TierOp::Marker(Box::new(move |store| {
-            *slot.lock() = Some(read_all(store, &cut));
+            *slot.lock() = Some(read_all(store.expect("nothing fails"), &cut));
         })));
         let expected = self.model.iter().enumerate().flat_map(|(index, keys)| {
             keys.iter()

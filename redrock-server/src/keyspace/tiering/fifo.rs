@@ -6,6 +6,8 @@
 //! by what the governor may spill ([`TierQueue::has_room`]); deletes are always taken, and when
 //! they pile up, commands that write wait ([`TierQueue::is_behind`]).
 
+mod trouble;
+
 use super::health::Health;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdBatch, ColdError, ColdStore, DueIndex, Times};
@@ -15,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use trouble::Trouble;
 
 /// One operation.
 pub enum TierOp {
@@ -61,8 +64,11 @@ pub enum TierOp {
     /// Delete a whole generation.
     DropGeneration(u32),
     /// Run something at exactly this point of the order (a snapshot's checkpoint).
-    Marker(Box<dyn FnOnce(&ColdStore) + Send>),
+    Marker(MarkerRun),
 }
+
+/// What a marker runs: with the tier as it is at that point, or with why that can't be had.
+pub type MarkerRun = Box<dyn FnOnce(Result<&ColdStore, String>) + Send>;
 
 impl TierOp {
     fn bytes(&self) -> usize {
@@ -272,14 +278,14 @@ const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duratio
 /// Applies the queue until it is stopped. `done` is called after each batch, without any lock of
 /// the queue. A failing tier is retried with a growing pause: nothing is dropped.
 pub fn run_applier(queue: &TierQueue, store: &ColdStore, mut done: impl FnMut(Applied)) {
-    while let Some(ops) = queue.take() {
+    while let Some(mut ops) = queue.take() {
         let bytes: usize = ops.iter().map(TierOp::bytes).sum();
-        let Some(applied) = write_until_taken(queue, store, &ops) else {
+        let Some(applied) = write_until_taken(queue, store, &mut ops) else {
             return;
         };
         for op in ops {
             if let TierOp::Marker(run) = op {
-                run(store);
+                run(Ok(store));
             }
         }
         queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -288,8 +294,13 @@ pub fn run_applier(queue: &TierQueue, store: &ColdStore, mut done: impl FnMut(Ap
 }
 
 /// Writes a batch, however long it takes; `None` if the queue is stopped before it could be.
-fn write_until_taken(queue: &TierQueue, store: &ColdStore, ops: &[TierOp]) -> Option<Applied> {
+fn write_until_taken(
+    queue: &TierQueue,
+    store: &ColdStore,
+    ops: &mut Vec<TierOp>,
+) -> Option<Applied> {
     let (mut stall, mut failure) = (STALL_PAUSES.0, FAILURE_PAUSES.0);
+    let mut trouble = Trouble::default();
     loop {
         // While memtables can't be flushed none are filled: they are all that can be held.
         let written = match store.background().flush_trouble() {
@@ -307,6 +318,7 @@ fn write_until_taken(queue: &TierQueue, store: &ColdStore, ops: &[TierOp]) -> Op
                 now
             }
             Err((error, false)) => {
+                trouble.meet(queue, store, ops, &error);
                 queue.health.write_failed(error);
                 let now = failure;
                 failure = (failure * 2).min(FAILURE_PAUSES.1);

@@ -4,20 +4,21 @@
 //! | state | what goes on | what does not | way back |
 //! |---|---|---|---|
 //! | healthy | all | | |
-//! | damaged | reads, writes | compaction: a file's bytes are wrong | PURGEROCKSDB, a restart |
-//! | low space | reads, deletes, what is queued | moving more values there | free space 1.5 times the line |
-//! | failing | reads | all writes | a probe each second that succeeds |
+//! | damaged | reads, writes | reads of some values; compaction where a file's bytes are wrong | what could not be read can be, or is gone; PURGEROCKSDB, a restart |
+//! | low space | reads, deletes, what is queued | moving more values there | free space 1.5 times the line; a compaction that finds room |
+//! | failing | reads | all writes | a probe and a flush that succeed |
 //!
 //! In the last two values stay in memory: commands that need room wait, and are refused in the
 //! end with what is the matter. No operation is dropped: what is queued stays queued. Each change
 //! of state is logged once. [`next`] is a pure function of what was seen.
 
+mod watch;
+
+pub use watch::{Watch, spawn};
+
 use crate::clock::unix_ms;
-use crate::keyspace::cold::{ColdStore, Space};
-use crate::keyspace::tiering::fifo::TierQueue;
-use crate::server::Server;
+use crate::keyspace::cold::key::TierKey;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,9 @@ pub enum State {
     /// All is well.
     #[default]
     Healthy,
-    /// A file is damaged: compaction is off.
+    /// Something on the disk can't be read, or is not what was written.
     Damaged,
-    /// Little room on the disk.
+    /// Little room on the disk, or too little for a compaction.
     LowSpace,
     /// Writes fail.
     Failing,
@@ -61,7 +62,9 @@ pub struct Seen {
     pub low_bytes: u64,
     /// A write, or a flush, has failed and none has succeeded since.
     pub write_fails: bool,
-    /// A file can't be compacted.
+    /// A compaction found no room, and none has since.
+    pub no_room: bool,
+    /// A file can't be compacted, or a value can't be read.
     pub damaged: bool,
 }
 
@@ -75,7 +78,7 @@ pub fn next(now: State, seen: &Seen) -> State {
         State::LowSpace | State::Failing => seen.low_bytes + seen.low_bytes / 2,
         State::Healthy | State::Damaged => seen.low_bytes,
     };
-    if seen.free_bytes.is_some_and(|free| free < line) {
+    if seen.no_room || seen.free_bytes.is_some_and(|free| free < line) {
         State::LowSpace
     } else if seen.damaged {
         State::Damaged
@@ -114,6 +117,8 @@ pub struct Health {
     write_error: Mutex<Option<String>>,
     /// The last read that failed, and when that was logged.
     read_error: Mutex<(String, Option<Instant>)>,
+    /// Keys that the disk gave no good value for, with the words on it: the first of them.
+    unreadable: Mutex<Vec<(TierKey, String)>>,
     refuses_spills: AtomicBool,
     free_bytes: AtomicU64,
     low_bytes: AtomicU64,
@@ -124,6 +129,8 @@ pub struct Health {
 
 /// Failed reads are logged at most so often; all are counted.
 const READ_LOG_PAUSE: Duration = Duration::from_secs(1);
+/// So many keys that can't be read are looked at again.
+const UNREADABLE_MAX: usize = 16;
 
 impl Health {
     /// The state, since when and why.
@@ -176,9 +183,17 @@ impl Health {
         }
     }
 
-    /// A value could not be read, or is not what it must be. `text` names its key.
-    pub fn read_failed(&self, text: &str) {
+    /// A value could not be read, or is not what it must be. `text` names its key, and so does `key` if
+    /// the disk is to blame, which may be better later.
+    pub fn read_failed(&self, text: &str, key: Option<&TierKey>) {
         self.read_errors.fetch_add(1, Ordering::Relaxed);
+        if let Some(key) = key {
+            let mut unreadable = self.unreadable.lock();
+            if unreadable.len() < UNREADABLE_MAX && unreadable.iter().all(|(noted, _)| noted != key)
+            {
+                unreadable.push((key.clone(), text.to_owned()));
+            }
+        }
         let mut last = self.read_error.lock();
         last.0.clear();
         last.0.push_str(text);
@@ -240,109 +255,6 @@ impl Health {
     }
 }
 
-const PAUSE: Duration = Duration::from_millis(200);
-/// Between two probes.
-const PROBE_PAUSE: Duration = Duration::from_secs(1);
-
-/// Looks after one tier.
-pub struct Watch {
-    store: Arc<ColdStore>,
-    queue: Arc<TierQueue>,
-    probed: Option<Instant>,
-    without_compaction: bool,
-}
-
-impl Watch {
-    /// Nothing has been seen yet.
-    pub fn new(store: Arc<ColdStore>, queue: Arc<TierQueue>) -> Self {
-        Self {
-            store,
-            queue,
-            probed: None,
-            without_compaction: false,
-        }
-    }
-
-    /// One look, and a probe if one is due.
-    pub fn look(&mut self) {
-        if self.background_error().is_some() {
-            self.probe();
-        }
-        self.follow_damage();
-        let health = &self.queue.health;
-        let write_error = self
-            .background_error()
-            .or_else(|| health.write_error.lock().clone());
-        let damage = self.store.background().damage();
-        let space = self.store.space();
-        let total = space.map_or(0, |space| space.total);
-        let seen = Seen {
-            free_bytes: space.map(|space| space.free),
-            low_bytes: low_bytes(total, self.store.memtable_bytes()),
-            write_fails: write_error.is_some(),
-            damaged: damage.is_some(),
-        };
-        health.enter(&seen, |state| match state {
-            State::Healthy => String::new(),
-            State::Damaged => damage.unwrap_or_default(),
-            State::LowSpace => low_space_text(space),
-            State::Failing => write_error.unwrap_or_default(),
-        });
-    }
-
-    fn background_error(&self) -> Option<String> {
-        let background = self.store.background();
-        background
-            .flush_trouble()
-            .or_else(|| background.stop_trouble())
-    }
-
-    /// A write to see whether the tier takes them again.
-    fn probe(&mut self) {
-        if self.probed.is_some_and(|at| at.elapsed() < PROBE_PAUSE) {
-            return;
-        }
-        self.probed = Some(Instant::now());
-        self.queue.health.probes.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = self.store.probe() {
-            tracing::debug!(%error, "probe of the tier failed");
-        }
-    }
-
-    /// A damaged file is not compacted again and again; PURGEROCKSDB turns compaction on.
-    fn follow_damage(&mut self) {
-        let corrupt = self.store.background().is_corrupt();
-        if corrupt == self.without_compaction {
-            return;
-        }
-        if corrupt && let Err(error) = self.store.set_compaction(false) {
-            tracing::warn!(%error, "the tier's compaction could not be turned off");
-            return;
-        }
-        self.without_compaction = corrupt;
-    }
-}
-
-fn low_space_text(space: Option<Space>) -> String {
-    let free = space.map_or(0, |space| space.free);
-    format!("the tier's disk is full ({free} bytes are free): values can't leave memory")
-}
-
-/// Starts the thread that looks.
-pub fn spawn(
-    server: Arc<Server>,
-    mut watch: Watch,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("tier-health".into())
-        .spawn(move || {
-            while !server.is_stopping() {
-                watch.look();
-                std::thread::park_timeout(PAUSE);
-            }
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +266,7 @@ mod tests {
             free_bytes: Some(free),
             low_bytes: LOW,
             write_fails,
+            no_room: false,
             damaged,
         }
     }
@@ -368,6 +281,17 @@ mod tests {
             next(State::Healthy, &seen(LOW, false, false)),
             State::Healthy
         );
+    }
+
+    #[test]
+    fn a_compaction_without_room_closes_the_tier_however_much_is_free() {
+        let no_room = Seen {
+            no_room: true,
+            ..seen(100 * LOW, false, true)
+        };
+        assert_eq!(next(State::Healthy, &no_room), State::LowSpace);
+        let found = seen(100 * LOW, false, false);
+        assert_eq!(next(State::LowSpace, &found), State::Healthy);
     }
 
     #[test]

@@ -297,24 +297,27 @@ impl Keyspace {
         };
         let result = match read {
             _ if load.stale => Ok(()),
-            Ok(value) => self.install(tier_key, value),
-            Err(error) => Err(unreadable(tier_key, &error)),
+            Ok(value) => self.install(tier_key, value).inspect_err(|text| {
+                self.note_failed_read(text, None);
+            }),
+            Err(error) => Err(self.note_unreadable(tier_key, &error)),
         };
-        self.note_failed_read(&result);
         Finished {
             waiters: load.waiters,
             result,
         }
     }
 
-    /// What is not read for a command could not be read.
-    pub(super) fn note_unreadable(&self, key: &TierKey, error: &ColdError) {
-        self.note_failed_read(&Err(unreadable(key, error)));
+    /// What could not be read is noted; in the words for clients.
+    pub(super) fn note_unreadable(&self, key: &TierKey, error: &ColdError) -> String {
+        let text = unreadable(key, error);
+        self.note_failed_read(&text, Some(key));
+        text
     }
 
-    fn note_failed_read(&self, result: &LoadResult) {
-        if let (Err(text), Some(tiering)) = (result, &self.tiering) {
-            tiering.queue.health.read_failed(text);
+    fn note_failed_read(&self, text: &str, key: Option<&TierKey>) {
+        if let Some(tiering) = &self.tiering {
+            tiering.queue.health.read_failed(text, key);
         }
     }
 
@@ -336,8 +339,8 @@ impl Keyspace {
         };
         let Some(value) = value else {
             if stub.is_some_and(|stub| stub.in_flight) {
-                // Loaded from a file straight to the tier: the put is still queued.
-                return Ok(());
+                // Loaded from a file straight to the tier: the put is still queued. Who waits looks again.
+                return self.never_written(key).map_or(Ok(()), Err);
             }
             if stub.is_some() {
                 return Err(format!("{} is missing from the tier", name(key)));
@@ -370,11 +373,16 @@ impl Keyspace {
         Ok(())
     }
 
+    /// Why a value that is on its way to the tier does not get there, in the words for clients.
+    fn never_written(&self, key: &[u8]) -> Option<String> {
+        let error = self.tiering.as_ref()?.queue.failure()?;
+        Some(format!("{} is on its way to disk: {error}", name(key)))
+    }
+
     /// Reads a key from the tier here and now, under the locks. For EXEC and scripts on keys that
     /// they did not declare; counted.
     pub fn load_blocking(&mut self, index: usize, key: &[u8]) -> LoadResult {
         let result = self.read_blocking(index, key);
-        self.note_failed_read(&result);
         if let (Err(_), Some(tiering)) = (&result, &mut self.tiering) {
             tiering.stats.failed_reads += 1;
         }
@@ -392,21 +400,19 @@ impl Keyspace {
         loop {
             let value = cold
                 .get(&tier_key)
-                .map_err(|error| unreadable(&tier_key, &error))?;
+                .map_err(|error| self.note_unreadable(&tier_key, &error))?;
             let stub = self.databases[index].table.find_stub(hash, key);
             let queued = stub.is_some_and(|stub| stub.in_flight);
             if value.is_some() || !queued {
                 let decode = |value: ColdValue| ReadValue::decode(&value.record, value.expire);
                 let value = value.map(decode);
-                return self.install(&tier_key, value);
+                let installed = self.install(&tier_key, value);
+                return installed.inspect_err(|text| self.note_failed_read(text, None));
             }
             // The applier writes queued puts without any shard lock.
-            let failure = self
-                .tiering
-                .as_ref()
-                .and_then(|tiering| tiering.queue.failure());
-            if let Some(error) = failure {
-                return Err(format!("{} is on its way to disk: {error}", name(key)));
+            if let Some(text) = self.never_written(key) {
+                self.note_failed_read(&text, None);
+                return Err(text);
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

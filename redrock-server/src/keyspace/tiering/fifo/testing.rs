@@ -22,16 +22,16 @@ impl TierQueue {
 
     /// Applies one batch of what is queued, or its first `count_max` operations.
     pub(crate) fn apply_some(&self, store: &ColdStore, count_max: usize) -> Applied {
-        let ops = self.take_some(count_max);
+        let mut ops = self.take_some(count_max);
         if ops.is_empty() {
             return Applied::new();
         }
-        let applied = write_until_taken(self, store, &ops).expect("nobody stops the queue");
+        let applied = write_until_taken(self, store, &mut ops).expect("nobody stops the queue");
         let bytes: usize = ops.iter().map(TierOp::bytes).sum();
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         for op in ops {
             if let TierOp::Marker(run) = op {
-                run(store);
+                run(Ok(store));
             }
         }
         applied
@@ -45,8 +45,8 @@ impl TierQueue {
     /// As a batch that fails at its end: the tier has some of it, and all of it is tried again.
     /// Whether there was any.
     pub(crate) fn apply_in_vain(&self, store: &ColdStore, count_max: usize) -> bool {
-        let ops = self.take_some(count_max);
-        write_until_taken(self, store, &ops).expect("nobody stops the queue");
+        let mut ops = self.take_some(count_max);
+        write_until_taken(self, store, &mut ops).expect("nobody stops the queue");
         let any = !ops.is_empty();
         self.put_back(ops);
         any
