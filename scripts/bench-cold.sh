@@ -2,14 +2,16 @@
 # Cold GETs of data ten times maxmemory (uniform over all keys of 1 KB), beside plain RocksDB with the
 # same options and data, and Redis with everything in memory: rate, p50, p99 and CPU time a request,
 # one after the other on the same machine. Ratios matter, not the absolute figures.
-# KEYS (2000000), MAXMEMORY (bytes, 209715200), READS (100000), SEED (1).
+# KEYS (2000000), MAXMEMORY (bytes, 209715200), READS (100000), SEED (1), CLIENTS ("1 32 128"), THREADS of plain
+# RocksDB ("1 4 32"), REDIS (1; 0: without it).
 # DEVICE=1: the device is to be the limit. The server and plain RocksDB run in memory cgroups that leave
 # the page cache little (PAGE_CACHE bytes beside what each needs, 67108864); plain RocksDB has as many threads
 # as there are clients. Without Redis, and needs to be root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/bench.sh
-clients_of_rows=(1 32 128)
+read -r -a clients_of_rows <<<"${CLIENTS:-1 32 128}"
+read -r -a threads_of_rows <<<"${THREADS:-1 4 32}"
 keys=${KEYS:-2000000} maxmemory=${MAXMEMORY:-209715200} reads=${READS:-100000} seed=${SEED:-1}
 bin="$CARGO_TARGET_DIR/release"
 [ -x "$bin/examples/plain_reads" ] || cargo build --release --workspace --example plain_reads
@@ -57,7 +59,8 @@ if [ "${DEVICE:-0}" = 1 ]; then
     make_group plain $((page_cache_bytes + (64 << 20)))
     start_ours "${PORT_OURS:-7105}"
 else
-    start_both "${PORT_OURS:-7105}" "${PORT_REDIS:-7106}"
+    start_ours "${PORT_OURS:-7105}"
+    [ "${REDIS:-1}" = 0 ] || start_redis "${PORT_REDIS:-7106}"
 fi
 echo "commit $commit, seed $seed, $keys keys of 1000 bytes, maxmemory $maxmemory, $reads reads"
 fill ours
@@ -77,6 +80,7 @@ if [ "${DEVICE:-0}" = 1 ]; then
     plain_reads "${clients_of_rows[@]}"
     exit
 fi
-plain_reads 1 4 32
+plain_reads "${threads_of_rows[@]}"
+[ "${REDIS:-1}" = 1 ] || exit 0
 fill redis
 read_all redis
