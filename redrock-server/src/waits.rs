@@ -5,6 +5,7 @@ use crate::command::error::CommandError;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::tiering::health::Health;
 use crate::keyspace::tiering::loader::Join;
+use crate::keyspace::tiering::one_read::{OneRead, PoolRead};
 use crate::server::Server;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,8 @@ const MEMORY_WAIT_CLOSED_MAX: Duration = Duration::from_secs(1);
 const MEMORY_WAITS_MAX: u32 = 6;
 /// How often a command may find its keys gone again from memory.
 const LOADS_MAX: u32 = 64;
+
+const SHUTTING_DOWN: CommandError = CommandError::fixed("ERR the server is shutting down");
 
 /// What one command has waited for so far.
 #[derive(Debug, Default)]
@@ -37,6 +40,24 @@ impl WaitBudget {
         self.memory_waits += 1;
         self.memory_deadline = None;
         before.is_some_and(|before| before < taken_bytes) && self.memory_waits < MEMORY_WAITS_MAX
+    }
+
+    /// Counts a wait for values.
+    fn count_load(&mut self) -> Result<(), CommandError> {
+        self.loads += 1;
+        if self.loads > LOADS_MAX {
+            return Err(CommandError::fixed(
+                "ERR the values that this command needs do not stay in memory, raise maxmemory",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits for what the pool reads for the command.
+    pub async fn wait_for_read(&mut self, read: PoolRead) -> Result<OneRead, CommandError> {
+        self.count_load()?;
+        let read = read.done().await;
+        read.ok_or(SHUTTING_DOWN)
     }
 }
 
@@ -83,13 +104,14 @@ impl Server {
                 }
             }
             Wait::Load(keys) => {
-                budget.loads += 1;
-                if budget.loads > LOADS_MAX {
-                    return Err(CommandError::fixed(
-                        "ERR the values that this command needs do not stay in memory, raise maxmemory",
-                    ));
-                }
+                budget.count_load()?;
                 return self.load_keys(keys).await;
+            }
+            // Not for who called: it comes into memory.
+            Wait::Read(read) => {
+                if let Some(read) = read.done().await {
+                    read.give_up_later(&self);
+                }
             }
             Wait::Pace(wait) => tokio::time::sleep(wait).await,
             Wait::Memory => {
@@ -162,7 +184,7 @@ impl Server {
             match done.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(CommandError::tier(error)),
-                Err(_) => return Err(CommandError::fixed("ERR the server is shutting down")),
+                Err(_) => return Err(SHUTTING_DOWN),
             }
         }
         Ok(pins)

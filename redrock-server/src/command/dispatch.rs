@@ -19,6 +19,7 @@ use super::table::{Spec, flag};
 use super::{Context, registry};
 use crate::config::Config;
 use crate::keyspace::db::Db;
+use crate::keyspace::tiering::one_read::{OneRead, PoolRead};
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::net::client::{Client, OwnedCommand, ReplyMode};
 use crate::server::Server;
@@ -58,6 +59,8 @@ pub enum Wait {
     Nothing,
     /// These keys (database, key) must be read from disk.
     Load(Vec<(usize, Vec<u8>)>),
+    /// The key that it reads is being read, for it alone; see [`execute_with`].
+    Read(PoolRead),
     /// Memory: values must leave first.
     Memory,
     /// The tier's queue: it is far behind.
@@ -91,6 +94,7 @@ pub struct Scratch {
     effect: Effect,
     config: Option<Arc<Config>>,
     config_version: u64,
+    read: Option<OneRead>,
 }
 
 impl Scratch {
@@ -136,6 +140,23 @@ pub fn execute(
     };
     settle(&outcome, client, argv, start, out);
     server.note_client(&client.shared);
+    outcome
+}
+
+/// Runs a request again, with what was read for it.
+pub fn execute_with(
+    server: &Server,
+    scratch: &mut Scratch,
+    slot: &mut Option<Box<Client>>,
+    argv: &[&[u8]],
+    out: &mut Vec<u8>,
+    read: Option<OneRead>,
+) -> Outcome {
+    scratch.read = read;
+    let outcome = execute(server, scratch, slot, argv, out);
+    // It was refused, or has to wait for something else.
+    let left = scratch.read.take();
+    left.into_iter().for_each(|read| read.give_up_later(server));
     outcome
 }
 

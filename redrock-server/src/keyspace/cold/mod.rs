@@ -90,6 +90,13 @@ pub struct ColdValue {
     pub expire: Option<i64>,
 }
 
+fn owned(record: &[u8], expire: Option<i64>) -> ColdValue {
+    ColdValue {
+        record: record.to_vec(),
+        expire,
+    }
+}
+
 /// Counters for INFO and tests.
 #[derive(Debug, Default)]
 pub struct ColdStats {
@@ -225,42 +232,52 @@ impl ColdStore {
 
     /// Reads one key.
     pub fn get(&self, key: &TierKey) -> Result<Option<ColdValue>, ColdError> {
-        Ok(self.get_many(std::slice::from_ref(key))?.pop().flatten())
+        self.get_as(key, owned)
+    }
+
+    /// Reads one key: what `take` makes of its record and expiry.
+    pub fn get_as<T>(
+        &self,
+        key: &TierKey,
+        take: impl FnOnce(&[u8], Option<i64>) -> T,
+    ) -> Result<Option<T>, ColdError> {
+        self.stats.reads.fetch_add(1, Ordering::Relaxed);
+        let values = self.family(VALUES)?;
+        let record = self
+            .db
+            .get_pinned_cf_opt(&values, key.as_bytes(), &self.read);
+        let Some(record) = record.map_err(storage("read the tier"))? else {
+            return Ok(None);
+        };
+        Ok(Some(take(&record, self.times_of(key)?.key)))
     }
 
     /// Reads several keys with their expiries, in the order given.
     pub fn get_many(&self, keys: &[TierKey]) -> Result<Vec<Option<ColdValue>>, ColdError> {
-        self.read_many(keys, |record, expire| ColdValue {
-            record: record.to_vec(),
-            expire,
-        })
+        self.read_many(keys.iter(), owned)
     }
 
     /// Reads several keys, in the order given: what `take` makes of each record and its key's expiry.
-    pub fn read_many<T>(
+    pub fn read_many<'k, T>(
         &self,
-        keys: &[TierKey],
+        keys: impl ExactSizeIterator<Item = &'k TierKey> + Clone,
         mut take: impl FnMut(&[u8], Option<i64>) -> T,
     ) -> Result<Vec<Option<T>>, ColdError> {
+        if keys.len() == 1 {
+            // What a multi-get sets up is for many.
+            return keys.map(|key| self.get_as(key, &mut take)).collect();
+        }
         self.stats
             .reads
             .fetch_add(keys.len() as u64, Ordering::Relaxed);
+        self.stats.batches.fetch_add(1, Ordering::Relaxed);
         let values = self.family(VALUES)?;
-        let records = match keys {
-            // What a multi-get sets up is for many.
-            [key] => vec![
-                self.db
-                    .get_pinned_cf_opt(&values, key.as_bytes(), &self.read),
-            ],
-            keys => {
-                self.stats.batches.fetch_add(1, Ordering::Relaxed);
-                let keys = keys.iter().map(TierKey::as_bytes);
-                let db = &self.db;
-                db.batched_multi_get_cf_opt(&values, keys, false, &self.read)
-            }
-        };
+        let bytes = keys.clone().map(TierKey::as_bytes);
+        let records = self
+            .db
+            .batched_multi_get_cf_opt(&values, bytes, false, &self.read);
         let mut out = Vec::with_capacity(keys.len());
-        for (key, record) in keys.iter().zip(records) {
+        for (key, record) in keys.zip(records) {
             let Some(record) = record.map_err(storage("read the tier"))? else {
                 out.push(None);
                 continue;

@@ -112,6 +112,11 @@ impl Db<'_> {
 
     /// Looks a value up for reading: counts hit or miss and records the access.
     pub fn read_any(&mut self, key: &[u8]) -> CommandResult<Option<ValueRef<'_>>> {
+        if self.keyspace.lent(self.index, key).is_some() {
+            // Whose value is lent was looked for, and touched, just now.
+            self.keyspace.stats.hits += 1;
+            return Ok(self.keyspace.lent(self.index, key));
+        }
         let hash = self.hash(key);
         let touch = self.touch;
         let access = self.keyspace.access;
@@ -122,12 +127,6 @@ impl Db<'_> {
             return Ok(None);
         };
         self.keyspace.stats.hits += 1;
-        if place == Place::Tier && self.keyspace.lent(self.index, key).is_some() {
-            if touch {
-                self.touch_stub(hash, key);
-            }
-            return Ok(self.keyspace.lent(self.index, key));
-        }
         self.resident(place, key)?;
         let database = &mut self.keyspace.databases[self.index];
         let Some(entry) = database.table.find_value_mut(hash, key) else {

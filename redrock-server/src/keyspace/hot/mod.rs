@@ -233,6 +233,14 @@ impl HotTable {
         }
     }
 
+    /// As [`HotTable::set_access`] for a key that has a stub.
+    pub fn set_stub_access(&mut self, hash: KeyHash, key: &[u8], access: u32) {
+        let index = self.segment_index(hash);
+        if let Some(stubs) = self.segments[index].stubs_mut() {
+            stubs.set_access(hash, key, access);
+        }
+    }
+
     /// The newest put of a key's value is applied. False if nothing is here of the key.
     pub fn end_flight(&mut self, hash: KeyHash, key: &[u8]) -> bool {
         let index = self.segment_index(hash);

@@ -76,6 +76,7 @@ fn hot_cold_and_snapshots_agree_with_the_model_under_random_interleavings() {
         "a write in vain",
         "two who wait for one read",
         "a read that was overtaken",
+        "a value that was lent",
         "room that was made",
         "a key that expired on disk",
     ] {

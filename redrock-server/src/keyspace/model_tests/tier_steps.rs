@@ -5,10 +5,13 @@ use super::super::cold::DueIndex;
 use super::super::db::Db;
 use super::super::tiering::admission::FRUITLESS_MAX;
 use super::super::tiering::cold_expiry::Due;
-use super::super::tiering::loader::Join;
+use super::super::tiering::lend::Reader;
+use super::super::tiering::loader::{Join, ReadValue};
+use super::super::tiering::one_read::{Need, OneRead};
 use super::super::tiering::sweep::{Choice, Step};
-use super::world::{Read, World};
-use super::{NOW, Silent};
+use super::world::{Read, World, value_of};
+use super::{DATABASES, NOW, Silent};
+use crate::command::CommandError;
 use crate::command::effect::Effect;
 use rand::RngExt as _;
 
@@ -102,6 +105,43 @@ impl World {
         }
     }
 
+    /// As [`World::start_read`] for a command that reads a string, and may be lent it.
+    pub(super) fn start_one_read(&mut self, index: usize, key: &[u8]) {
+        if let Need::Read(begun) = self.keyspace.begin_read(index, key, NOW) {
+            let read = self.store.get_as(begun.key(), ReadValue::decode);
+            self.one_reads.push((index, begun.done(read)));
+        }
+    }
+
+    /// What is lent is what the key has now, wherever its database is by now; the command runs anyhow.
+    fn finish_one(&mut self, index: usize, read: OneRead) {
+        let reader = Reader {
+            touch: self.random.random_bool(0.5),
+            now_ms: NOW,
+        };
+        let key = read.key().to_vec();
+        read.finish(&mut self.keyspace, reader).expect("a value");
+        let lent = self.keyspace.has_lent();
+        if lent {
+            self.note("a value that was lent");
+        }
+        for index in 0..DATABASES {
+            let mut effect = Effect::default();
+            let mut db = Db::new(&mut self.keyspace, &Silent, &mut effect, index, NOW);
+            let found = match db.read_any(&key) {
+                Ok(found) => found.map(value_of),
+                Err(CommandError::Cold(..)) => continue,
+                Err(error) => panic!("{error:?}"),
+            };
+            let expected = self.model[index].get(&key).map(|(value, _)| value.clone());
+            assert_eq!(found, expected, "{}", key.escape_ascii());
+        }
+        drop(self.keyspace.take_lent());
+        if !lent {
+            self.check(index, &key);
+        }
+    }
+
     fn finish_read(&mut self, read: Read) {
         let loaded = |world: &Self| world.keyspace.tiering.as_ref().map(|t| t.stats.loaded);
         let before = loaded(self);
@@ -123,6 +163,10 @@ impl World {
         for read in std::mem::take(&mut self.reads) {
             self.finish_read(read);
         }
+        // A check may need what another of them reads.
+        while let Some((index, read)) = self.one_reads.pop() {
+            self.finish_one(index, read);
+        }
     }
 
     /// Reads end in any order.
@@ -131,6 +175,8 @@ impl World {
             let at = self.random.random_range(0..self.reads.len());
             let read = self.reads.swap_remove(at);
             self.finish_read(read);
+        } else if let Some((index, read)) = self.one_reads.pop() {
+            self.finish_one(index, read);
         }
     }
 
@@ -140,7 +186,10 @@ impl World {
         self.spill(index, key);
         self.drain();
         self.drop(index, key);
-        self.start_read(index, key);
+        match self.random.random_bool(0.5) {
+            true => self.start_read(index, key),
+            false => self.start_one_read(index, key),
+        }
         for _ in 0..self.random.random_range(1..6) {
             match self.random.random_range(0..14) {
                 0..2 => self.set(index, key.to_vec()),
@@ -184,6 +233,7 @@ impl World {
     pub(super) fn press(&mut self) {
         let (values, stubs) = (self.random.random_bool(0.5), self.random.random_bool(0.5));
         self.keyspace.set_pressure(values, stubs);
+        self.keyspace.set_lending(self.random.random_bool(0.7));
     }
 
     /// Active expiry finds keys due and reads the times of those that are on disk only.

@@ -9,6 +9,7 @@ use super::super::position::Positioner;
 use super::super::tiering::Tiering;
 use super::super::tiering::fifo::{Applied, TierQueue};
 use super::super::tiering::loader::{Join, LoadResult};
+use super::super::tiering::one_read::OneRead;
 use super::super::tiering::sweep::Hand;
 use super::super::{ExpireMode, Keyspace};
 use super::taking::Taking;
@@ -40,6 +41,8 @@ pub(super) struct World {
     pub(super) queue: Arc<TierQueue>,
     pub(super) model: Model,
     pub(super) reads: Vec<Read>,
+    /// Reads for one command each: what they have read, for which database it was.
+    pub(super) one_reads: Vec<(usize, OneRead)>,
     /// What active expiry has found due and read the times of.
     pub(super) expiring: Vec<(i64, TierKey, Times)>,
     /// What was written and the keyspace has not been told of.
@@ -93,6 +96,7 @@ impl World {
             queue,
             model: vec![BTreeMap::new(); DATABASES],
             reads: Vec::new(),
+            one_reads: Vec::new(),
             expiring: Vec::new(),
             untold: Applied::new(),
             hand: Hand::default(),
@@ -175,6 +179,7 @@ impl World {
             82..90 => self.apply(),
             90..92 => self.start_read(index, &key),
             92 => self.overtake_read(index, &key),
+            93 if self.random.random_bool(0.7) => self.start_one_read(index, &key),
             93 => self.finish_reads(),
             94..96 => self.flush(index),
             96 => self.swap(),

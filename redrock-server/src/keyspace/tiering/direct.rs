@@ -4,9 +4,10 @@
 //! costs several times that, for the pool's thread to wake up and for the command's to wake up again.
 //! But a thread that serves clients must not wait for a disk. So it reads only as long as all that
 //! was read lately, by whomever, was there: the system tells how many blocks a thread has fetched
-//! from a device. One read that had to wait sends the next ones to the pool, for longer each time that
-//! this happens again soon: where one read in some thousands has to wait, all are the pool's. So are
-//! those beside large values.
+//! from a device. One read that had to wait sends the next ones to the pool: for a hundred times as long as it
+//! waited, where that was short (a fast disk, or a system that takes pages back that it holds idle), so that
+//! a thread waits for a hundredth of its time at most. After a long wait, and beside large values, for a
+//! second, and for longer each time that this happens again soon.
 
 mod read;
 
@@ -23,9 +24,12 @@ const KEYS_MAX: usize = 4;
 const QUICK_MIN: u32 = 256;
 /// A value of more bytes takes too long to copy, wherever it comes from.
 const VALUE_BYTES_MAX: usize = 64 << 10;
-/// How long the pool has all reads after one that waited: at first, and at most.
+/// How long the pool has all reads after one that waited for long: at first, and at most.
 const PAUSE_MIN_MS: i64 = 1_000;
 const PAUSE_MAX_MS: i64 = 64_000;
+/// A wait that is shorter is followed by a pause of so many times its length.
+const SHORT_WAIT_MAX: Duration = Duration::from_micros(500);
+const PAUSE_PER_WAIT: u32 = 100;
 /// Reads in succession after which it is as at first.
 const READS_FORGIVEN: u64 = 1 << 18;
 /// No device answers in less.
@@ -79,22 +83,32 @@ impl Direct {
         }
     }
 
-    /// A command's thread has read values, the largest of so many bytes.
-    pub fn note_own(&self, waited: bool, bytes: usize) {
-        if !waited && bytes <= VALUE_BYTES_MAX {
+    /// A command's thread has read values, the largest of so many bytes; how long it took if it had to wait.
+    pub fn note_own(&self, waited: Option<Duration>, bytes: usize) {
+        if waited.is_none() && bytes <= VALUE_BYTES_MAX {
             let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
             if made == READS_FORGIVEN {
                 self.pause_ms.store(PAUSE_MIN_MS, Ordering::Relaxed);
             }
             return;
         }
-        self.made.store(0, Ordering::Relaxed);
         self.quick.store(0, Ordering::Relaxed);
-        let pause_ms = self.pause_ms.load(Ordering::Relaxed);
+        let short = waited.filter(|waited| *waited < SHORT_WAIT_MAX);
+        let pause_ms = match short {
+            Some(waited) => (waited * PAUSE_PER_WAIT).as_millis() as i64,
+            None => self.next_pause_ms(),
+        };
         let until_ms = clock::unix_ms() + pause_ms;
         self.closed_until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    /// The pause after a long wait, and the next one will be longer.
+    fn next_pause_ms(&self) -> i64 {
+        self.made.store(0, Ordering::Relaxed);
+        let pause_ms = self.pause_ms.load(Ordering::Relaxed);
         let next_ms = (2 * pause_ms).min(PAUSE_MAX_MS);
         self.pause_ms.store(next_ms, Ordering::Relaxed);
+        pause_ms
     }
 }
 
@@ -154,6 +168,12 @@ impl Watch {
         self.begun.elapsed()
     }
 
+    /// How long ago it began, if the thread has waited for a device since.
+    pub fn waited(&self) -> Option<Duration> {
+        let took = self.elapsed();
+        self.has_waited().then_some(took)
+    }
+
     /// Whether the thread has waited for a device since.
     pub fn has_waited(&self) -> bool {
         let took = self.elapsed();
@@ -192,14 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_waited_or_a_large_value_gives_all_reads_to_the_pool_for_ever_longer() {
+    fn a_long_wait_or_a_large_value_gives_all_reads_to_the_pool_for_ever_longer() {
         let direct = Direct::default();
+        let long = Some(SHORT_WAIT_MAX);
         let mut last_ms = 0;
-        for (waited, bytes) in [(true, 1), (false, VALUE_BYTES_MAX + 1), (true, 1)] {
+        for (waited, bytes) in [(long, 1), (None, VALUE_BYTES_MAX + 1), (long, 1)] {
             direct.note_pool(QUICK_MIN as usize, false);
             direct.closed_until_ms.store(0, Ordering::Relaxed);
             assert!(direct.is_open(1));
-            direct.note_own(false, VALUE_BYTES_MAX);
+            direct.note_own(None, VALUE_BYTES_MAX);
             assert!(direct.is_open(1));
             direct.note_own(waited, bytes);
             direct.note_pool(QUICK_MIN as usize, false);
@@ -209,7 +230,23 @@ mod tests {
             last_ms = pause_ms;
         }
         for _ in 0..READS_FORGIVEN {
-            direct.note_own(false, 1);
+            direct.note_own(None, 1);
+        }
+        assert_eq!(direct.pause_ms.load(Ordering::Relaxed), PAUSE_MIN_MS);
+    }
+
+    #[test]
+    fn a_short_wait_gives_them_to_the_pool_for_as_long_as_it_was_worth() {
+        let direct = Direct::default();
+        for wait_us in [30, 120, 499] {
+            let before_ms = clock::unix_ms();
+            direct.note_own(Some(Duration::from_micros(wait_us)), 1);
+            let after_ms = clock::unix_ms();
+            let until_ms = direct.closed_until_ms.load(Ordering::Relaxed);
+            let pause_ms = wait_us as i64 / 10;
+            assert!((before_ms + pause_ms..=after_ms + pause_ms).contains(&until_ms));
+            // What the pool reads must be quick again, too.
+            assert!(!direct.is_open(1));
         }
         assert_eq!(direct.pause_ms.load(Ordering::Relaxed), PAUSE_MIN_MS);
     }

@@ -52,11 +52,16 @@ impl Load {
     }
 
     /// A read that nobody else waits for yet.
-    fn alone() -> Self {
+    pub(super) fn alone() -> Self {
         Self {
             stale: false,
             waiters: Vec::new(),
         }
+    }
+
+    /// Whether what was read is for who has begun the read alone, and not out of date.
+    pub(super) fn is_for_one(&self) -> bool {
+        !self.stale && self.waiters.is_empty()
     }
 
     /// Whether what was read is out of date.
@@ -82,6 +87,14 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// A read that went well, and that nobody waits for.
+    pub(super) fn for_nobody() -> Self {
+        Self {
+            waiters: Vec::new(),
+            result: Ok(()),
+        }
+    }
+
     /// How the read went.
     pub fn result(&self) -> &LoadResult {
         &self.result
@@ -117,6 +130,11 @@ impl ReadValue {
     /// Whether it is a string, and not damaged.
     pub(super) fn is_sound_string(&self) -> bool {
         self.object_type == ObjectType::String && self.decoded.is_ok()
+    }
+
+    /// When the key expires, as the tier has it.
+    pub(super) fn expire(&self) -> Option<i64> {
+        self.expire
     }
 
     /// The value itself; all of it again if there is none.
@@ -255,33 +273,6 @@ impl Keyspace {
         self.finish_read(tier_key, decoded)
     }
 
-    /// A read is done: lends its value to the command that the caller is about to run where nobody else
-    /// waits for it, or puts it into memory ([`Keyspace::finish_read`]).
-    pub fn finish_read_for_one(
-        &mut self,
-        tier_key: &TierKey,
-        read: Result<Option<ReadValue>, ColdError>,
-    ) -> Finished {
-        let load = self.tiering.as_ref().and_then(|t| t.loads.get(tier_key));
-        let for_one = load.is_some_and(|load| !load.stale && load.waiters.is_empty());
-        let read = match read {
-            Ok(Some(value)) if for_one => match self.lend(tier_key, value) {
-                Ok(()) => {
-                    if let Some(tiering) = &mut self.tiering {
-                        tiering.loads.remove(tier_key);
-                    }
-                    return Finished {
-                        waiters: Vec::new(),
-                        result: Ok(()),
-                    };
-                }
-                Err(value) => Ok(Some(value)),
-            },
-            read => read,
-        };
-        self.finish_read(tier_key, read)
-    }
-
     /// A read is done: puts its value into memory. The caller wakes who waits for it.
     pub fn finish_read(
         &mut self,
@@ -290,10 +281,7 @@ impl Keyspace {
     ) -> Finished {
         let tiering = self.tiering.as_mut();
         let Some(load) = tiering.and_then(|tiering| tiering.loads.remove(tier_key)) else {
-            return Finished {
-                waiters: Vec::new(),
-                result: Ok(()),
-            };
+            return Finished::for_nobody();
         };
         let result = match read {
             _ if load.stale => Ok(()),

@@ -16,12 +16,14 @@ pub mod admission;
 pub mod census;
 pub mod cold_expiry;
 mod cold_fields;
+mod denied;
 pub mod direct;
 pub mod fifo;
 pub mod governor;
 pub mod health;
-mod lend;
+pub mod lend;
 pub mod loader;
+pub mod one_read;
 pub mod pace;
 pub mod policy;
 mod probation;
@@ -66,6 +68,7 @@ pub struct Tiering {
     /// Keys that a waiting command needs in memory.
     pins: HashMap<TierKey, u32>,
     absent: HashSet<TierKey>,
+    denied: denied::Denied,
     /// The value that the command that runs may read, if it was lent one.
     lent: Option<lend::Lent>,
     /// Memory is so full that values are lent.
@@ -110,6 +113,7 @@ impl Tiering {
             loads: HashMap::new(),
             pins: HashMap::new(),
             absent: HashSet::new(),
+            denied: denied::Denied::default(),
             lent: None,
             lends: false,
             admission: Admission::new(hot_bytes),
@@ -130,6 +134,7 @@ impl Tiering {
             load.mark_stale();
         }
         self.absent.remove(key);
+        self.denied.forget(key);
         self.pending.insert(key.clone(), self.next_seq);
         self.next_seq
     }
@@ -219,11 +224,20 @@ impl Keyspace {
             return false;
         };
         let database = &self.databases[index];
-        if database.keys <= database.table.len() as u64 {
+        if database.keys <= database.table.len() as u64
+            || tiering.denied.has(database.generation, hash, key)
+        {
             return false;
         }
         let tier_key = database.tier_key(hash, key);
-        !self.is_known_absent(index, &tier_key) && tiering.cold.may_contain(&tier_key)
+        if self.is_known_absent(index, &tier_key) {
+            return false;
+        }
+        let may_be = tiering.cold.may_contain(&tier_key);
+        if !may_be {
+            tiering.denied.note(tier_key);
+        }
+        may_be
     }
 
     /// Whether the tier need not be asked about a key without an entry.

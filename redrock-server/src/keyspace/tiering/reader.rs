@@ -14,12 +14,14 @@ use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::locks::give_way;
 use crate::keyspace::tiering::direct::{Direct, Watch};
 use crate::keyspace::tiering::loader::{Finished, ReadValue};
+use crate::keyspace::tiering::one_read::{Begun, OneRead};
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Keys read with one multi-get at most.
 const BATCH_MAX: usize = 32;
@@ -33,10 +35,27 @@ const WAITING_MAX: usize = BATCH_MAX / 2;
 /// Something that reads the tier at length; see [`Readers::run`].
 type Job = Box<dyn FnOnce(&Server, &ColdStore) + Send>;
 
+/// A key to be read.
+enum Request {
+    /// For memory; who waits for it is in the keyspace.
+    Memory(TierKey),
+    /// For one command, which gets it.
+    Command(Begun, oneshot::Sender<OneRead>),
+}
+
+impl Request {
+    fn key(&self) -> &TierKey {
+        match self {
+            Self::Memory(key) => key,
+            Self::Command(begun, _) => begun.key(),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Readers {
-    queue: Mutex<VecDeque<TierKey>>,
+    queue: Mutex<VecDeque<Request>>,
     /// At most one a client that waits for it. Changed with the queue locked.
     jobs: Mutex<VecDeque<Job>>,
     arrived: Condvar,
@@ -54,12 +73,20 @@ pub struct Readers {
 impl Readers {
     /// Asks for keys to be read, together where that is of use.
     pub fn request(&self, keys: Vec<TierKey>) {
-        if keys.is_empty() {
-            return;
+        if !keys.is_empty() {
+            self.push(keys.into_iter().map(Request::Memory));
         }
+    }
+
+    /// Asks for a key to be read for one command, to which it goes.
+    pub(super) fn request_for(&self, begun: Begun, hand: oneshot::Sender<OneRead>) {
+        self.push(std::iter::once(Request::Command(begun, hand)));
+    }
+
+    fn push(&self, requests: impl Iterator<Item = Request>) {
         let mut queue = self.queue.lock();
         let before = queue.len();
-        queue.extend(keys);
+        queue.extend(requests);
         let wanted = self.is_thread_wanted(before, queue.len());
         drop(queue);
         if wanted {
@@ -129,12 +156,12 @@ impl Readers {
         loop {
             if !queue.is_empty() {
                 let count = self.share(queue.len());
-                let keys = queue.drain(..count).collect();
+                let requests = queue.drain(..count).collect();
                 self.working.fetch_add(1, Ordering::Relaxed);
                 if !queue.is_empty() {
                     self.arrived.notify_one();
                 }
-                return Some(Work::Keys(keys));
+                return Some(Work::Requests(requests));
             }
             if let Some(job) = self.jobs.lock().pop_front() {
                 return Some(Work::Job(job));
@@ -156,7 +183,7 @@ impl std::fmt::Debug for Readers {
 }
 
 enum Work {
-    Keys(Vec<TierKey>),
+    Requests(Vec<Request>),
     Job(Job),
 }
 
@@ -172,36 +199,49 @@ pub fn spawn(
             server.readers.threads.fetch_add(1, Ordering::Relaxed);
             let mut worked = false;
             while let Some(work) = server.readers.take(worked) {
-                worked = matches!(work, Work::Keys(_));
+                worked = matches!(work, Work::Requests(_));
                 match work {
-                    Work::Keys(keys) => read_batch(&server, &store, &keys),
+                    Work::Requests(requests) => read_batch(&server, &store, requests),
                     Work::Job(job) => job(&server, &store),
                 }
             }
         })
 }
 
-fn read_batch(server: &Server, store: &ColdStore, keys: &[TierKey]) {
+fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
     let watch = Watch::begin();
+    let keys = requests.iter().map(Request::key);
     let read = store.read_many(keys, ReadValue::decode);
     server
         .readers
-        .note(keys.len(), watch.elapsed(), watch.has_waited());
-    let Ok(values) = read else {
+        .note(requests.len(), watch.elapsed(), watch.has_waited());
+    let values: Vec<_> = match read {
+        Ok(values) => values.into_iter().map(Ok).collect(),
         // One bad record must not fail the others: each is read alone.
-        for key in keys {
-            let read = store.get(key);
-            let finished = server.keyspace.lock().finish_load(key, read);
-            finished.wake();
+        Err(_) => {
+            let one = |request: &Request| store.get_as(request.key(), ReadValue::decode);
+            requests.iter().map(one).collect()
         }
-        return;
     };
-    let mut values = VecDeque::from(values);
-    for keys in keys.chunks(FINISHED_AT_ONCE) {
+    let mut for_memory = Vec::new();
+    for (request, value) in requests.into_iter().zip(values) {
+        match request {
+            Request::Memory(key) => for_memory.push((key, value)),
+            Request::Command(begun, hand) => {
+                // Its command may be gone.
+                if let Err(read) = hand.send(begun.done(value)) {
+                    let finished = read.give_up(&mut server.keyspace.lock());
+                    finished.wake();
+                }
+            }
+        }
+    }
+    let mut for_memory = for_memory.into_iter().peekable();
+    while for_memory.peek().is_some() {
         let mut keyspace = server.keyspace.lock();
-        let finish = |(key, value)| keyspace.finish_read(key, Ok(value));
-        let read = values.drain(..keys.len().min(values.len()));
-        let finished: Vec<_> = keys.iter().zip(read).map(finish).collect();
+        let some = for_memory.by_ref().take(FINISHED_AT_ONCE);
+        let finished = some.map(|(key, value)| keyspace.finish_read(&key, value));
+        let finished: Vec<_> = finished.collect();
         give_way(keyspace);
         finished.into_iter().for_each(Finished::wake);
     }

@@ -12,6 +12,7 @@ use super::stream::{ReadHalf, WriteHalf};
 use super::worker::Worker;
 use crate::command::dispatch::{self, Deferred, Outcome, Wait};
 use crate::command::reply::Reply;
+use crate::keyspace::tiering::one_read::OneRead;
 pub use send::Connection;
 use skip::Skip;
 use std::rc::Rc;
@@ -162,11 +163,17 @@ impl Session {
     }
 
     fn execute(&mut self, argv: &[&[u8]]) -> Outcome {
+        self.execute_with(argv, None)
+    }
+
+    /// Runs a request again, for which a value may have been read.
+    fn execute_with(&mut self, argv: &[&[u8]], read: Option<OneRead>) -> Outcome {
         let mut out = self.connection.out.borrow_mut();
         let before = out.len();
         let mut scratch = self.worker.scratch.borrow_mut();
         let server = &self.worker.server;
-        let outcome = dispatch::execute(server, &mut scratch, &mut self.client, argv, &mut out);
+        let (scratch_of, slot) = (&mut *scratch, &mut self.client);
+        let outcome = dispatch::execute_with(server, scratch_of, slot, argv, &mut out, read);
         let written = out.len() - before;
         drop(out);
         drop(scratch);

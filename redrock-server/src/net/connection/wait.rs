@@ -132,16 +132,18 @@ impl Session {
             if matches!(wait, Wait::Unpaused) && !self.wait_unpaused().await {
                 return false;
             }
-            let waited = self.worker.server.clone().wait_for(wait, &mut waits).await;
-            let outcome = match waited {
-                Ok(more) => {
-                    pins.extend((!more.is_empty()).then_some(more));
-                    self.execute(&argv)
-                }
-                Err(error) => {
-                    self.give_up(&argv, error);
-                    Outcome::Done
-                }
+            let outcome = match wait {
+                Wait::Read(read) => match waits.wait_for_read(read).await {
+                    Ok(read) => self.execute_with(&argv, Some(read)),
+                    Err(error) => self.give_up(&argv, error),
+                },
+                wait => match self.worker.server.clone().wait_for(wait, &mut waits).await {
+                    Ok(more) => {
+                        pins.extend((!more.is_empty()).then_some(more));
+                        self.execute(&argv)
+                    }
+                    Err(error) => self.give_up(&argv, error),
+                },
             };
             match outcome {
                 Outcome::Done => {
@@ -249,12 +251,12 @@ impl Session {
     }
 
     /// Answers a command that can't have what it waited for.
-    fn give_up(&mut self, argv: &[&[u8]], error: CommandError) {
-        let Some(client) = self.client.as_deref_mut() else {
-            return;
-        };
-        let error = dispatch::gave_up(&self.worker.server, client, argv, error);
-        self.reply_with(|reply| reply.error(&error.resp()));
+    fn give_up(&mut self, argv: &[&[u8]], error: CommandError) -> Outcome {
+        if let Some(client) = self.client.as_deref_mut() {
+            let error = dispatch::gave_up(&self.worker.server, client, argv, error);
+            self.reply_with(|reply| reply.error(&error.resp()));
+        }
+        Outcome::Done
     }
 
     /// Waits for a reply that something else makes. The wait ends early when the peer leaves or

@@ -7,6 +7,7 @@ use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::options::ColdBudget;
 use crate::keyspace::position::Positioner;
 use crate::keyspace::tiering::fifo::{TierQueue, spawn_applier};
+use crate::keyspace::tiering::one_read::{OneRead, PoolRead};
 use crate::keyspace::tiering::{Tiering, reader};
 use crate::net::client::{Client, ClientShared};
 use crate::server::Server;
@@ -31,6 +32,13 @@ impl Bench {
 
     pub(super) fn start_reader(&self) {
         reader::spawn(self.server.clone(), self.cold.clone(), 0).expect("reader");
+    }
+
+    /// Its commands may have the pool read for them alone, as those of connections do.
+    pub(super) fn connected() -> Self {
+        let bench = Self::without_readers();
+        bench.server.set_handle();
+        bench
     }
 
     /// Nothing is read before [`Self::start_reader`].
@@ -70,6 +78,23 @@ impl Bench {
         dispatch::execute(&self.server, &mut self.scratch, &mut self.slot, argv, out)
     }
 
+    /// Runs a command with what was read for it.
+    pub(super) fn run_with(&mut self, command: &str, read: OneRead) -> (Outcome, String) {
+        let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let (scratch, slot, mut out) = (&mut self.scratch, &mut self.slot, Vec::new());
+        let read = Some(read);
+        let outcome = dispatch::execute_with(&self.server, scratch, slot, &argv, &mut out, read);
+        (outcome, text(&out))
+    }
+
+    /// The read that the command waits for.
+    pub(super) fn begin(&mut self, command: &str) -> PoolRead {
+        match self.try_run(command, &mut Vec::new()) {
+            Outcome::Retry(Wait::Read(read)) => read,
+            other => panic!("{command}: {other:?}"),
+        }
+    }
+
     pub(super) fn run(&mut self, command: &str) -> String {
         let argv: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         self.run_words(&argv)
@@ -80,9 +105,7 @@ impl Bench {
         let mut out = Vec::new();
         let outcome = self.try_words(argv, &mut out);
         assert!(matches!(outcome, Outcome::Done), "{argv:?}: {outcome:?}");
-        String::from_utf8_lossy(&out)
-            .trim_end()
-            .replace("\r\n", " ")
+        text(&out)
     }
 
     /// What the command waits for.
@@ -125,29 +148,29 @@ impl Bench {
     /// Runs a command as a connection does, waiting for what it needs.
     pub(super) async fn run_waiting(&mut self, command: &str) -> (String, usize) {
         let (mut budget, mut pins, mut waits) = (WaitBudget::default(), Vec::new(), 0);
+        let mut out = Vec::new();
+        let mut outcome = self.try_run(command, &mut out);
         loop {
-            let mut out = Vec::new();
-            match self.try_run(command, &mut out) {
-                Outcome::Retry(wait) => {
-                    waits += 1;
-                    pins.push(
-                        self.server
-                            .clone()
-                            .wait_for(wait, &mut budget)
-                            .await
-                            .expect("load"),
-                    );
-                }
-                Outcome::Done => {
-                    return (
-                        String::from_utf8_lossy(&out)
-                            .trim_end()
-                            .replace("\r\n", " "),
-                        waits,
-                    );
-                }
+            let wait = match outcome {
+                Outcome::Retry(wait) => wait,
+                Outcome::Done => return (text(&out), waits),
                 other => panic!("{command}: {other:?}"),
+            };
+            waits += 1;
+            if let Wait::Read(read) = wait {
+                let read = budget.wait_for_read(read).await.expect("a read");
+                let (next, reply) = self.run_with(command, read);
+                (outcome, out) = (next, reply.into_bytes());
+                continue;
             }
+            let waited = self.server.clone().wait_for(wait, &mut budget).await;
+            pins.push(waited.expect("load"));
+            outcome = self.try_run(command, &mut out);
         }
     }
+}
+
+fn text(out: &[u8]) -> String {
+    let text = String::from_utf8_lossy(out);
+    text.trim_end().replace("\r\n", " ")
 }

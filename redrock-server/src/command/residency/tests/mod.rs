@@ -1,6 +1,7 @@
 //! What commands wait for before they run.
 
 mod bench;
+mod one_read;
 mod read_ahead;
 
 use crate::command::dispatch::Wait;

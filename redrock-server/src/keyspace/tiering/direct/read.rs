@@ -46,36 +46,17 @@ impl DirectRead {
             ReadValue::decode(record, expire)
         };
         let watch = Watch::begin();
-        let read = self.store.read_many(&self.keys, &mut take);
-        let waited = watch.has_waited();
+        let read = self.store.read_many(self.keys.iter(), &mut take);
+        let waited = watch.waited();
         self.values = match read {
             Ok(values) => values.into_iter().map(Ok).collect(),
             // One bad record must not fail the others: each is read alone.
             Err(_) => {
-                let one = |key| {
-                    let read = self.store.read_many(std::slice::from_ref(key), &mut take);
-                    read.map(|mut values| values.pop().flatten())
-                };
+                let one = |key| self.store.get_as(key, &mut take);
                 self.keys.iter().map(one).collect()
             }
         };
         server.readers.direct.note_own(waited, bytes_max);
-    }
-
-    /// As [`DirectRead::finish`] for a command that reads one string and keeps nothing of it: the value
-    /// may be lent to it ([`Keyspace::has_lent`]).
-    pub fn finish_for_reader(mut self, keyspace: &mut Keyspace) -> LoadResult {
-        let value = match self.keys.len() {
-            1 => self.values.pop(),
-            _ => None,
-        };
-        let (Some(key), Some(value)) = (self.keys.first(), value) else {
-            return self.finish(keyspace);
-        };
-        let finished = keyspace.finish_read_for_one(key, value);
-        let result = finished.result().clone();
-        finished.wake();
-        result
     }
 
     /// Puts what was read into memory; the error is that of the first key that has one.
