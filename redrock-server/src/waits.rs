@@ -6,6 +6,7 @@ use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::tiering::health::Health;
 use crate::keyspace::tiering::loader::Join;
 use crate::keyspace::tiering::one_read::{OneRead, PoolRead};
+use crate::keyspace::tiering::turns::Turn;
 use crate::server::Server;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const SHUTTING_DOWN: CommandError = CommandError::fixed("ERR the server is shutt
 #[derive(Debug, Default)]
 pub struct WaitBudget {
     memory_deadline: Option<Instant>,
+    /// Its place among those who wait for memory.
+    memory_turn: Option<Turn>,
     /// What the tier had taken in all when the wait began or the last deadline passed, bytes.
     taken_bytes: Option<u64>,
     memory_waits: u32,
@@ -123,12 +126,13 @@ impl Server {
                     .memory_deadline
                     .get_or_insert_with(|| Instant::now() + limit);
                 let left = deadline.saturating_duration_since(Instant::now());
+                let turn = *budget.memory_turn.get_or_insert_with(|| self.memory.turn());
                 // Half of the time tiering may make the room; then keys go, where they may.
                 let patient = left.saturating_sub(limit / 2);
-                let mut has_room = self.memory.wait_for_room(patient).await;
+                let mut has_room = self.memory.wait_for_room(patient, turn).await;
                 if !has_room {
                     self.memory.press();
-                    has_room = self.memory.wait_for_room(left - patient).await;
+                    has_room = self.memory.wait_for_room(left - patient, turn).await;
                 }
                 if !has_room && !budget.may_wait_on(self.memory.taken_bytes()) {
                     return Err(self.refusal_of_memory());

@@ -6,5 +6,6 @@
 
 mod bulk;
 mod clients;
+mod large_values;
 mod many_keys;
 mod transactions;

@@ -16,6 +16,7 @@ pub use repair::Space;
 pub use scan::{ColdSnapshot, ScannedRecord};
 pub use times::{DueIndex, Times};
 
+use crate::keyspace::tiering::transit::LARGE_BYTES;
 use key::{PREFIX_BYTES, TierKey, position_prefix, split};
 use listener::Background;
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
@@ -131,6 +132,8 @@ pub struct ColdStore {
     options: rocksdb::Options,
     /// Whether any record ever had times beside it: else there is nothing to look up.
     timed: AtomicBool,
+    /// Whether any record ever was so large that many of them don't fit into memory together.
+    large: AtomicBool,
     /// Counters.
     pub stats: ColdStats,
 }
@@ -199,6 +202,7 @@ impl ColdStore {
             #[cfg(test)]
             options,
             timed: AtomicBool::new(false),
+            large: AtomicBool::new(false),
             stats: ColdStats::default(),
         })
     }
@@ -228,6 +232,11 @@ impl ColdStore {
             Ok(family) => self.db.key_may_exist_cf(&family, key.as_bytes()),
             Err(_) => true,
         }
+    }
+
+    /// Whether a record may be large ([`LARGE_BYTES`]).
+    pub fn has_large_records(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
     }
 
     /// Reads one key.
@@ -327,11 +336,12 @@ impl ColdStore {
         record: &[u8],
         times: Times,
     ) -> Result<(), ColdError> {
-        batch
-            .batch
-            .put_cf(&self.family(VALUES)?, key.as_bytes(), record);
+        let values = self.family(VALUES)?;
+        batch.batch.put_cf(&values, key.as_bytes(), record);
         batch.puts += 1;
         batch.put_bytes += record.len() as u64;
+        self.large
+            .fetch_or(record.len() >= LARGE_BYTES, Ordering::Relaxed);
         self.set_times(batch, key, Times::default(), times)
     }
 

@@ -109,7 +109,7 @@ impl World {
     pub(super) fn start_one_read(&mut self, index: usize, key: &[u8]) {
         if let Need::Read(begun) = self.keyspace.begin_read(index, key, NOW) {
             let read = self.store.get_as(begun.key(), ReadValue::decode);
-            self.one_reads.push((index, begun.done(read)));
+            self.one_reads.push((index, begun.done(read, None)));
         }
     }
 

@@ -9,6 +9,7 @@ use super::health::Health;
 use super::pace::Pace;
 use super::policy::{self, Plan, Sample};
 use super::sweep::{Choice, Hand, Step};
+use super::turns::{Turn, Turns};
 use super::{admission, census};
 use crate::config::{Memory, Policy};
 use crate::keyspace::locks::give_way;
@@ -18,7 +19,6 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// The governor's side that commands see.
 #[derive(Debug, Default)]
@@ -38,7 +38,8 @@ pub struct MemoryGate {
     charged: AtomicU64,
     /// What is left before writers must wait, as of the last measurement.
     room_bytes: AtomicU64,
-    freed: Notify,
+    /// Who waits for room.
+    turns: Turns,
     wanted: std::sync::OnceLock<std::thread::Thread>,
     /// The last measurement, for INFO and MEMORY.
     allocated: AtomicU64,
@@ -150,16 +151,23 @@ impl MemoryGate {
         }
     }
 
-    /// Waits until commands that need memory may run; false after `timeout`.
-    pub async fn wait_for_room(&self, timeout: Duration) -> bool {
+    /// A place behind all who wait for room by now.
+    pub fn turn(&self) -> Turn {
+        self.turns.take()
+    }
+
+    /// Waits until commands that need memory may run; false after `timeout`. A command that waits again
+    /// has the turn that it had.
+    pub async fn wait_for_room(&self, timeout: Duration, turn: Turn) -> bool {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
-            let freed = self.freed.notified();
+            let mut waiting = self.turns.wait(turn);
             if !self.held.load(Ordering::Relaxed) {
                 return true;
             }
             self.wake_governor();
-            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+            let woken = tokio::time::timeout_at(deadline, waiting.woken()).await;
+            if woken.is_err() {
                 return !self.held.load(Ordering::Relaxed);
             }
         }
@@ -229,7 +237,7 @@ impl MemoryGate {
         self.pace.set_overrun(plan.overrun_permille);
         self.held.store(plan.hold_writers, Ordering::Relaxed);
         if !plan.hold_writers {
-            self.freed.notify_waiters();
+            self.turns.wake_all();
         }
     }
 

@@ -32,6 +32,8 @@ mod relief;
 pub mod scan;
 pub mod start;
 pub mod sweep;
+pub mod transit;
+pub mod turns;
 
 use super::cold::key::TierKey;
 use super::cold::{ColdStore, Times};

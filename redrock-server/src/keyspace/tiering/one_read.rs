@@ -9,6 +9,7 @@
 
 use super::lend::Reader;
 use super::loader::{Finished, Load, LoadResult, ReadValue};
+use super::transit::InTransit;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::cold::{ColdError, ColdStore};
 use crate::keyspace::expire::has_passed;
@@ -48,6 +49,8 @@ type Outcome = Result<Option<ReadValue>, ColdError>;
 pub struct OneRead {
     begun: Begun,
     outcome: Outcome,
+    /// A large value counts until it has been taken.
+    in_transit: Option<InTransit>,
 }
 
 impl Begun {
@@ -60,10 +63,7 @@ impl Begun {
             ReadValue::decode(record, expire)
         });
         server.readers.direct.note_own(watch.waited(), bytes);
-        OneRead {
-            begun: self,
-            outcome,
-        }
+        self.done(outcome, None)
     }
 
     /// Has the pool read.
@@ -81,10 +81,11 @@ impl Begun {
     }
 
     /// It was read.
-    pub fn done(self, outcome: Outcome) -> OneRead {
+    pub fn done(self, outcome: Outcome, in_transit: Option<InTransit>) -> OneRead {
         OneRead {
             begun: self,
             outcome,
+            in_transit,
         }
     }
 
@@ -100,6 +101,7 @@ impl OneRead {
     pub fn finish(self, keyspace: &mut Keyspace, reader: Reader) -> LoadResult {
         let Begun { key, hash } = self.begun;
         let finished = keyspace.finish_read_for_one((key, hash), self.outcome, reader);
+        drop(self.in_transit);
         let result = finished.result().clone();
         // Seldom anybody.
         finished.wake();

@@ -7,7 +7,8 @@
 //! How many threads work follows from how long a read takes. While the page cache has what is
 //! asked for, waking a thread costs as much as a read: one is woken at a time, and takes all that has
 //! come meanwhile. A disk is waited for by all of them, each with its share of what waits. While all is in
-//! the page cache most commands read themselves ([`super::direct`]).
+//! the page cache most commands read themselves ([`super::direct`]). Large values are read one by one, when there is
+//! room for them ([`super::transit`]).
 
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::key::TierKey;
@@ -15,6 +16,7 @@ use crate::keyspace::locks::give_way;
 use crate::keyspace::tiering::direct::{Direct, Watch};
 use crate::keyspace::tiering::loader::{Finished, ReadValue};
 use crate::keyspace::tiering::one_read::{Begun, OneRead};
+use crate::keyspace::tiering::transit::Transit;
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -66,6 +68,8 @@ pub struct Readers {
     /// The last batch waited for the disk.
     slow: AtomicBool,
     stopped: AtomicBool,
+    /// Large values that were read and not yet taken.
+    transit: Arc<Transit>,
     /// Whether commands may do without them.
     pub direct: Direct,
 }
@@ -209,6 +213,10 @@ pub fn spawn(
 }
 
 fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
+    if store.has_large_records() {
+        let read = requests.into_iter();
+        return read.for_each(|request| read_large(server, store, request));
+    }
     let watch = Watch::begin();
     let keys = requests.iter().map(Request::key);
     let read = store.read_many(keys, ReadValue::decode);
@@ -228,11 +236,7 @@ fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
         match request {
             Request::Memory(key) => for_memory.push((key, value)),
             Request::Command(begun, hand) => {
-                // Its command may be gone.
-                if let Err(read) = hand.send(begun.done(value)) {
-                    let finished = read.give_up(&mut server.keyspace.lock());
-                    finished.wake();
-                }
+                hand_over(server, begun.done(value, None), hand);
             }
         }
     }
@@ -244,6 +248,37 @@ fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
         let finished: Vec<_> = finished.collect();
         give_way(keyspace);
         finished.into_iter().for_each(Finished::wake);
+    }
+}
+
+/// Reads a value that may be large, when there is room for it.
+fn read_large(server: &Server, store: &ColdStore, request: Request) {
+    let readers = &server.readers;
+    let is_over = || readers.stopped.load(Ordering::Acquire);
+    readers.transit.await_room(&server.memory, is_over);
+    let (watch, mut bytes) = (Watch::begin(), 0);
+    let value = store.get_as(request.key(), |record, expire| {
+        bytes = record.len();
+        ReadValue::decode(record, expire)
+    });
+    readers.note(1, watch.elapsed(), watch.has_waited());
+    let in_transit = readers.transit.note(&server.memory, bytes);
+    match request {
+        Request::Memory(key) => {
+            let mut keyspace = server.keyspace.lock();
+            let finished = keyspace.finish_read(&key, value);
+            give_way(keyspace);
+            finished.wake();
+        }
+        Request::Command(begun, hand) => hand_over(server, begun.done(value, in_transit), hand),
+    }
+}
+
+fn hand_over(server: &Server, read: OneRead, hand: oneshot::Sender<OneRead>) {
+    // Its command may be gone.
+    if let Err(read) = hand.send(read) {
+        let finished = read.give_up(&mut server.keyspace.lock());
+        finished.wake();
     }
 }
 

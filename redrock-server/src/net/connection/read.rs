@@ -193,7 +193,8 @@ impl Session {
         if self.admitted || more < LARGE_BYTES_MIN {
             return true;
         }
-        self.admitted = memory.admit(more as u64) || memory.wait_for_room(MEMORY_WAIT_MAX).await;
+        self.admitted =
+            memory.admit(more as u64) || memory.wait_for_room(MEMORY_WAIT_MAX, memory.turn()).await;
         if !self.admitted {
             const TEXT: &str = "OOM command not allowed when used memory > 'maxmemory'.";
             self.reply_with(|reply| reply.error(TEXT.as_bytes()));
