@@ -333,3 +333,36 @@ fn above_the_budget_the_largest_client_is_closed_and_the_others_are_served() -> 
     assert_eq!(client.ok("STRLEN k")?.int(), Some(4_000_000));
     Ok(())
 }
+
+#[test]
+fn large_values_of_many_clients_at_once_are_all_stored_one_after_the_other() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, mut client) = start(Kind::RedRock, folder.path(), &TIERED)?;
+    // Each takes 8 MB of 20.
+    let value = |n: u8| vec![b'a' + n; 8_000_000];
+    let sender = |n: u8| {
+        let mut sender = named(&server, &format!("sender{n}"))?;
+        Ok(move || -> anyhow::Result<()> {
+            for _ in 0..3 {
+                let stored = sender.run(&[b"SET".as_slice(), &[b'k', n], &value(n)])?;
+                anyhow::ensure!(stored.text() == "OK", "{stored:?}");
+            }
+            Ok(())
+        })
+    };
+    let senders: Vec<_> = (0..12).map(sender).collect::<anyhow::Result<_>>()?;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = senders.into_iter().map(|s| scope.spawn(s)).collect();
+        let ended = running.into_iter().map(|sender| sender.join());
+        ended.collect::<Result<anyhow::Result<Vec<()>>, _>>()
+    })
+    .map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+    for n in 0..12 {
+        let found = client.run(&[b"GET".as_slice(), &[b'k', n]])?;
+        assert!(found == Reply::Bulk(value(n)), "value {n}");
+    }
+    assert_eq!(field(&mut client, "stats", "evicted_clients")?, Some(0));
+    let peak = server.peak_bytes()?;
+    assert!(peak < 224 << 20, "{} MB", peak >> 20);
+    Ok(())
+}

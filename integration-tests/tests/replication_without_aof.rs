@@ -83,8 +83,11 @@ impl Master {
     }
 }
 
-/// Points a replica at a port where nobody listens.
+/// Points a replica at a port where nobody listens, once it has a place in the stream.
 fn cut_link(master: &mut Master, replica: &mut Client) -> anyhow::Result<()> {
+    until("the replica's link is up", || {
+        Ok(info(replica, "replication", "master_link_status")? == "up")
+    })?;
     replica.ok("REPLICAOF 127.0.0.1 1")?;
     until("the link is cut", || {
         Ok(number(&mut master.client, "connected_slaves")? == 0)

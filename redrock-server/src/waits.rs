@@ -29,20 +29,19 @@ pub struct WaitBudget {
     memory_deadline: Option<Instant>,
     /// Its place among those who wait for memory.
     memory_turn: Option<Turn>,
-    /// What the tier had taken in all when the wait began or the last deadline passed, bytes.
-    taken_bytes: Option<u64>,
+    /// How far making room had come when the wait began or the last deadline passed.
+    progress: Option<u64>,
     memory_waits: u32,
     loads: u32,
 }
 
 impl WaitBudget {
-    /// Whether a command whose deadline has passed waits for another one: the tier has taken
-    /// something meanwhile, so room is being made.
-    fn may_wait_on(&mut self, taken_bytes: u64) -> bool {
-        let before = self.taken_bytes.replace(taken_bytes);
+    /// Whether a command whose deadline has passed waits for another one: room is being made.
+    fn may_wait_on(&mut self, progress: u64) -> bool {
+        let before = self.progress.replace(progress);
         self.memory_waits += 1;
         self.memory_deadline = None;
-        before.is_some_and(|before| before < taken_bytes) && self.memory_waits < MEMORY_WAITS_MAX
+        before.is_some_and(|before| before < progress) && self.memory_waits < MEMORY_WAITS_MAX
     }
 
     /// Counts a wait for values.
@@ -120,8 +119,8 @@ impl Server {
             Wait::Memory => {
                 let limit = self.memory_wait();
                 budget
-                    .taken_bytes
-                    .get_or_insert_with(|| self.memory.taken_bytes());
+                    .progress
+                    .get_or_insert_with(|| self.memory.progress());
                 let deadline = *budget
                     .memory_deadline
                     .get_or_insert_with(|| Instant::now() + limit);
@@ -134,7 +133,7 @@ impl Server {
                     self.memory.press();
                     has_room = self.memory.wait_for_room(left - patient, turn).await;
                 }
-                if !has_room && !budget.may_wait_on(self.memory.taken_bytes()) {
+                if !has_room && !budget.may_wait_on(self.memory.progress()) {
                     return Err(self.refusal_of_memory());
                 }
             }
@@ -202,7 +201,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_tier_that_makes_room_waits_on_but_not_for_ever() {
         let mut budget = WaitBudget {
-            taken_bytes: Some(1000),
+            progress: Some(1000),
             ..WaitBudget::default()
         };
         for wait in 1..MEMORY_WAITS_MAX {
@@ -214,7 +213,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_tier_that_takes_nothing_is_refused() {
         let mut budget = WaitBudget {
-            taken_bytes: Some(1000),
+            progress: Some(1000),
             ..WaitBudget::default()
         };
         assert!(!budget.may_wait_on(1000));

@@ -6,11 +6,13 @@
 //! - where the memory bound holds (I7), **one budget** for the buffers of all clients. Above its
 //!   share of it a client's socket is no longer read until it takes its replies; above all of it
 //!   the largest client is closed; a single request or reply beyond it is refused;
-//! - what is on its way into a large request waits for room like a write.
+//! - what is on its way into a large request waits for room like a write, and for its turn
+//!   ([`super::large_requests`]).
 //!
 //! Each connection charges what its buffers hold, in steps, so that small ones cost nothing.
 
 use super::client::{ClientShared, state_flag};
+use super::large_requests::LargeRequests;
 use crate::config::budget::Budget;
 use crate::config::{Config, Memory, OutputLimit};
 use crate::server::Server;
@@ -43,6 +45,8 @@ pub struct ClientMemory {
     /// That is more than `maxmemory-clients` allows: the next flush looks at all clients.
     exceeded: AtomicBool,
     used_bytes: AtomicU64,
+    /// Those that are on their way.
+    pub large_requests: LargeRequests,
     /// `evicted_clients`
     pub evicted: AtomicU64,
     /// `client_output_buffer_limit_disconnections`
@@ -93,6 +97,7 @@ impl ClientMemory {
             false => 0,
         };
         self.budget_bytes.store(budget, Ordering::Relaxed);
+        self.large_requests.set_budget(budget);
         let eviction = eviction_bytes(config.network.clients_memory, bytes_max);
         self.eviction_bytes.store(eviction, Ordering::Relaxed);
     }

@@ -5,6 +5,7 @@ pub mod bind;
 pub mod client;
 pub mod connection;
 pub mod handover;
+pub mod large_requests;
 pub mod listener;
 pub mod memory;
 pub mod open_files;

@@ -23,6 +23,7 @@ use redrock_proto::model::record::{Access, RecordHeader};
 use ring::{Item, Ring};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Values above this many bytes in memory are not encoded under the lock.
 pub const LARGE_VALUE_BYTES: usize = 256 << 10;
@@ -148,6 +149,12 @@ fn saved_access(policy: &AccessPolicy, access: u32) -> Access {
 }
 
 impl Keyspace {
+    /// Whether somebody has taken from a snapshot that runs within the last `period`.
+    pub fn snapshot_moves(&self, period: Duration) -> bool {
+        let idle = self.snapshot.as_ref().map(|snapshot| snapshot.ring.idle());
+        idle.is_some_and(|idle| idle < period)
+    }
+
     /// Makes a cut; see the module. The caller holds all locks and notes the log's offset under
     /// the same hold. `None` when a snapshot is running.
     pub fn cut(&mut self, ring: Arc<Ring>) -> Option<Vec<CutDatabase>> {

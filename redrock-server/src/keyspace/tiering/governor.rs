@@ -8,6 +8,7 @@ use super::fifo::TierQueue;
 use super::health::Health;
 use super::pace::Pace;
 use super::policy::{self, Plan, Sample};
+use super::relief::Relief;
 use super::sweep::{Choice, Hand, Step};
 use super::turns::{Turn, Turns};
 use super::{admission, census};
@@ -15,7 +16,6 @@ use crate::config::{Memory, Policy};
 use crate::keyspace::locks::give_way;
 use crate::server::Server;
 use crate::{memory, priority};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,12 +46,13 @@ pub struct MemoryGate {
     resident: AtomicU64,
     companions: AtomicU64,
     stub_bytes: AtomicU64,
-    /// Where [`super::relief`] goes on.
-    relief_hand: Mutex<Hand>,
+    /// What [`super::relief`] knows.
+    pub(super) relief: Relief,
     /// The most that a command asked for in vain since the last measurement.
     wanted_bytes: AtomicU64,
-    /// What the tier has taken so far.
-    taken_bytes: AtomicU64,
+    /// How far making room has come, in no unit: more than before if the tier has taken something, values
+    /// have left, or a snapshot that they wait for has moved on.
+    progress: AtomicU64,
     /// Slows down what grows memory faster than the tier takes it.
     pub pace: Pace,
     tier: std::sync::OnceLock<Arc<TierQueue>>,
@@ -180,9 +181,9 @@ impl MemoryGate {
         self.wake_governor();
     }
 
-    /// What the tier has taken so far, as of the last measurement.
-    pub fn taken_bytes(&self) -> u64 {
-        self.taken_bytes.load(Ordering::Relaxed)
+    /// How far making room has come, as of the last measurement: whether it is more than before counts.
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
     }
 
     /// Whether there is a bound.
@@ -195,12 +196,8 @@ impl MemoryGate {
         self.held.load(Ordering::Relaxed)
     }
 
-    pub(super) fn relief_hand(&self) -> Hand {
-        *self.relief_hand.lock()
-    }
-
-    pub(super) fn set_relief_hand(&self, hand: Hand) {
-        *self.relief_hand.lock() = hand;
+    pub(super) fn note_companions(&self, bytes: u64) {
+        self.companions.store(bytes, Ordering::Relaxed);
     }
 
     /// Measures, with the companions' share as of the governor's last look.
@@ -276,6 +273,8 @@ struct Governor {
     /// Values must leave and the tier has taken nothing since: when that began, and what the tier
     /// had taken until then.
     stall: Option<(Instant, u64)>,
+    /// What the tier had taken at the last round.
+    taken_bytes: u64,
     /// The bound that all parts are made for.
     sized_bytes: u64,
 }
@@ -296,6 +295,7 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
                 stubs_hand: Hand::default(),
                 fruitless: 0,
                 stall: None,
+                taken_bytes: 0,
             };
             while !governor.server.is_stopping() {
                 let pause = governor.round();
@@ -307,8 +307,7 @@ pub fn spawn(server: Arc<Server>) -> std::io::Result<std::thread::JoinHandle<()>
 impl Governor {
     fn measure(&self) -> Sample {
         let gate = &self.server.memory;
-        let companions = self.server.companion_bytes();
-        gate.companions.store(companions, Ordering::Relaxed);
+        gate.note_companions(self.server.companion_bytes());
         let (stub_bytes, tier_bytes) = {
             let keyspace = self.server.keyspace.lock();
             (keyspace.stub_bytes(), keyspace.tier_memory_bytes())
@@ -343,19 +342,24 @@ impl Governor {
         let plan = policy::plan(&sample);
         let gate = &self.server.memory;
         gate.publish(&sample, &plan);
-        let taken_bytes = {
+        let (taken_bytes, snapshot_moves) = {
             let mut keyspace = self.server.keyspace.lock();
             keyspace.set_pressure(plan.release_bytes > 0, plan.drop_stubs);
             keyspace.set_lending(plan.lend);
-            keyspace.tier_put_bytes()
+            (keyspace.tier_put_bytes(), keyspace.snapshot_moves(PAUSE))
         };
         gate.pace.note_taken(taken_bytes);
-        gate.taken_bytes.store(taken_bytes, Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.taken_bytes, taken_bytes);
+        let taken = taken_bytes.saturating_sub(before);
+        let moved = taken + u64::from(snapshot_moves);
+        gate.progress.fetch_add(moved, Ordering::Relaxed);
         if plan.purge {
             memory::purge();
         }
         if plan.release_bytes > 0 {
-            self.release(&plan);
+            let released = self.release(&plan);
+            let progress = &self.server.memory.progress;
+            progress.fetch_add(released, Ordering::Relaxed);
             self.evict(&sample);
             return PAUSE_NEAR_BOUND;
         }
@@ -366,7 +370,8 @@ impl Governor {
         PAUSE
     }
 
-    fn release(&mut self, plan: &Plan) {
+    /// Bytes that have left.
+    fn release(&mut self, plan: &Plan) -> u64 {
         let step = Step {
             drop_values: true,
             drop_stubs: plan.drop_stubs,
@@ -401,6 +406,7 @@ impl Governor {
                 break;
             }
         }
+        released
     }
 
     /// Drops stubs while they take more than their share, beside values and not instead of them: most of

@@ -18,8 +18,8 @@ use std::time::Duration;
 const READER_THREADS: usize = 4;
 const QUEUE_BYTES_MIN: u64 = 2 << 20;
 const QUEUE_BYTES_MAX: u64 = 32 << 20;
-/// How long the applier waits for the lock at a time.
-const LOCK_STEP: Duration = Duration::from_millis(10);
+/// How long the applier waits for the lock at a time. Who has it for longer may wait for the next batch.
+const LOCK_STEP: Duration = Duration::from_millis(1);
 
 /// Whether [`start`] may have the tier's folder. Touches nothing.
 pub fn inspect(config: &Config) -> anyhow::Result<()> {

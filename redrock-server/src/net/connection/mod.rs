@@ -7,6 +7,7 @@ mod wait;
 
 use super::client::{Client, OwnedCommand};
 use super::handover::HandedOver;
+use super::large_requests::Place;
 use super::parser::Parser;
 use super::stream::{ReadHalf, WriteHalf};
 use super::worker::Worker;
@@ -60,6 +61,8 @@ pub(super) struct Session {
     needed: usize,
     /// Whether a large unfinished request may use memory.
     admitted: bool,
+    /// Its place among those of all clients.
+    place: Option<Place>,
     /// The rest of a request that was refused for its size.
     skip: Option<Skip>,
 }
@@ -85,6 +88,7 @@ impl Session {
             buffered: Vec::new(),
             needed: 0,
             admitted: false,
+            place: None,
             skip: None,
         }
     }

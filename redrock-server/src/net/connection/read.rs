@@ -1,6 +1,7 @@
 //! Reading: waits for input, cuts it into requests and runs them.
 
 use super::super::client::OwnedCommand;
+use super::super::large_requests::Place;
 use super::super::parser::{RequestLimits, Step};
 use super::skip::{Skip, Skipped};
 use super::{Pause, READ_BYTES, Session};
@@ -8,7 +9,7 @@ use crate::command::CommandError;
 use crate::command::dispatch::{self, Outcome};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -125,9 +126,9 @@ impl Session {
     async fn next_event(&mut self) -> Event {
         let connection = self.connection.clone();
         let woken = connection.wake.notified();
-        let mut woken = std::pin::pin!(woken);
+        let mut woken = pin!(woken);
         let congested = connection.congested.get();
-        let mut writable = std::pin::pin!(connection.writable());
+        let mut writable = pin!(connection.writable());
         poll_fn(|cx| {
             let polled = READ_BUFFER.with_borrow_mut(|scratch| {
                 let mut polled = None;
@@ -186,13 +187,23 @@ impl Session {
         self.connection.congested.get() && self.connection.unsent() > share()
     }
 
-    /// A large request on its way waits for memory as a write does. False if there is none.
+    /// A large request on its way waits for its turn, and for memory as a write does. False if there
+    /// is none, or the client was killed.
     async fn admit_request(&mut self) -> bool {
-        let memory = &self.worker.server.memory;
-        let more = self.needed.saturating_sub(self.buffered.capacity());
-        if self.admitted || more < LARGE_BYTES_MIN {
+        if self.admitted {
             return true;
         }
+        // The one before has run.
+        self.place = None;
+        let more = self.needed.saturating_sub(self.buffered.capacity());
+        if more < LARGE_BYTES_MIN {
+            return true;
+        }
+        self.place = self.take_place().await;
+        if self.place.is_none() {
+            return false;
+        }
+        let memory = &self.worker.server.memory;
         self.admitted =
             memory.admit(more as u64) || memory.wait_for_room(MEMORY_WAIT_MAX, memory.turn()).await;
         if !self.admitted {
@@ -200,6 +211,20 @@ impl Session {
             self.reply_with(|reply| reply.error(TEXT.as_bytes()));
         }
         self.admitted
+    }
+
+    /// Waits for the turn of a large request. `None`: the client was killed.
+    async fn take_place(&self) -> Option<Place> {
+        let requests = &self.worker.server.client_memory.large_requests;
+        let mut place = pin!(requests.place(self.needed));
+        loop {
+            tokio::select! {
+                place = &mut place => return Some(place),
+                () = self.connection.wake.notified() => if self.killed() {
+                    return None;
+                },
+            }
+        }
     }
 
     /// The peer takes more: sends what waits.

@@ -122,10 +122,19 @@ impl Session {
 
     /// Waits for what the command needs, then runs it again. What was loaded stays pinned until
     /// the command has run, also when it finds that it needs more.
-    pub(super) async fn wait_and_rerun(&mut self, mut wait: Wait, command: OwnedCommand) -> bool {
-        let argv = command.argv();
+    pub(super) async fn wait_and_rerun(&mut self, wait: Wait, command: OwnedCommand) -> bool {
         let held = self.connection.input_bytes.get() + command.memory_bytes();
         self.connection.note_input(&self.worker.server, held);
+        let open = self.rerun(wait, &command).await;
+        // Its arguments count no longer.
+        drop(command);
+        let held = self.buffered.capacity() + self.parser.memory_bytes();
+        self.connection.note_input(&self.worker.server, held);
+        open
+    }
+
+    async fn rerun(&mut self, mut wait: Wait, command: &OwnedCommand) -> bool {
+        let argv = command.argv();
         let mut waits = WaitBudget::default();
         let mut pins = Vec::new();
         loop {
