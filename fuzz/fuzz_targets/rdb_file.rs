@@ -1,8 +1,8 @@
-//! RDB files: an error or items, whose values decode or not and are transcoded or not.
+//! RDB files: an error or items, whose values decode or not and are transcoded to each version or not.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redrock_rdb::file::{Item, RdbReader, ReaderOptions};
+use redrock_rdb::file::{Item, ModuleTally, RdbReader, ReaderOptions};
 use redrock_rdb::object::{Target, decode, transcode};
 
 // The bytes as they are, so that the fixtures serve as seeds.
@@ -21,13 +21,33 @@ fn read(bytes: &[u8], normalize: bool) {
     let Ok(mut reader) = RdbReader::new(bytes, options) else {
         return;
     };
-    while let Ok(Some(item)) = reader.next_item() {
-        let Item::Entry(entry) = item else { continue };
-        let _ = decode(entry.object_type, &entry.payload);
-        let target = Target {
-            version: 10,
-            compress: true,
+    let mut modules = ModuleTally::default();
+    loop {
+        let entry = match reader.next_item() {
+            Ok(Some(Item::Entry(entry))) => entry,
+            Ok(Some(Item::ModuleKey(skipped))) => {
+                modules.add_key(0, &skipped);
+                continue;
+            }
+            Ok(Some(Item::ModuleAux(module))) => {
+                modules.add_piece(&module);
+                continue;
+            }
+            Ok(Some(_)) => continue,
+            Ok(None) => break,
+            Err(error) => {
+                let _ = error.to_string();
+                break;
+            }
         };
-        let _ = transcode(entry.object_type, &entry.payload, target, &mut Vec::new());
+        let _ = decode(entry.object_type, &entry.payload);
+        for version in [10, 11, 12] {
+            let target = Target {
+                version,
+                compress: true,
+            };
+            let _ = transcode(entry.object_type, &entry.payload, target, &mut Vec::new());
+        }
     }
+    let _ = modules.to_string();
 }

@@ -39,12 +39,13 @@ fn damages(rdb: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "unknown opcode",
             after_head(b"\xf0"),
-            "unknown RDB type 240",
+            "unknown RDB opcode 240",
         ),
         (
             "unknown type",
             after_head(b"\x60\x01k"),
-            "unknown RDB type 96",
+            "unknown RDB type 96: a newer version wrote it, or it is damaged (RDB offset 12, key 'k' in \
+             database 0 at offset 9)",
         ),
         (
             "huge length",
@@ -55,6 +56,21 @@ fn damages(rdb: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "database too high",
             after_head(b"\xfe\x80\0\x0f\x42\x40"),
             "more than 16 databases",
+        ),
+        (
+            "functions of a release candidate",
+            after_head(b"\xf6\x01f"),
+            "pre-release function format not supported",
+        ),
+        (
+            "value of a module's release candidate",
+            after_head(b"\x06\x01k"),
+            "pre-release module format not supported",
+        ),
+        (
+            "version of Valkey",
+            patched(rdb, 0, b"VALKEY080"),
+            "Can't handle Valkey's RDB format version 080",
         ),
         (
             "end in the middle",

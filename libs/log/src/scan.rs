@@ -52,7 +52,8 @@ impl Default for ScanLimits {
 pub enum Content {
     /// No bytes at all.
     Empty,
-    /// Starts with `REDIS`: an RDB, maybe with commands behind it.
+    /// Starts with `REDIS`: an RDB, maybe with commands behind it. Or with `VALKEY`, which is one that
+    /// its reader refuses by name.
     Rdb,
     /// Commands.
     Commands,
@@ -64,7 +65,7 @@ pub fn detect_content(file: &dyn FsFile) -> io::Result<Content> {
     let count = file.read_full_at(&mut magic, 0)?;
     Ok(match count {
         0 => Content::Empty,
-        _ if &magic == b"REDIS" => Content::Rdb,
+        _ if matches!(&magic, b"REDIS" | b"VALKE") => Content::Rdb,
         _ => Content::Commands,
     })
 }

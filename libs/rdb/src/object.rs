@@ -35,7 +35,8 @@ pub use stream::StreamObject;
 pub use walk::{copy_value, module_name, walk};
 
 pub(crate) use input::Cursor;
-pub(crate) use walk::{copy_length, copy_module_fields, copy_string};
+pub(crate) use pipe::skip_module_fields;
+pub(crate) use walk::{copy_length, copy_string};
 
 use crate::intset::IntSet;
 use crate::listpack::ListPack;

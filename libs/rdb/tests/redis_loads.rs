@@ -8,53 +8,10 @@
 mod common;
 
 use common::redis::{Redis, Reply};
-use common::{corpus, entries_of, read_items};
+use common::{corpus, entries_of, read_items, rewrite};
 use redrock_rdb::dump;
-use redrock_rdb::file::{EntryMeta, Item, RdbWriter, ReaderOptions, WriterOptions};
-use redrock_rdb::object::{
-    Object, ObjectError, Target, Transcoder, decode, normalize, transcode, types,
-};
-
-/// Writes the items of a file anew for Redis 7.0. Hashes with field expiry,
-/// which it can't hold, are left out.
-fn rewrite(items: &[Item], compress: bool, checksum: bool) -> Vec<u8> {
-    let options = WriterOptions {
-        checksum,
-        ..WriterOptions::default()
-    };
-    let mut transcoder = Transcoder::new(Target {
-        version: options.version,
-        compress,
-    });
-    let mut writer = RdbWriter::new(Vec::new(), options).unwrap();
-    for item in items {
-        match item {
-            Item::Aux { key, value } => writer.aux(key, value).unwrap(),
-            Item::SelectDb(database) => writer.select_db(*database).unwrap(),
-            Item::ResizeDb { keys, expires } => writer.resize_db(*keys, *expires).unwrap(),
-            Item::Function(code) => writer.function(code).unwrap(),
-            Item::Entry(entry) => {
-                let mut body = Vec::new();
-                match transcoder.transcode(entry.object_type, &entry.payload, &mut body) {
-                    Err(ObjectError::NotInVersion { .. }) => {}
-                    Err(error) => panic!("{error}"),
-                    Ok(transcoded) => {
-                        let meta = EntryMeta {
-                            expire_at_ms: entry.expire_at_ms,
-                            idle_secs: entry.idle_secs,
-                            frequency: entry.frequency,
-                        };
-                        writer
-                            .entry(&entry.key, &meta, transcoded.object_type, &body)
-                            .unwrap();
-                    }
-                }
-            }
-            Item::ModuleAux { .. } | Item::EmptyKey(_) => {}
-        }
-    }
-    writer.finish().unwrap().0
-}
+use redrock_rdb::file::{Item, ReaderOptions};
+use redrock_rdb::object::{Object, Target, decode, normalize, transcode, types};
 
 const ZERO_DIGEST: &str = "0000000000000000000000000000000000000000";
 
@@ -70,7 +27,8 @@ fn redis_finds_the_corpus_in_what_we_write() {
             |item| matches!(item, Item::Entry(entry) if entry.object_type == types::HASH_METADATA),
         );
         if has_field_expiry {
-            let kept = read_items(&rewrite(&items, true, true), ReaderOptions::default()).unwrap();
+            let kept =
+                read_items(&rewrite(&items, 10, true, true), ReaderOptions::default()).unwrap();
             assert!(entries_of(kept).is_empty(), "{}", case.name);
             continue;
         }
@@ -78,7 +36,7 @@ fn redis_finds_the_corpus_in_what_we_write() {
         let digest = redis.digest();
         for (compress, checksum) in [(true, true), (false, true), (true, false)] {
             redis.line("FLUSHALL");
-            redis.load(&rewrite(&items, compress, checksum));
+            redis.load(&rewrite(&items, 10, compress, checksum));
             assert_eq!(redis.digest(), digest, "{} compress {compress}", case.name);
         }
         redis.line("DEBUG RELOAD");
@@ -208,7 +166,7 @@ fn redis_finds_its_own_data_set_in_what_we_write() {
         for compress in [true, false] {
             redis.line("FLUSHALL");
             redis.line("FUNCTION FLUSH");
-            redis.load(&rewrite(&items, compress, true));
+            redis.load(&rewrite(&items, 10, compress, true));
             assert_eq!(
                 redis.digest(),
                 digest,
@@ -242,10 +200,10 @@ fn an_uncompressed_file_is_redis_s_own_byte_for_byte() {
         ..ReaderOptions::default()
     };
     let items = read_items(&saved, options).unwrap();
-    assert_eq!(rewrite(&items, false, true), saved);
+    assert_eq!(rewrite(&items, 10, false, true), saved);
     // Through the superset form, too.
     let items = read_items(&saved, ReaderOptions::default()).unwrap();
-    assert_eq!(rewrite(&items, false, true), saved);
+    assert_eq!(rewrite(&items, 10, false, true), saved);
     // And through decoded objects, but for lists, whose nodes we do not split.
     for (_, entry) in entries_of(items) {
         let object = decode(entry.object_type, &entry.payload).unwrap();

@@ -158,11 +158,7 @@ fn check_file(
     let is_rdb = path.extension().is_some_and(|extension| extension == "rdb");
     if is_rdb || (content == Content::Rdb && path.extension().is_none()) {
         let (keys, verdict) = match check_rdb(&file, false, progress) {
-            Ok(rdb) if rdb.module_keys > 0 => (
-                rdb.keys,
-                Verdict::Remark(format!("{} keys belong to modules", rdb.module_keys)),
-            ),
-            Ok(rdb) => (rdb.keys, Verdict::Sound),
+            Ok(rdb) => (rdb.keys, rdb.verdict()),
             Err(problem) => (0, Verdict::Damaged(problem)),
         };
         return FileReport {

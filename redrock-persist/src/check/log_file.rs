@@ -41,6 +41,7 @@ pub(super) fn check_log(
         Content::Rdb => match check_rdb(file, true, progress) {
             Ok(rdb) => {
                 content.keys = rdb.keys;
+                content.verdict = rdb.verdict();
                 rdb.end
             }
             Err(problem) => {
@@ -84,19 +85,33 @@ pub(super) fn check_log(
             load_truncated: true,
         },
     );
-    content.verdict = match decision {
-        TailDecision::Clean => Verdict::Sound,
-        TailDecision::TruncateAt { position, reason } => Verdict::Remark(format!(
-            "{reason}; a start with aof-load-truncated yes keeps the first {position} bytes"
-        )),
-        TailDecision::Refuse {
-            position,
-            command_index,
-            reason,
-            way_out,
-        } => Verdict::Damaged(format!(
+    content.verdict = verdict(decision, content.verdict);
+    Ok(content)
+}
+
+/// The verdict on a file whose tail is to be treated so, and whose RDB in front has been checked.
+fn verdict(tail: TailDecision, in_front: Verdict) -> Verdict {
+    match (tail, in_front) {
+        (TailDecision::Clean, in_front) => in_front,
+        (TailDecision::TruncateAt { position, reason }, in_front) => {
+            let tail = format!(
+                "{reason}; a start with aof-load-truncated yes keeps the first {position} bytes"
+            );
+            Verdict::Remark(match in_front {
+                Verdict::Remark(text) => format!("{text}. {tail}"),
+                _ => tail,
+            })
+        }
+        (
+            TailDecision::Refuse {
+                position,
+                command_index,
+                reason,
+                way_out,
+            },
+            _,
+        ) => Verdict::Damaged(format!(
             "{reason} (position {position}, behind {command_index} commands); {way_out}"
         )),
-    };
-    Ok(content)
+    }
 }

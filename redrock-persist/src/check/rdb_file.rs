@@ -4,23 +4,44 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use redrock_log::fs::FsFile;
-use redrock_rdb::file::{Item, RdbReader, ReaderOptions};
-use redrock_rdb::object::{ObjectError, decode};
+use redrock_rdb::file::{Item, ModuleTally, RdbReader, ReaderOptions};
+use redrock_rdb::object::decode;
 
+use super::Verdict;
 use crate::progress::ActionProgress;
 
 /// Keys between two updates of the progress.
 const PROGRESS_KEYS: u64 = 1024;
 
 /// What was found in a sound file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RdbContent {
-    pub version: u16,
+    /// Keys that a load finds.
     pub keys: u64,
     /// Where the RDB ends; more may follow in an append-only file.
     pub end: u64,
-    /// Keys that only a module can read.
-    pub module_keys: u64,
+    /// Keys with empty collections, which a load leaves out.
+    pub empty: u64,
+    /// What a load leaves out because it is modules' own.
+    pub modules: ModuleTally,
+}
+
+impl RdbContent {
+    /// Sound, or what a load would leave out.
+    pub(super) fn verdict(&self) -> Verdict {
+        let mut remarks = Vec::new();
+        if !self.modules.is_empty() {
+            let (keys, modules) = (self.modules.keys(), &self.modules);
+            remarks.push(format!("{keys} keys belong to modules ({modules})"));
+        }
+        if self.empty > 0 {
+            remarks.push(format!("{} keys are empty", self.empty));
+        }
+        match remarks.is_empty() {
+            true => Verdict::Sound,
+            false => Verdict::Remark(format!("{}; a load leaves them out", remarks.join("; "))),
+        }
+    }
 }
 
 /// Checks the RDB at the start of `file`; the error is the text for people.
@@ -38,37 +59,28 @@ pub(super) fn check_rdb(
         position: 0,
     };
     let mut reader = RdbReader::new(source, options).map_err(|error| error.to_string())?;
-    let (mut keys, mut module_keys) = (0, 0);
-    loop {
-        match reader.next_item().map_err(|error| error.to_string())? {
-            None => break,
-            Some(Item::Entry(entry)) => {
-                keys += 1;
-                match decode(entry.object_type, &entry.payload) {
-                    Ok(_) => {}
-                    Err(ObjectError::Module { .. }) => module_keys += 1,
-                    Err(error) => {
-                        let key = entry.key.get(..128).unwrap_or(&entry.key);
-                        return Err(format!(
-                            "{error} (key '{}', before RDB offset {})",
-                            key.escape_ascii(),
-                            reader.offset()
-                        ));
-                    }
+    let mut found = RdbContent::default();
+    let mut database = 0;
+    while let Some(item) = reader.next_item().map_err(|error| error.to_string())? {
+        match item {
+            Item::Entry(entry) => {
+                found.keys += 1;
+                if let Err(error) = decode(entry.object_type, &entry.payload) {
+                    return Err(format!("{error} ({})", reader.place_of(&entry.key)));
                 }
-                if keys % PROGRESS_KEYS == 0 {
-                    progress.written(reader.offset(), keys);
+                if found.keys % PROGRESS_KEYS == 0 {
+                    progress.written(reader.offset(), found.keys);
                 }
             }
-            Some(_) => {}
+            Item::SelectDb(number) => database = number,
+            Item::EmptyKey(_) => found.empty += 1,
+            Item::ModuleKey(skipped) => found.modules.add_key(database, &skipped),
+            Item::ModuleAux(module) => found.modules.add_piece(&module),
+            Item::Aux { .. } | Item::ResizeDb { .. } | Item::Function(_) => {}
         }
     }
-    Ok(RdbContent {
-        version: reader.version(),
-        keys,
-        end: reader.offset(),
-        module_keys,
-    })
+    found.end = reader.offset();
+    Ok(found)
 }
 
 struct FileReader {

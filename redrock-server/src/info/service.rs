@@ -58,8 +58,7 @@ pub(super) fn persistence(facts: &Facts<'_>, out: &mut Section<'_>) {
     );
     out.field("rdb_saves", snapshot.saves);
     out.field("rdb_last_cow_size", 0);
-    out.field("rdb_last_load_keys_expired", load.expired);
-    out.field("rdb_last_load_keys_loaded", load.keys);
+    last_load(facts, &load, out);
     out.field("aof_enabled", u8::from(log.enabled));
     out.field(
         "aof_rewrite_in_progress",
@@ -96,10 +95,18 @@ pub(super) fn persistence(facts: &Facts<'_>, out: &mut Section<'_>) {
     }
 }
 
+fn last_load(facts: &Facts<'_>, load: &Progress, out: &mut Section<'_>) {
+    out.field("rdb_last_load_keys_expired", load.expired);
+    out.field("rdb_last_load_keys_loaded", load.keys);
+    let modules = facts.server.loading.modules();
+    out.field("rdb_last_load_module_keys_skipped", modules.keys());
+    out.field("rdb_last_load_modules_skipped", modules.field());
+}
+
 fn progress(load: &Progress, out: &mut Section<'_>) {
     out.field("loading_start_time", load.start_time);
     out.field("loading_total_bytes", load.total_bytes);
-    out.field("loading_rdb_used_mem", 0);
+    out.field("loading_rdb_used_mem", load.used_memory_bytes);
     out.field("loading_loaded_bytes", load.loaded_bytes);
     out.field("loading_loaded_perc", format_args!("{:.2}", load.percent));
     out.field("loading_eta_seconds", load.eta_seconds);

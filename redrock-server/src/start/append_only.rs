@@ -262,7 +262,7 @@ impl Load<'_> {
         };
         let source = CountingReader::new(file.clone(), self.server);
         let facts = rdb::load(self.server, source, options)?;
-        tracing::info!(keys = facts.keys, "RDB base loaded");
+        tracing::info!("{}", facts.line());
         Ok(facts.end)
     }
 

@@ -144,11 +144,7 @@ fn load_dump(
     };
     let source = rdb::CountingReader::new(file, server);
     let facts = rdb::load(server, source, options).map_err(|error| damaged(&error, &path, "it"))?;
-    tracing::info!(
-        "Done loading RDB, keys loaded: {}, keys expired: {}.",
-        facts.keys,
-        facts.expired
-    );
+    tracing::info!("{}", facts.line());
     tracing::info!(
         "DB loaded from disk: {:.3} seconds",
         started.elapsed().as_secs_f64()

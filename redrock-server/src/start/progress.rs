@@ -1,5 +1,7 @@
 //! How far a load is: for INFO, the log and `-LOADING`.
 
+use parking_lot::Mutex;
+use redrock_rdb::file::ModuleTally;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// The load under way, written by the loader and read by anybody.
@@ -12,6 +14,8 @@ pub struct LoadingState {
     keys: AtomicU64,
     expired: AtomicU64,
     logged_ms: AtomicI64,
+    used_memory_bytes: AtomicU64,
+    modules: Mutex<ModuleTally>,
 }
 
 /// Pause between lines about progress.
@@ -34,6 +38,8 @@ pub struct Progress {
     pub keys: u64,
     /// `rdb_last_load_keys_expired`
     pub expired: u64,
+    /// `loading_rdb_used_mem`: memory of the server that wrote the RDB, as it says itself.
+    pub used_memory_bytes: u64,
 }
 
 impl Progress {
@@ -72,6 +78,8 @@ impl LoadingState {
         self.loaded_bytes.store(0, Ordering::Relaxed);
         self.keys.store(0, Ordering::Relaxed);
         self.expired.store(0, Ordering::Relaxed);
+        self.used_memory_bytes.store(0, Ordering::Relaxed);
+        *self.modules.lock() = ModuleTally::default();
     }
 
     /// The load is over.
@@ -97,6 +105,21 @@ impl LoadingState {
     /// A key of an RDB had expired.
     pub fn add_expired(&self) {
         self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An RDB says how much memory its writer had.
+    pub fn set_used_memory(&self, bytes: u64) {
+        self.used_memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What an RDB had of modules, which was left out.
+    pub fn set_modules(&self, modules: &ModuleTally) {
+        self.modules.lock().clone_from(modules);
+    }
+
+    /// What the last RDB had of modules.
+    pub fn modules(&self) -> ModuleTally {
+        self.modules.lock().clone()
     }
 
     /// Sets the bytes to load once they are known.
@@ -141,6 +164,7 @@ impl LoadingState {
             },
             keys: self.keys.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
+            used_memory_bytes: self.used_memory_bytes.load(Ordering::Relaxed),
         }
     }
 }

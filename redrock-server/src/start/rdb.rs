@@ -12,7 +12,9 @@ use crate::script::function::vm::Staged;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use redrock_log::fs::FsFile;
-use redrock_rdb::file::{Entry, Item, RdbReader, ReaderOptions};
+use redrock_rdb::file::{
+    Entry, EntryPlace, Item, KeyText, ModuleKey, ModuleTally, RdbReader, ReaderOptions,
+};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +24,8 @@ const ROOM_WAIT_MAX: Duration = Duration::from_secs(120);
 /// The same while the tier takes nothing.
 const CLOSED_WAIT_MAX: Duration = Duration::from_secs(10);
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// Keys left out that are named one by one, as many as Redis names; all are counted.
+const NAMED_MAX: u64 = 10;
 /// Entries between looks at the clock, for progress and for stopping.
 pub(super) const CHECK_INTERVAL: u64 = 1024;
 
@@ -57,6 +61,27 @@ pub struct RdbFacts {
     pub keys: u64,
     /// Keys left out because they had expired.
     pub expired: u64,
+    /// Keys left out because their collections were empty.
+    pub empty: u64,
+    /// What was left out because it is modules' own.
+    pub modules: ModuleTally,
+}
+
+impl RdbFacts {
+    /// For the log, in Redis's words.
+    pub fn line(&self) -> String {
+        let Self {
+            keys,
+            expired,
+            empty,
+            ..
+        } = self;
+        let mut line = format!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}");
+        if *empty > 0 {
+            line.push_str(&format!(", empty keys skipped: {empty}"));
+        }
+        line + "."
+    }
 }
 
 /// Reads a file from a position on, counting what was read as loaded.
@@ -104,12 +129,16 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
         now_ms: crate::clock::unix_ms(),
         facts: RdbFacts::default(),
         seen: 0,
+        place: reader.place_of(b""),
     };
     load.select(0)?;
     while let Some(item) = reader.next_item()? {
+        load.place = reader.place_of(b"");
         load.item(item)?;
     }
     load.facts.end = reader.offset();
+    server.loading.set_modules(&load.facts.modules);
+    report_modules(&load.facts.modules);
     if options.staged {
         // A start looks when the log has been replayed, too.
         let hashes = server.keyspace.lock().timed_hashes_staged();
@@ -127,6 +156,18 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
     Ok(load.facts)
 }
 
+/// Says what of the file is nobody's here. Redis does not start without the modules.
+fn report_modules(modules: &ModuleTally) {
+    if modules.is_empty() {
+        return;
+    }
+    let keys = modules.keys();
+    tracing::warn!(
+        "{keys} keys of modules were left out of the RDB, which no file written from now on will \
+         have: keep the file if they matter ({modules})"
+    );
+}
+
 fn unloadable(error: &CommandError) -> anyhow::Error {
     let text = String::from_utf8_lossy(&error.resp()).into_owned();
     anyhow::anyhow!("a function library can't be loaded: {text}")
@@ -141,6 +182,8 @@ struct Load<'s> {
     now_ms: i64,
     facts: RdbFacts,
     seen: u64,
+    /// Where the item is, for errors.
+    place: EntryPlace,
 }
 
 impl Load<'_> {
@@ -150,14 +193,49 @@ impl Load<'_> {
             Item::ResizeDb { .. } => {}
             Item::Aux { key, value } => self.aux(&key, value),
             Item::Function(code) => return self.library(&code),
-            Item::ModuleAux { name } => {
-                tracing::warn!(module = name, "module data in the RDB is left out");
-            }
-            Item::EmptyKey(key) => {
-                let key = String::from_utf8_lossy(&key);
-                tracing::warn!("skipping empty key: {key}");
-            }
+            Item::ModuleAux(module) => self.facts.modules.add_piece(&module),
+            Item::ModuleKey(skipped) => return self.module_key(&skipped),
+            Item::EmptyKey(key) => self.empty_key(key),
             Item::Entry(entry) => return self.entry(entry),
+        }
+        Ok(())
+    }
+
+    fn empty_key(&mut self, key: Vec<u8>) {
+        self.facts.empty += 1;
+        if self.facts.empty <= NAMED_MAX {
+            tracing::info!("skipping empty {}", self.at(key));
+        }
+    }
+
+    fn module_key(&mut self, skipped: &ModuleKey) -> anyhow::Result<()> {
+        let modules = &mut self.facts.modules;
+        modules.add_key(self.place.database, skipped);
+        if modules.keys() <= NAMED_MAX {
+            let module = &skipped.module;
+            tracing::info!(
+                "leaving out {}: of module type {module}",
+                self.at(skipped.key.clone())
+            );
+        }
+        self.count()
+    }
+
+    /// Where the item with this key is.
+    fn at(&self, key: Vec<u8>) -> EntryPlace {
+        EntryPlace {
+            key,
+            ..self.place.clone()
+        }
+    }
+
+    /// Between entries, now and then: the clock, progress, and whether to stop.
+    fn count(&mut self) -> anyhow::Result<()> {
+        self.seen += 1;
+        if self.seen.is_multiple_of(CHECK_INTERVAL) {
+            self.now_ms = crate::clock::unix_ms();
+            self.server.keyspace.lock().access.set_clock(self.now_ms);
+            check_stop(self.server)?;
         }
         Ok(())
     }
@@ -166,7 +244,9 @@ impl Load<'_> {
         let config = self.server.config();
         let functions = &mut self.facts.functions;
         let added = functions.add(&config, code, self.options.replace);
-        added.map_err(|error| unloadable(&error))
+        added.map_err(|error| {
+            unloadable(&error).context(format!("RDB offset {}", self.place.offset))
+        })
     }
 
     fn select(&mut self, db: u64) -> anyhow::Result<()> {
@@ -180,7 +260,8 @@ impl Load<'_> {
         let Some(index) = index else {
             bail!(
                 "FATAL: Data file was created with a Redis server configured to handle more than \
-                 {count} databases. Exiting"
+                 {count} databases. Exiting (database {db} at RDB offset {})",
+                self.place.offset
             );
         };
         self.index = index;
@@ -190,38 +271,49 @@ impl Load<'_> {
     fn aux(&mut self, key: &[u8], value: Vec<u8>) {
         let text = String::from_utf8_lossy(&value).into_owned();
         match key {
-            b"redis-ver" => tracing::info!("Loading RDB produced by version {text}"),
-            b"used-mem" => self.facts.used_memory_bytes = text.parse().ok(),
+            b"redis-ver" | b"valkey-ver" => {
+                tracing::info!("Loading RDB produced by version {text}")
+            }
+            b"ctime" => {
+                let now_s = self.now_ms / 1000;
+                let age = now_s.saturating_sub(text.parse().unwrap_or(now_s)).max(0);
+                tracing::info!("RDB age {age} seconds");
+            }
+            b"used-mem" => self.used_memory(text.parse().ok()),
             b"repl-id" => self.facts.repl_id = Some(value),
             b"repl-offset" => self.facts.repl_offset = text.parse().ok(),
             b"repl-stream-db" => self.facts.repl_stream_db = text.parse().ok(),
+            // For people to read, by Redis's convention.
+            [b'%', ..] => tracing::info!("RDB {}: {}", KeyText(key), KeyText(&value)),
             _ => {}
         }
     }
 
-    fn entry(&mut self, entry: Entry) -> anyhow::Result<()> {
-        self.seen += 1;
-        if self.seen.is_multiple_of(CHECK_INTERVAL) {
-            self.now_ms = crate::clock::unix_ms();
-            self.server.keyspace.lock().access.set_clock(self.now_ms);
-            check_stop(self.server)?;
+    fn used_memory(&mut self, bytes: Option<u64>) {
+        self.facts.used_memory_bytes = bytes;
+        if let Some(bytes) = bytes {
+            self.server.loading.set_used_memory(bytes);
+            let megabytes = bytes as f64 / f64::from(1 << 20);
+            tracing::info!("RDB memory usage when created {megabytes:.2} Mb");
         }
+    }
+
+    fn entry(&mut self, entry: Entry) -> anyhow::Result<()> {
+        self.count()?;
         if self.options.drop_expired && has_passed(entry.expire_at_ms, self.now_ms) {
             self.facts.expired += 1;
             self.server.loading.add_expired();
             return Ok(());
         }
-        let key_text =
-            |key: &[u8]| String::from_utf8_lossy(key.get(..256).unwrap_or(key)).into_owned();
         let to_tier = wait_for_room(self.server, (entry.payload.len() + entry.key.len()) as u64)?;
         let key = entry.key.clone();
         let prepared = PreparedEntry::new(entry, &self.limits, to_tier)
-            .with_context(|| format!("value of key '{}'", key_text(&key)))?;
+            .map_err(|error| anyhow::anyhow!("{error} ({})", self.at(key.clone())))?;
         let outcome = {
             let mut keyspace = self.server.keyspace.lock();
             if self.options.replace {
                 self.make_way(&mut keyspace, &key)
-                    .with_context(|| format!("key '{}'", key_text(&key)))?;
+                    .with_context(|| self.at(key.clone()).to_string())?;
             }
             keyspace.load_entry(self.index, prepared)
         };
@@ -232,13 +324,15 @@ impl Load<'_> {
                 Ok(())
             }
             Ok(LoadOutcome::Duplicate) => {
+                // Redis's words, and where.
+                let (key, place) = (KeyText(&key), &self.place);
                 bail!(
-                    "RDB has duplicated key '{}' in DB {}",
-                    key_text(&key),
-                    self.index
+                    "RDB has duplicated key {key} in DB {} (RDB offset {})",
+                    place.database,
+                    place.offset
                 )
             }
-            Err(error) => bail!("key '{}': {error}", key_text(&key)),
+            Err(error) => bail!("{}: {error}", self.at(key)),
         }
     }
 }

@@ -1,19 +1,27 @@
 //! Reading an RDB file from front to back.
 //!
 //! Invariants: one entry is in memory at a time; nothing is allocated beyond
-//! 64 KiB ahead of the bytes that came; nothing after the file's end is
-//! consumed; every error has its offset and, inside an entry, the key.
+//! 64 KiB ahead of the bytes that came; what belongs to modules is skipped
+//! without being held; nothing after the file's end is consumed; every error
+//! has its offset and, inside an entry, the key.
 
 use std::borrow::Cow;
 use std::io::Read;
 
+use super::modules::{ModuleKey, ModuleType};
 use super::source::Source;
-use super::{FileError, FileErrorKind, MAGIC, VERSION_CHECKSUM_MIN, VERSION_MAX, opcode};
+use super::{EntryPlace, FileError, FileErrorKind, MAGIC, MAGIC_VALKEY};
+use super::{VERSION_CHECKSUM_MIN, VERSION_MAX, VERSION_MIN, opcode};
 use crate::number::parse_i64;
 use crate::object::{
-    Cursor, ObjectError, copy_length, copy_module_fields, copy_string, copy_value, module_name,
-    normalize, types,
+    Cursor, ObjectError, copy_length, copy_string, copy_value, normalize, skip_module_fields, types,
 };
+
+/// Types that later versions add count up from the last known one, opcodes down from 243: below
+/// this a key follows.
+const UNKNOWN_TYPE_MAX: u8 = 127;
+/// The longest key that is read to name a value of an unknown type.
+const UNKNOWN_KEY_BYTES_MAX: usize = 64 << 10;
 
 /// How to read.
 #[derive(Debug, Clone, Copy)]
@@ -64,10 +72,9 @@ pub enum Item {
     Function(Vec<u8>),
     /// Data of a module apart from keys, skipped. Redis refuses to start
     /// without the module.
-    ModuleAux {
-        /// The module type's name.
-        name: String,
-    },
+    ModuleAux(ModuleType),
+    /// A key with a module's value, skipped. Redis refuses that, too.
+    ModuleKey(ModuleKey),
     /// A key and its value.
     Entry(Entry),
     /// A key with an empty collection, which an old bug could leave. Redis
@@ -98,6 +105,12 @@ pub struct RdbReader<R> {
     options: ReaderOptions,
     version: u16,
     ended: bool,
+    /// Of the entry that comes next. They stay until then, whatever stands between, as in Redis.
+    attributes: Attributes,
+    /// The selected database, for errors.
+    database: u64,
+    /// Where the last item, or type byte, was.
+    item_offset: u64,
     /// The key that is being read, for errors.
     key: Option<Vec<u8>>,
 }
@@ -119,6 +132,9 @@ impl<R: Read> RdbReader<R> {
             options,
             version: 0,
             ended: false,
+            attributes: Attributes::default(),
+            database: 0,
+            item_offset: 0,
             key: None,
         };
         match reader.read_header() {
@@ -137,6 +153,20 @@ impl<R: Read> RdbReader<R> {
     /// is where the RDB ends.
     pub fn offset(&self) -> u64 {
         self.source.offset()
+    }
+
+    /// Where the item that `next_item` gave last begins: its opcode, or an entry's type byte.
+    pub fn item_offset(&self) -> u64 {
+        self.item_offset
+    }
+
+    /// The entry that `next_item` gave last, for errors.
+    pub fn place_of(&self, key: &[u8]) -> EntryPlace {
+        EntryPlace {
+            database: self.database,
+            offset: self.item_offset,
+            key: key.to_vec(),
+        }
     }
 
     /// The reader, and what was read from it beyond [`RdbReader::offset`].
@@ -158,10 +188,11 @@ impl<R: Read> RdbReader<R> {
 
     fn fail(&mut self, kind: FileErrorKind) -> FileError {
         self.ended = true;
+        let key = self.key.take();
         FileError {
             kind,
             offset: self.source.offset(),
-            key: self.key.take(),
+            entry: key.map(|key| Box::new(self.place_of(&key))),
         }
     }
 
@@ -170,40 +201,55 @@ impl<R: Read> RdbReader<R> {
             FileErrorKind::Truncated => FileErrorKind::BadMagic,
             other => other,
         })?;
-        if magic != *MAGIC {
-            return Err(FileErrorKind::BadMagic);
-        }
-        let digits: [u8; 4] = self.array()?;
+        let digits: [u8; 4] = match &magic {
+            MAGIC => self.array()?,
+            start if MAGIC_VALKEY.starts_with(start) => return Err(self.read_valkey_version()?),
+            _ => return Err(FileErrorKind::BadMagic),
+        };
         let unpadded = digits.trim_ascii_start();
         let zeros = unpadded.iter().take_while(|&&digit| digit == b'0').count();
         let version = unpadded.get(zeros..).and_then(parse_i64);
         match version.and_then(|version| u16::try_from(version).ok()) {
-            Some(version @ 1..=VERSION_MAX) => Ok(version),
+            Some(version @ VERSION_MIN..=VERSION_MAX) => Ok(version),
             _ => Err(FileErrorKind::BadVersion(digits.escape_ascii().to_string())),
         }
     }
 
+    /// Behind the first five bytes of Valkey's name.
+    fn read_valkey_version(&mut self) -> Result<FileErrorKind, FileErrorKind> {
+        let [last, digits @ ..] = self.array::<4>()?;
+        Ok(match Some(&last) == MAGIC_VALKEY.last() {
+            true => FileErrorKind::Valkey(digits.escape_ascii().to_string()),
+            false => FileErrorKind::BadMagic,
+        })
+    }
+
     fn read_item(&mut self) -> Result<Option<Item>, FileErrorKind> {
-        let mut attributes = Attributes::default();
         loop {
+            self.item_offset = self.source.offset();
             let [code] = self.array()?;
             match code {
                 opcode::EXPIRETIME => {
                     let secs = i32::from_le_bytes(self.array()?);
-                    attributes.expire_at_ms = Some(i64::from(secs) * 1000);
+                    self.attributes.expire_at_ms = Some(i64::from(secs) * 1000);
                 }
                 opcode::EXPIRETIME_MS => {
-                    attributes.expire_at_ms = Some(i64::from_le_bytes(self.array()?));
+                    let at_ms = i64::from_le_bytes(self.array()?);
+                    // Redis's mark for no expiry.
+                    self.attributes.expire_at_ms = Some(at_ms).filter(|at_ms| *at_ms != -1);
                 }
-                opcode::IDLE => attributes.idle_secs = Some(self.length()?),
-                opcode::FREQ => attributes.frequency = Some(self.array::<1>()?[0]),
+                opcode::IDLE => self.attributes.idle_secs = Some(self.length()?),
+                opcode::FREQ => self.attributes.frequency = Some(self.array::<1>()?[0]),
                 opcode::SLOT_INFO => {
                     // Slot, keys and expiries: hints for a table that we don't have.
                     for _ in 0..3 {
                         self.length()?;
                     }
                 }
-                opcode::SELECTDB => return Ok(Some(Item::SelectDb(self.length()?))),
+                opcode::SELECTDB => {
+                    self.database = self.length()?;
+                    return Ok(Some(Item::SelectDb(self.database)));
+                }
                 opcode::RESIZEDB => {
                     let keys = self.length()?;
                     return Ok(Some(Item::ResizeDb {
@@ -222,22 +268,36 @@ impl<R: Read> RdbReader<R> {
                 opcode::FUNCTION_PRE_GA => return Err(FileErrorKind::FunctionPreGa),
                 opcode::MODULE_AUX => return self.read_module_aux().map(Some),
                 opcode::EOF => return self.read_end().map(|()| None),
+                types::MODULE_2 => return self.read_module_key().map(Some),
                 object_type if types::is_object_type(object_type) => {
-                    return self.read_entry(object_type, attributes).map(Some);
+                    return self.read_entry(object_type).map(Some);
                 }
-                unknown => return Err(FileErrorKind::Object(ObjectError::UnknownType(unknown))),
+                unknown => return Err(self.unknown(unknown)),
             }
         }
     }
 
-    fn read_entry(
-        &mut self,
-        object_type: u8,
-        attributes: Attributes,
-    ) -> Result<Item, FileErrorKind> {
+    /// The error for a type or opcode that is not known; of a type the key is found out if possible.
+    fn unknown(&mut self, code: u8) -> FileErrorKind {
+        if code > UNKNOWN_TYPE_MAX {
+            return FileErrorKind::UnknownOpcode(code);
+        }
+        let mut bytes = Vec::new();
+        let key = copy_string(&mut self.source, &mut bytes, UNKNOWN_KEY_BYTES_MAX)
+            .and_then(|()| Ok(Cursor::new(&bytes).content()?.into_owned()));
+        self.key = key.ok();
+        FileErrorKind::Object(ObjectError::UnknownType(code))
+    }
+
+    /// Reads a key, and keeps it where a failure finds it.
+    fn read_key(&mut self) -> Result<Vec<u8>, FileErrorKind> {
         let key = self.string()?;
-        // Kept where a failure finds it.
-        let key = self.key.insert(key).clone();
+        Ok(self.key.insert(key).clone())
+    }
+
+    fn read_entry(&mut self, object_type: u8) -> Result<Item, FileErrorKind> {
+        let attributes = std::mem::take(&mut self.attributes);
+        let key = self.read_key()?;
         let mut payload = Vec::new();
         copy_value(
             &mut self.source,
@@ -268,18 +328,26 @@ impl<R: Read> RdbReader<R> {
         Ok(Item::Entry(entry))
     }
 
+    fn read_module_key(&mut self) -> Result<Item, FileErrorKind> {
+        self.attributes = Attributes::default();
+        let key = self.read_key()?;
+        let start = self.source.offset();
+        let module = ModuleType::of(self.length()?);
+        skip_module_fields(&mut self.source).map_err(object_error)?;
+        let bytes = self.source.offset() - start;
+        Ok(Item::ModuleKey(ModuleKey { key, module, bytes }))
+    }
+
     fn read_module_aux(&mut self) -> Result<Item, FileErrorKind> {
         const WHEN_OPCODE: u64 = 2;
-        let name = module_name(self.length()?);
+        let module = ModuleType::of(self.length()?);
         if self.length()? != WHEN_OPCODE {
             let error = ObjectError::corrupt("module data without its time of loading", 0);
             return Err(FileErrorKind::Object(error));
         }
         self.length()?;
-        let mut skipped = Vec::new();
-        copy_module_fields(&mut self.source, &mut skipped, self.options.value_bytes_max)
-            .map_err(object_error)?;
-        Ok(Item::ModuleAux { name })
+        skip_module_fields(&mut self.source).map_err(object_error)?;
+        Ok(Item::ModuleAux(module))
     }
 
     fn read_end(&mut self) -> Result<(), FileErrorKind> {

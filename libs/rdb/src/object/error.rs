@@ -15,10 +15,13 @@ pub enum ObjectError {
     #[error("corrupt value: {0}")]
     Corrupt(#[from] Corrupt),
     /// A type byte that no known version writes.
-    #[error("unknown RDB type {0}")]
+    #[error("unknown RDB type {0}: a newer version wrote it, or it is damaged")]
     UnknownType(u8),
     /// The module format of release candidates, which Redis refuses too.
-    #[error("pre-release module format not supported")]
+    #[error(
+        "pre-release module format not supported: a release candidate of Redis 4.0 wrote it, and \
+         Redis 4.0 itself does not read it"
+    )]
     ModulePreGa,
     /// A value that only the named module can read.
     #[error("value belongs to the module type '{name}', which is not available")]

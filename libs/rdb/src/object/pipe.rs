@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Result as IoResult};
 use super::error::ObjectError;
 use super::input::Input;
 use super::types;
-use super::walk::walk_value;
+use super::walk::{walk_module_fields, walk_value};
 
 /// Bytes copied at once.
 const STEP_BYTES: usize = 64 * 1024;
@@ -49,6 +49,16 @@ pub fn pipe_value<R: Read>(
     };
     walk_value(&mut pipe, object_type)?;
     Ok(pipe.read)
+}
+
+/// Reads past module data up to its end mark.
+pub(crate) fn skip_module_fields<R: Read>(reader: R) -> Result<(), ObjectError> {
+    walk_module_fields(&mut Pipe {
+        reader,
+        sink: |_: &[u8]| Ok(()),
+        read: 0,
+        keep_active: true,
+    })
 }
 
 struct Pipe<R, S> {

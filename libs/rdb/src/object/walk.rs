@@ -79,21 +79,6 @@ pub(crate) fn copy_length<R: Read>(reader: &mut R, out: &mut Vec<u8>) -> Result<
     .length()
 }
 
-/// Skips module data up to its end mark, as [`copy_value`] would.
-pub(crate) fn copy_module_fields<R: Read>(
-    reader: &mut R,
-    out: &mut Vec<u8>,
-    bytes_max: usize,
-) -> Result<(), ObjectError> {
-    let start = out.len();
-    walk_module_fields(&mut Collector {
-        reader,
-        out,
-        start,
-        bytes_max,
-    })
-}
-
 /// The name of a module type, as its 54 upper bits spell it.
 pub fn module_name(id: u64) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

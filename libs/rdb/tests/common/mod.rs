@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use redrock_rdb::file::{Entry, FileError, Item, RdbReader, ReaderOptions};
+use redrock_rdb::file::{
+    Entry, EntryMeta, FileError, Item, RdbReader, RdbWriter, ReaderOptions, WriterOptions,
+};
 use redrock_rdb::listpack::ListPack;
-use redrock_rdb::object::{ListNode, Object, StreamObject};
+use redrock_rdb::object::{ListNode, Object, ObjectError, StreamObject, Target, Transcoder};
 
 pub(crate) mod redis;
 
@@ -52,6 +54,26 @@ pub(crate) fn corpus() -> Option<Vec<Case>> {
     Some(cases)
 }
 
+/// The files of other servers among the fixtures, by name, sorted; never none.
+pub(crate) fn server_files() -> Vec<(String, Vec<u8>)> {
+    let folder = "../../integration-tests/fixtures/rdb/servers";
+    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+        .expect("the fixtures")
+        .map(|file| file.expect("list the fixtures").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rdb"))
+        .map(|path| {
+            let name = path.file_stem().expect("a file name").to_string_lossy();
+            (
+                name.into_owned(),
+                std::fs::read(&path).expect("read a dump"),
+            )
+        })
+        .collect();
+    files.sort();
+    assert!(files.len() >= 7, "only {} files", files.len());
+    files
+}
+
 /// All items of a file.
 pub(crate) fn read_items(rdb: &[u8], options: ReaderOptions) -> Result<Vec<Item>, FileError> {
     let mut reader = RdbReader::new(rdb, options)?;
@@ -74,6 +96,44 @@ pub(crate) fn entries_of(items: Vec<Item>) -> Vec<(u64, Entry)> {
         }
     }
     entries
+}
+
+/// Writes the items of a file anew in a version. Hashes with field expiry are left out where it can't
+/// hold them, and what is of modules everywhere.
+pub(crate) fn rewrite(items: &[Item], version: u16, compress: bool, checksum: bool) -> Vec<u8> {
+    let options = WriterOptions { version, checksum };
+    let mut transcoder = Transcoder::new(Target {
+        version: options.version,
+        compress,
+    });
+    let mut writer = RdbWriter::new(Vec::new(), options).unwrap();
+    for item in items {
+        match item {
+            Item::Aux { key, value } => writer.aux(key, value).unwrap(),
+            Item::SelectDb(database) => writer.select_db(*database).unwrap(),
+            Item::ResizeDb { keys, expires } => writer.resize_db(*keys, *expires).unwrap(),
+            Item::Function(code) => writer.function(code).unwrap(),
+            Item::Entry(entry) => {
+                let mut body = Vec::new();
+                match transcoder.transcode(entry.object_type, &entry.payload, &mut body) {
+                    Err(ObjectError::NotInVersion { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                    Ok(transcoded) => {
+                        let meta = EntryMeta {
+                            expire_at_ms: entry.expire_at_ms,
+                            idle_secs: entry.idle_secs,
+                            frequency: entry.frequency,
+                        };
+                        writer
+                            .entry(&entry.key, &meta, transcoded.object_type, &body)
+                            .unwrap();
+                    }
+                }
+            }
+            Item::ModuleAux(_) | Item::ModuleKey(_) | Item::EmptyKey(_) => {}
+        }
+    }
+    writer.finish().unwrap().0
 }
 
 /// A value without its encoding. Scores are held by their bits.

@@ -4,7 +4,19 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// What a program says of its version: `7.0.15`; nothing if there is no such program.
+fn version_of(program: &str) -> String {
+    let said = Command::new(program).arg("--version").output();
+    let text = said.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    );
+    let version = text.split_once("v=").map_or("", |(_, rest)| rest);
+    version.split(' ').next().unwrap_or_default().to_owned()
+}
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +38,23 @@ impl Reply {
     }
 }
 
+/// Names further servers to test with, separated by colons: programs of any version, Redis or Valkey.
+/// What is named must be there.
+const SERVERS: &str = "RR_SERVERS";
+
+/// The machine's `redis-server` and the programs that `RR_SERVERS` names.
+pub(crate) fn programs() -> Vec<String> {
+    let named = std::env::var(SERVERS).unwrap_or_default();
+    if named.is_empty() {
+        eprintln!("skipped: no other servers, since {SERVERS} names none");
+    }
+    let named = named.split(':').filter(|program| !program.is_empty());
+    std::iter::once("redis-server")
+        .chain(named)
+        .map(String::from)
+        .collect()
+}
+
 /// A running server; dropping it stops the process and removes its folder.
 pub(crate) struct Redis {
     process: Child,
@@ -34,13 +63,21 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts a server, or tells that there is none to start.
+    /// Starts the machine's server, or tells that there is none to start.
     pub(crate) fn start(test: &str) -> Option<Self> {
-        let folder =
-            std::env::temp_dir().join(format!("redrock-rdb-{test}-{}", std::process::id()));
+        Self::start_program("redis-server", test)
+    }
+
+    /// Starts one of [`programs`].
+    pub(crate) fn start_program(program: &str, test: &str) -> Option<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redrock-rdb-{test}-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("create a folder for Redis");
         let socket = folder.join("redis.sock");
-        let spawned = Command::new("redis-server")
+        let knows_debug_option = !version_of(program).starts_with('6');
+        let spawned = Command::new(program)
             .args([
                 "--port",
                 "0",
@@ -51,12 +88,8 @@ impl Redis {
                 "--loglevel",
                 "warning",
             ])
-            .args([
-                "--enable-debug-command",
-                "yes",
-                "--sanitize-dump-payload",
-                "yes",
-            ])
+            .args(["--sanitize-dump-payload", "yes"].repeat(usize::from(knows_debug_option)))
+            .args(["--enable-debug-command", "yes"].repeat(usize::from(knows_debug_option)))
             .arg("--dir")
             .arg(&folder)
             .arg("--unixsocket")
@@ -66,7 +99,9 @@ impl Redis {
         let process = match spawned {
             Ok(process) => process,
             Err(_) => {
-                let what = "redis-server is not installed";
+                let what = format!("{program} is not installed");
+                let is_named = program != "redis-server";
+                assert!(!is_named, "{SERVERS}: {what}");
                 assert!(std::env::var_os("RR_NO_SKIP").is_none(), "{what}");
                 eprintln!("skipped: {what}");
                 let _ = std::fs::remove_dir_all(&folder);
@@ -89,6 +124,26 @@ impl Redis {
             folder,
             stream: BufReader::new(stream),
         })
+    }
+
+    /// Its name and version, and the newest version of RDB files that it reads.
+    pub(crate) fn rdb_version_max(&mut self) -> (String, u16) {
+        let info = String::from_utf8(self.line("INFO server").bulk()).expect("text");
+        let field = |name: &str| {
+            let value = info.lines().find_map(|line| line.strip_prefix(name));
+            value.map(|value| value.trim_end().to_owned())
+        };
+        if let Some(version) = field("valkey_version:") {
+            return (format!("Valkey {version}"), 11);
+        }
+        let version = field("redis_version:").expect("a version");
+        let rdb_version = match version.split('.').take(2).collect::<Vec<_>>().join(".") {
+            older if older.starts_with('6') => 9,
+            version if version == "7.0" => 10,
+            version if version == "7.2" => 11,
+            _ => 12,
+        };
+        (format!("Redis {version}"), rdb_version)
     }
 
     /// Where it saves.
