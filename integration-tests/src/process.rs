@@ -47,6 +47,17 @@ pub fn has_redis() -> bool {
     found
 }
 
+/// Programs of further servers to test with, of any version, Redis or Valkey: `RR_SERVERS`, separated by
+/// colons. What is named must be there.
+pub fn other_servers() -> Vec<PathBuf> {
+    let named = std::env::var("RR_SERVERS").unwrap_or_default();
+    if named.is_empty() {
+        eprintln!("skipped: no other servers, since RR_SERVERS names none");
+    }
+    let named = named.split(':').filter(|program| !program.is_empty());
+    named.map(PathBuf::from).collect()
+}
+
 /// The path of one of our binaries: `REDROCK_BIN_DIR`, or the folder above the tests'.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let folder = match std::env::var_os("REDROCK_BIN_DIR") {
@@ -167,13 +178,30 @@ impl Server {
         options: &[&str],
         group: Option<&Cgroup>,
     ) -> anyhow::Result<Self> {
+        Self::watched(port, command(kind, folder, port, options, group)?)
+    }
+
+    /// Starts a server of [`other_servers`] over a folder and waits until it serves.
+    pub fn start_program(program: &Path, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command
+            .args(["--port", &port.to_string(), "--save", ""])
+            .arg("--dir")
+            .arg(folder)
+            .args(options)
+            .stdin(Stdio::null());
+        Self::watched(port, command)?.wait_ready()
+    }
+
+    fn watched(port: u16, mut command: Command) -> anyhow::Result<Self> {
         // A port may be used again while the log of the server before is still there.
         static STARTS: AtomicU32 = AtomicU32::new(0);
         let (test, start) = (std::process::id(), STARTS.fetch_add(1, Ordering::Relaxed));
         // Outside the data folder, which tests copy and compare.
         let log = std::env::temp_dir().join(format!("redrock-test-{test}-{start}-{port}.log"));
         let output = std::fs::File::create(&log)?;
-        let child = command(kind, folder, port, options, group)?
+        let child = command
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

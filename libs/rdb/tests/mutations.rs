@@ -6,11 +6,13 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{corpus, entries_of, read_items};
-use redrock_rdb::file::ReaderOptions;
-use redrock_rdb::object::{Target, decode, transcode};
+use common::{corpus, entries_of, read_items, server_files};
+use redrock_rdb::dump;
+use redrock_rdb::file::{Item, ModuleTally, ReaderOptions};
+use redrock_rdb::object::{Target, decode, pipe_value, piped_type, transcode, walk};
 
 /// Counts live bytes and their peak.
 struct Counting;
@@ -84,45 +86,128 @@ fn exercise(rdb: &[u8], normalize: bool) -> bool {
     let Ok(items) = read_items(rdb, options) else {
         return false;
     };
+    let mut modules = ModuleTally::default();
+    for item in &items {
+        match item {
+            Item::ModuleKey(skipped) => modules.add_key(0, skipped),
+            Item::ModuleAux(module) => modules.add_piece(module),
+            _ => {}
+        }
+    }
+    assert!(modules.to_string().len() < 32 << 10);
     for (_, entry) in entries_of(items) {
         let _ = decode(entry.object_type, &entry.payload);
-        let target = Target {
-            version: 10,
-            compress: true,
-        };
-        let _ = transcode(entry.object_type, &entry.payload, target, &mut Vec::new());
+        for version in [10, 11, 12] {
+            let target = Target {
+                version,
+                compress: version != 11,
+            };
+            let _ = transcode(entry.object_type, &entry.payload, target, &mut Vec::new());
+        }
+        if piped_type(entry.object_type, 10).is_some() {
+            let _ = pipe_value(&entry.payload[..], entry.object_type, 10, |_| Ok(()));
+        }
     }
     true
 }
 
+fn seed() -> u64 {
+    let seed = std::env::var("RR_SEED");
+    let seed = seed.ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    println!("seed {seed} (set RR_SEED to change it)");
+    seed
+}
+
+/// Runs what must not allocate more than `bytes` of input justify.
+fn within_bounds<T>(bytes: usize, what: &str, run: impl FnOnce() -> T) -> T {
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    PEAK_BYTES.store(before, Ordering::Relaxed);
+    let result = run();
+    let peak = PEAK_BYTES.load(Ordering::Relaxed).saturating_sub(before);
+    // Buffers, and what LZF (88 times) and small vectors can make of a byte.
+    let allowed = (1 << 20) + 400 * bytes;
+    assert!(peak <= allowed, "{what}: {peak} bytes");
+    result
+}
+
+/// The tests of this file count the allocations of the whole process: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The corpus, if it is there, and the fixtures.
+fn files() -> Vec<(String, Vec<u8>)> {
+    let cases = corpus().unwrap_or_default().into_iter();
+    let cases = cases.map(|case| (case.name, case.rdb));
+    cases.chain(server_files()).collect()
+}
+
 #[test]
 fn damaged_files_neither_panic_nor_inflate() {
-    let Some(cases) = corpus() else { return };
-    let seed = std::env::var("RR_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(1);
-    println!("seed {seed} (set RR_SEED to change it)");
-    let mut random = Random(seed);
+    let _alone = ALONE.lock();
+    let mut random = Random(seed());
     let (mut read, mut refused) = (0, 0);
-    for case in &cases {
-        let rounds = if case.rdb.len() > 10_000 { 40 } else { 1500 };
+    for (name, original) in files() {
+        let rounds = match original.len() {
+            0..=10_000 => 1500,
+            10_001..=30_000 => 300,
+            _ => 40,
+        };
         for round in 0..rounds {
-            let mut rdb = case.rdb.clone();
+            let mut rdb = original.clone();
             damage(&mut rdb, &mut random);
-            let before = LIVE_BYTES.load(Ordering::Relaxed);
-            PEAK_BYTES.store(before, Ordering::Relaxed);
-            match exercise(&rdb, round % 2 == 0) {
+            let what = format!("{name} round {round}");
+            match within_bounds(rdb.len(), &what, || exercise(&rdb, round % 2 == 0)) {
                 true => read += 1,
                 false => refused += 1,
             }
-            let peak = PEAK_BYTES.load(Ordering::Relaxed).saturating_sub(before);
-            // Buffers, and what LZF (88 times) and small vectors can make of a byte.
-            let allowed = (1 << 20) + 400 * rdb.len();
-            assert!(peak <= allowed, "{} round {round}: {peak} bytes", case.name);
         }
     }
     println!("{read} files read, {refused} refused");
     // Both ways out must have been taken, or the damage was of one kind only.
     assert!(read > 100 && refused > 100);
+}
+
+/// Each value of the servers' files as a payload of RESTORE, damaged behind its type byte: what is
+/// accepted can be written again, and gives the same.
+#[test]
+fn damaged_payloads_neither_panic_nor_inflate() {
+    let _alone = ALONE.lock();
+    let mut random = Random(seed());
+    let (mut accepted, mut refused) = (0, 0);
+    let as_stored = ReaderOptions {
+        normalize: false,
+        ..ReaderOptions::default()
+    };
+    for (name, rdb) in server_files() {
+        for (_, entry) in entries_of(read_items(&rdb, as_stored).unwrap()) {
+            for round in 0..60 {
+                let mut body = entry.payload.clone();
+                for _ in 0..=random.below(3) {
+                    let reach = if random.below(2) == 0 { 64 } else { body.len() };
+                    let at = random.below(reach.min(body.len()));
+                    body[at] = random.next() as u8;
+                }
+                let mut payload = Vec::new();
+                let version = 1 + random.below(12) as u16;
+                dump::write(&mut payload, entry.object_type, &body, version);
+                let what = format!("{name} {} round {round}", entry.key.escape_ascii());
+                let is_good = within_bounds(payload.len(), &what, || restored(&payload));
+                *(if is_good { &mut accepted } else { &mut refused }) += 1;
+            }
+        }
+    }
+    println!("{accepted} payloads accepted, {refused} refused");
+    assert!(accepted > 100 && refused > 100);
+}
+
+/// Whether a payload is accepted; if so it is written and read again.
+fn restored(payload: &[u8]) -> bool {
+    let (object_type, body) = dump::verify(payload).unwrap();
+    let _ = walk(object_type, body);
+    let Ok(object) = decode(object_type, body) else {
+        return false;
+    };
+    let mut encoded = Vec::new();
+    object.encode(&mut encoded);
+    assert_eq!(decode(object.object_type(), &encoded).unwrap(), object);
+    true
 }
