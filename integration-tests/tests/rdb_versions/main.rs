@@ -6,6 +6,7 @@
 
 mod loads;
 mod modules;
+mod payloads;
 mod refusals;
 mod replies;
 mod saves;

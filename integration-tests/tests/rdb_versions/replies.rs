@@ -1,5 +1,6 @@
 //! The fixtures, and comparing a server's answers with recorded ones.
 
+use redrock_integration_tests::process::Server;
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::{Path, PathBuf};
 
@@ -59,4 +60,24 @@ pub(crate) fn assert_answers(client: &mut Client, name: &str, except: &[&str]) -
     }
     client.ok("SELECT 0").unwrap();
     asked
+}
+
+/// The newest version of files that a server reads.
+pub(crate) fn version_read(server: &Server) -> (String, u16) {
+    let info = server.client().unwrap().ok("INFO server").unwrap().text();
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name));
+        value.map(str::to_owned)
+    };
+    if let Some(version) = field("valkey_version:") {
+        return (format!("Valkey {version}"), 11);
+    }
+    let version = field("redis_version:").unwrap();
+    let rdb_version = match version.split('.').take(2).collect::<Vec<_>>().join(".") {
+        older if older.starts_with('6') => 9,
+        version if version == "7.0" => 10,
+        version if version == "7.2" => 11,
+        _ => 12,
+    };
+    (format!("Redis {version}"), rdb_version)
 }

@@ -1,7 +1,7 @@
 //! Files that we save: in the version that the option says, with what Redis 7.0, 7.2, 7.4 and Valkey find
 //! in them, and what eviction goes by.
 
-use crate::replies::{SERVERS, assert_answers, folder_with};
+use crate::replies::{SERVERS, assert_answers, folder_with, version_read};
 use redrock_integration_tests::process::{Kind, Server, has_redis, other_servers};
 use redrock_rdb::file::{Entry, Item, RdbReader, ReaderOptions};
 use redrock_rdb::object::types;
@@ -109,26 +109,6 @@ fn encodings_of_later_versions() -> [&'static str; 3] {
         "OBJECT ENCODING l",
         NOT_IN_10[0],
     ]
-}
-
-/// The newest version of files that a server reads.
-fn version_read(server: &Server) -> (String, u16) {
-    let info = server.client().unwrap().ok("INFO server").unwrap().text();
-    let field = |name: &str| {
-        let value = info.lines().find_map(|line| line.strip_prefix(name));
-        value.map(str::to_owned)
-    };
-    if let Some(version) = field("valkey_version:") {
-        return (format!("Valkey {version}"), 11);
-    }
-    let version = field("redis_version:").unwrap();
-    let rdb_version = match version.split('.').take(2).collect::<Vec<_>>().join(".") {
-        older if older.starts_with('6') => 9,
-        version if version == "7.0" => 10,
-        version if version == "7.2" => 11,
-        _ => 12,
-    };
-    (format!("Redis {version}"), rdb_version)
 }
 
 /// Needs servers in `RR_SERVERS`.
