@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use redrock_rdb::file::{Item, ModuleTally, RdbReader, ReaderOptions};
-use redrock_rdb::object::{Target, decode, transcode};
+use redrock_rdb::object::{Target, Transcoder, decode};
 
 // The bytes as they are, so that the fixtures serve as seeds.
 fuzz_target!(|bytes: &[u8]| {
@@ -22,6 +22,12 @@ fn read(bytes: &[u8], normalize: bool) {
         return;
     };
     let mut modules = ModuleTally::default();
+    let mut transcoders = [10, 11, 12].map(|version| {
+        Transcoder::new(Target {
+            version,
+            compress: true,
+        })
+    });
     loop {
         let entry = match reader.next_item() {
             Ok(Some(Item::Entry(entry))) => entry,
@@ -41,12 +47,8 @@ fn read(bytes: &[u8], normalize: bool) {
             }
         };
         let _ = decode(entry.object_type, &entry.payload);
-        for version in [10, 11, 12] {
-            let target = Target {
-                version,
-                compress: true,
-            };
-            let _ = transcode(entry.object_type, &entry.payload, target, &mut Vec::new());
+        for transcoder in &mut transcoders {
+            let _ = transcoder.transcode(entry.object_type, &entry.payload, &mut Vec::new());
         }
     }
     let _ = modules.to_string();
