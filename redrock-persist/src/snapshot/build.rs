@@ -110,16 +110,17 @@ struct Job {
 
 impl Job {
     fn run(mut self) -> Result<RdbSummary> {
-        if self.plan.rate == Rate::Automatic && self.plan.purpose != Purpose::Save {
-            // Of this thread alone, as Linux has it. Only a wish.
-            let _ = rustix::process::setpriority_process(None, NICE);
-        }
         let temporary = self.plan.temporary.clone();
         let sink = FileSink::create(&self.dir, &temporary, self.plan.incremental_fsync)?;
         let mut rdb = RdbFile::begin(sink, &temporary, self.plan.file, &self.begin)?;
         rdb.pause_before_keys(self.plan.key_delay, Arc::clone(&self.cancelled));
         let cold_keys = self.dirty_part(&mut rdb)?;
         self.dir.pass("snapshot-after-dirty")?;
+        // What is changed or leaves memory waits for the part before; for this one nobody does.
+        if self.plan.rate == Rate::Automatic && self.plan.purpose != Purpose::Save {
+            // Of this thread alone, as Linux has it. Only a wish.
+            let _ = rustix::process::setpriority_process(None, NICE);
+        }
         if let Some(checkpoint) = self.checkpoint.take() {
             self.cold_part(&mut rdb, &checkpoint, &cold_keys)?;
         }

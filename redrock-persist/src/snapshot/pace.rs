@@ -2,8 +2,8 @@
 //!
 //! - a number: that many bytes per second, over any second;
 //! - 0: as fast as it goes;
-//! - automatic: as fast as the disk and RocksDB's iteration allow, on a thread of low priority,
-//!   so that the server's own work goes first. What keeps the disk usable is that the writer
+//! - automatic: as fast as the disk and RocksDB's iteration allow, on a thread of low priority
+//!   by then, so that the server's own work goes first. What keeps the disk usable is that the writer
 //!   syncs every few megabytes and drops those pages from the page cache.
 
 use std::time::{Duration, Instant};

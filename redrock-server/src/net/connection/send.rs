@@ -180,6 +180,15 @@ impl Connection {
         self.charge(server, self.out.borrow().capacity());
     }
 
+    /// The same when a command has run. Its reply counts when it has been tried to send it, which
+    /// tells then what is left of both.
+    pub(super) fn note_less_input(&self, server: &Server, bytes: usize) {
+        self.input_bytes.set(bytes);
+        if self.out.borrow().is_empty() {
+            self.charge(server, 0);
+        }
+    }
+
     /// Looks once a second at what waits for longer than a soft limit allows, and gives the buffer
     /// of a connection back that sent nothing meanwhile.
     pub fn sweep_output(&self, server: &Server, config: &Config) {

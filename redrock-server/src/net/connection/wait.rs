@@ -129,7 +129,7 @@ impl Session {
         // Its arguments count no longer.
         drop(command);
         let held = self.buffered.capacity() + self.parser.memory_bytes();
-        self.connection.note_input(&self.worker.server, held);
+        self.connection.note_less_input(&self.worker.server, held);
         open
     }
 
