@@ -2,7 +2,8 @@
 //!
 //! A fixed header says where the segment stands in the stream; records of 32 bytes follow.
 //! A *check* record carries the CRC-32C of the segment's bytes since the last check record
-//! (one per 64 KiB and per sync) with the time: bit-rot detection and point-in-time index.
+//! (one per 64 KiB, per sync, and per tenth of a second in which something is written) with the
+//! time of the newest write among them: bit-rot detection and point-in-time index.
 //! A *durable* record says that everything up to its position survived an `fdatasync`.
 //!
 //! Durability order: the header is synced before the segment's first byte is written. A
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use reader::{
     Checkpoint, DamagedRange, SidecarReader, Summary, Verification, has_stream_bytes,
 };
-pub use rewrite::rewrite_up_to;
+pub use rewrite::{copy_up_to, rewrite_up_to};
 pub(crate) use writer::SidecarWriter;
 
 use crate::segment::SegmentLayout;
@@ -38,6 +39,9 @@ pub const HEADER_BYTES: usize = 128;
 pub const RECORD_BYTES: usize = 32;
 /// A check record is written at the latest after this many segment bytes.
 pub const CHECK_BYTES: u64 = 64 * 1024;
+/// Bytes written further apart in time than this never share a check record (but those that were
+/// there when the segment was opened): the resolution of a restore to a point in time.
+pub const CHECK_MS: u64 = 100;
 
 const MAGIC: [u8; 8] = *b"RRSIDECR";
 const VERSION: u16 = 1;

@@ -1,8 +1,9 @@
-//! Taking back claims about bytes that are about to be cut from a segment.
+//! Sidecars with fewer claims: for bytes that are about to be cut from a segment, and for copies of a
+//! segment's beginning.
 
 use std::path::Path;
 
-use super::{Record, SidecarError, SidecarReader, record_position};
+use super::{Record, SidecarError, SidecarReader, record_position, sidecar_path};
 use crate::fs::{Fs, OpenMode, directory_of};
 
 /// Replaces a segment's sidecar by one without claims beyond `position`, durably. To be
@@ -24,9 +25,45 @@ pub fn rewrite_up_to(fs: &dyn Fs, segment: &Path, position: u64) -> Result<(), S
         path: path.clone(),
         source,
     };
-    let file = fs
-        .open(&temporary, OpenMode::CreateTruncate)
-        .map_err(failed)?;
+    write_up_to(fs, &reader, position, &temporary, OpenMode::CreateTruncate)?;
+    fs.rename(&temporary, &path).map_err(failed)?;
+    fs.sync_dir(&directory).map_err(failed)
+}
+
+/// Gives the copy of a segment's first `position` bytes, at `copy`, a sidecar of its own: the
+/// original's without claims beyond them. It must not exist; it is synced, its name is not.
+///
+/// Does nothing if the original has no sidecar.
+pub fn copy_up_to(
+    fs: &dyn Fs,
+    segment: &Path,
+    position: u64,
+    copy: &Path,
+) -> Result<(), SidecarError> {
+    match SidecarReader::open(fs, segment)? {
+        Some(reader) => write_up_to(
+            fs,
+            &reader,
+            position,
+            &sidecar_path(copy),
+            OpenMode::CreateNew,
+        ),
+        None => Ok(()),
+    }
+}
+
+fn write_up_to(
+    fs: &dyn Fs,
+    reader: &SidecarReader,
+    position: u64,
+    target: &Path,
+    mode: OpenMode,
+) -> Result<(), SidecarError> {
+    let failed = |source| SidecarError::Io {
+        path: target.to_owned(),
+        source,
+    };
+    let file = fs.open(target, mode).map_err(failed)?;
     file.write_all_at(&reader.header().encode(), 0)
         .map_err(failed)?;
     let mut kept = 0u32;
@@ -40,7 +77,5 @@ pub fn rewrite_up_to(fs: &dyn Fs, segment: &Path, position: u64) -> Result<(), S
         // Durable records of earlier positions may follow: go on to the end.
         Ok(true)
     })?;
-    file.sync_all().map_err(failed)?;
-    fs.rename(&temporary, &path).map_err(failed)?;
-    fs.sync_dir(&directory).map_err(failed)
+    file.sync_all().map_err(failed)
 }

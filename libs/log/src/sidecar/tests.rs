@@ -111,6 +111,52 @@ fn the_time_index_finds_the_last_offset_reached() {
 }
 
 #[test]
+fn times_are_those_of_writes_a_tenth_of_a_second_apart_at_most() {
+    let fs = PowerLossFs::new("/d");
+    let path = sidecar_path(Path::new(SEGMENT));
+    fs.open(Path::new(SEGMENT), OpenMode::CreateNew).unwrap();
+    let mut writer = SidecarWriter::create(&fs, &path, &header()).unwrap();
+    for (bytes, unix_ms) in [("aa", 100), ("b", 199), ("cc", 200), ("d", 250), ("e", 900)] {
+        writer.note_written(bytes.as_bytes(), unix_ms);
+    }
+    let position = writer.begin_sync();
+    writer.finish_sync(position, 1000).unwrap();
+    let mut found = Vec::new();
+    let visit = |checkpoint: Checkpoint| {
+        found.push((checkpoint.position, checkpoint.unix_ms));
+        true
+    };
+    reader(&fs).each_checkpoint(visit).unwrap();
+    assert_eq!(found, [(3, 199), (6, 250), (7, 900)]);
+    assert_eq!(reader(&fs).summary().unwrap().durable_position, 7);
+}
+
+#[test]
+fn bytes_of_unknown_time_get_that_of_the_write_or_sync_behind_them() {
+    let fs = written(&[(b"aaa", 100, true)]);
+    let segment = fs.open(Path::new(SEGMENT), OpenMode::ReadWrite).unwrap();
+    segment.write_all_at(b"bb", 3).unwrap();
+    let mut writer = SidecarWriter::resume(&fs, &reader(&fs), segment.as_ref(), 5).unwrap();
+    let position = writer.begin_sync();
+    writer.finish_sync(position, 700).unwrap();
+    assert_eq!(reader(&fs).checkpoint_at(699).unwrap().unwrap().position, 3);
+    assert_eq!(reader(&fs).checkpoint_at(700).unwrap().unwrap().position, 5);
+}
+
+#[test]
+fn a_copy_of_the_beginning_claims_no_more_than_that() {
+    let fs = written(&[(b"aa", 1, true), (b"bb", 2, true), (b"cc", 3, true)]);
+    let copy = Path::new("/d/copy");
+    copy_up_to(&fs, Path::new(SEGMENT), 5, copy).unwrap();
+    let copied = SidecarReader::open(&fs, copy).unwrap().unwrap();
+    let summary = copied.summary().unwrap();
+    assert_eq!((summary.records, summary.durable_position), (2, 4));
+    assert_eq!(reader(&fs).summary().unwrap().durable_position, 6);
+    assert!(copy_up_to(&fs, Path::new(SEGMENT), 5, copy).is_err());
+    copy_up_to(&fs, Path::new("/d/none"), 5, Path::new("/d/x")).unwrap();
+}
+
+#[test]
 fn damage_counts_only_at_or_before_the_watermark() {
     let tail = vec![1u8; CHECK_BYTES as usize];
     let fs = written(&[(b"durable", 1, true), (&tail, 2, false)]);

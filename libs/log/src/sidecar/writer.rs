@@ -2,6 +2,8 @@
 //!
 //! The bytes since the last record form the *open* part. A sync seals it at its start; if
 //! nothing else needed a record meanwhile, one record both checks and declares it durable.
+//! Check records carry the time of the newest write that they cover, not that of the sync: a
+//! restore to a point in time rests on them.
 //! A record that can't be written (disk full) never fails the log: its part is folded into
 //! the next one with CRC combination, so that the chain of checksums has no hole.
 
@@ -10,26 +12,42 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::reader::checksum_of;
-use super::{CHECK_BYTES, Record, SidecarError, SidecarHeader, SidecarReader, record_position};
+use super::{CHECK_BYTES, CHECK_MS, Record, SidecarError, SidecarHeader, SidecarReader, record_position};
 use crate::fs::{Fs, FsFile, OpenMode};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
     crc: u32,
     bytes: u64,
+    /// Times of the oldest and the newest write, unix milliseconds; `None` for bytes that were
+    /// there when the segment was opened.
+    written_ms: Option<(u64, u64)>,
 }
 
 impl Part {
-    fn add(&mut self, bytes: &[u8]) {
+    fn add(&mut self, bytes: &[u8], unix_ms: u64) {
         self.crc = crc32c::crc32c_append(self.crc, bytes);
         self.bytes += bytes.len() as u64;
+        let oldest = self.written_ms.map_or(unix_ms, |(oldest, _)| oldest);
+        self.written_ms = Some((oldest, unix_ms));
     }
 
     fn followed_by(self, next: Self) -> Self {
+        let written_ms = match (self.written_ms, next.written_ms) {
+            (Some((oldest, _)), Some((_, newest))) => Some((oldest, newest)),
+            (one, other) => other.or(one),
+        };
         Self {
             crc: crc32c::crc32c_combine(self.crc, next.crc, next.bytes as usize),
             bytes: self.bytes + next.bytes,
+            written_ms,
         }
+    }
+
+    /// Whether a write now would make the times of one record differ too much.
+    fn is_old(&self, unix_ms: u64) -> bool {
+        let oldest = self.written_ms.map_or(unix_ms, |(oldest, _)| oldest);
+        self.bytes > 0 && unix_ms.saturating_sub(oldest) >= CHECK_MS
     }
 }
 
@@ -104,6 +122,7 @@ impl SidecarWriter {
             open: Part {
                 crc,
                 bytes: segment_bytes - from,
+                written_ms: None,
             },
             try_at_bytes: CHECK_BYTES,
         })
@@ -129,7 +148,7 @@ impl SidecarWriter {
     fn append_check(&mut self, part: Part, unix_ms: u64, durable: bool) -> io::Result<()> {
         self.append(Record {
             position: self.checked_position + part.bytes,
-            unix_ms,
+            unix_ms: part.written_ms.map_or(unix_ms, |(_, newest)| newest),
             crc: part.crc,
             check: true,
             durable,
@@ -140,12 +159,15 @@ impl SidecarWriter {
 
     /// Takes note of bytes that a whole write has put into the segment.
     pub(crate) fn note_written(&mut self, bytes: &[u8], unix_ms: u64) {
+        if self.open.is_old(unix_ms) {
+            self.emit_checks(unix_ms);
+        }
         let mut rest = bytes;
         while !rest.is_empty() {
             let wanted = self.try_at_bytes.saturating_sub(self.open.bytes);
             let step = (rest.len() as u64).min(wanted.max(1)) as usize;
             let (part, behind) = rest.split_at(step);
-            self.open.add(part);
+            self.open.add(part, unix_ms);
             rest = behind;
             if self.open.bytes >= self.try_at_bytes {
                 self.emit_checks(unix_ms);
@@ -153,6 +175,7 @@ impl SidecarWriter {
         }
     }
 
+    /// `unix_ms` stands in for the time of bytes whose own is not known.
     fn emit_checks(&mut self, unix_ms: u64) {
         let written = match self.sealed {
             Some(sealed) => self.append_check(sealed, unix_ms, false),
@@ -183,7 +206,7 @@ impl SidecarWriter {
     }
 
     /// Declares `position`, as returned by [`Self::begin_sync`], durable. An error leaves
-    /// the watermark where it was.
+    /// the watermark where it was. `unix_ms` is the time of the sync.
     pub(crate) fn finish_sync(&mut self, position: u64, unix_ms: u64) -> io::Result<()> {
         if let Some(sealed) = self.sealed
             && self.checked_position + sealed.bytes == position
