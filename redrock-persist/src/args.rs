@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use redrock_daemon::companion_args::CompanionArgs;
 
+use crate::restore::command::RestoreArgs;
+
 /// Snapshots, append-only files and backups of a RedRock server.
 ///
 /// Started by redrock-server, or on its own beside a server with `companions external`. Its
@@ -43,4 +45,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Restore to a point in time, into a new folder; the sources stay as they are.
+    ///
+    /// Exits with 0 if the folder is there, whole and checked, 1 if the time can't be reached or
+    /// the source is damaged, 2 if something could not be read or written.
+    Restore(RestoreArgs),
 }

@@ -13,6 +13,7 @@
 
 pub mod aof;
 pub mod args;
+pub mod backup;
 pub mod base;
 pub mod check;
 pub mod data_dir;
@@ -21,9 +22,13 @@ pub mod failpoint;
 pub mod files;
 pub mod jobs;
 pub mod link;
+pub mod moment;
 pub mod pins;
+pub mod place;
 pub mod progress;
+pub mod rdb_head;
 pub mod replicas;
+pub mod restore;
 pub mod run;
 pub mod service;
 pub mod session;

@@ -3,22 +3,49 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use redrock_persist::args::{Args, Command};
-use redrock_persist::{check, run};
+use redrock_persist::args::{Args, Command, DaemonArgs};
+use redrock_persist::{check, error, restore, run};
+use redrock_proto::ErrorCode;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Command::Check { path, json }) = args.command {
-        return check::command::run(&path, json);
+    match args.command {
+        Some(command) => without_server(command, &args.daemon),
+        None => match run::daemon(args.daemon) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("redrock-persist: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
-    match run::daemon(args.daemon) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("redrock-persist: {error:#}");
-            ExitCode::FAILURE
-        }
+}
+
+fn without_server(command: Command, daemon: &DaemonArgs) -> ExitCode {
+    if let Err(error) = run::arm_failpoints(daemon) {
+        eprintln!("redrock-persist: {error:#}");
+        return ExitCode::from(2);
+    }
+    match command {
+        Command::Check { path, json } => check::command::run(&path, json),
+        Command::Restore(args) => exit(restore::command::run(args)),
+    }
+}
+
+/// 0 done, 1 it can't be done with these files, 2 something failed.
+fn exit(result: error::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("redrock-persist: {}", error.message);
+    if !error.hint.is_empty() {
+        eprintln!("hint: {}", error.hint);
+    }
+    match error.code {
+        ErrorCode::NotFound | ErrorCode::Invalid | ErrorCode::Corrupt => ExitCode::from(1),
+        _ => ExitCode::from(2),
     }
 }

@@ -34,11 +34,7 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// Runs the daemon to its end.
 pub fn daemon(args: DaemonArgs) -> anyhow::Result<()> {
     let log = logging::init(&args.companion.log_config('P'))?;
-    if args.allow_failpoints
-        && let Ok(list) = std::env::var(failpoint::VARIABLE)
-    {
-        failpoint::arm(&list)?;
-    }
+    arm_failpoints(&args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -49,6 +45,14 @@ pub fn daemon(args: DaemonArgs) -> anyhow::Result<()> {
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Arms what the environment names, if that is allowed.
+pub fn arm_failpoints(args: &DaemonArgs) -> anyhow::Result<()> {
+    match std::env::var(failpoint::VARIABLE) {
+        Ok(list) if args.allow_failpoints => failpoint::arm(&list),
+        _ => Ok(()),
+    }
 }
 
 async fn serve(args: CompanionArgs, log: LogHandle) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How [`Fs::open`] treats a file that does or does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Metadata {
     pub len: u64,
     /// Whether the name is a directory.
     pub is_dir: bool,
+    /// When the content changed last, unix milliseconds rounded up; `None` if nobody knows.
+    pub modified_unix_ms: Option<u64>,
 }
 
 /// An open file. All methods may be called from several threads.
@@ -239,8 +242,14 @@ impl Fs for RealFs {
         Ok(Metadata {
             len: metadata.len(),
             is_dir: metadata.is_dir(),
+            modified_unix_ms: metadata.modified().ok().and_then(unix_ms_rounded_up),
         })
     }
+}
+
+fn unix_ms_rounded_up(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos().div_ceil(1_000_000)).ok()
 }
 
 /// Whether an error says that the disk, or the quota, is full.

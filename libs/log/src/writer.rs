@@ -243,6 +243,10 @@ impl SegmentWriter {
             return Err(OpenError::Damaged(path.to_owned()));
         }
         let no_sidecar = || OpenError::NoSidecar(path.to_owned());
+        let modified_ms = fs
+            .metadata(path)
+            .map_err(failed("look at"))?
+            .modified_unix_ms;
         let file = fs.open(path, OpenMode::ReadWrite).map_err(failed("open"))?;
         let mut position = file.len().map_err(failed("size"))?;
         let mut reader = SidecarReader::open(fs, path)?.ok_or_else(no_sidecar)?;
@@ -261,7 +265,7 @@ impl SegmentWriter {
             position = prefix.len() as u64;
         }
         let durable = reader.summary()?.durable_position;
-        let sidecar = SidecarWriter::resume(fs, &reader, file.as_ref(), position)?;
+        let sidecar = SidecarWriter::resume(fs, &reader, file.as_ref(), position, modified_ms)?;
         Ok(Self::assemble(
             path,
             file,

@@ -1,6 +1,5 @@
 //! Reading an RDB from front to back, values included.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
 use redrock_log::fs::FsFile;
@@ -9,6 +8,7 @@ use redrock_rdb::object::decode;
 
 use super::Verdict;
 use crate::progress::ActionProgress;
+use crate::rdb_head::FileReader;
 
 /// Keys between two updates of the progress.
 const PROGRESS_KEYS: u64 = 1024;
@@ -54,10 +54,7 @@ pub(super) fn check_rdb(
         allow_trailing,
         ..ReaderOptions::default()
     };
-    let source = FileReader {
-        file: Arc::clone(file),
-        position: 0,
-    };
+    let source = FileReader::new(Arc::clone(file));
     let mut reader = RdbReader::new(source, options).map_err(|error| error.to_string())?;
     let mut found = RdbContent::default();
     let mut database = 0;
@@ -81,17 +78,4 @@ pub(super) fn check_rdb(
     }
     found.end = reader.offset();
     Ok(found)
-}
-
-struct FileReader {
-    file: Arc<dyn FsFile>,
-    position: u64,
-}
-
-impl Read for FileReader {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(target, self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
 }

@@ -132,15 +132,19 @@ fn times_are_those_of_writes_a_tenth_of_a_second_apart_at_most() {
 }
 
 #[test]
-fn bytes_of_unknown_time_get_that_of_the_write_or_sync_behind_them() {
-    let fs = written(&[(b"aaa", 100, true)]);
-    let segment = fs.open(Path::new(SEGMENT), OpenMode::ReadWrite).unwrap();
-    segment.write_all_at(b"bb", 3).unwrap();
-    let mut writer = SidecarWriter::resume(&fs, &reader(&fs), segment.as_ref(), 5).unwrap();
-    let position = writer.begin_sync();
-    writer.finish_sync(position, 700).unwrap();
-    assert_eq!(reader(&fs).checkpoint_at(699).unwrap().unwrap().position, 3);
-    assert_eq!(reader(&fs).checkpoint_at(700).unwrap().unwrap().position, 5);
+fn bytes_of_a_former_run_get_the_time_of_their_file_or_else_of_the_sync() {
+    for (modified_ms, expected_ms) in [(None, 700), (Some(500), 500)] {
+        let fs = written(&[(b"aaa", 100, true)]);
+        let segment = fs.open(Path::new(SEGMENT), OpenMode::ReadWrite).unwrap();
+        segment.write_all_at(b"bb", 3).unwrap();
+        let reader = reader(&fs);
+        let resumed = SidecarWriter::resume(&fs, &reader, segment.as_ref(), 5, modified_ms);
+        let mut writer = resumed.unwrap();
+        let position = writer.begin_sync();
+        writer.finish_sync(position, 700).unwrap();
+        let reached = |at| reader.checkpoint_at(at).unwrap().unwrap().position;
+        assert_eq!((reached(expected_ms - 1), reached(expected_ms)), (3, 5));
+    }
 }
 
 #[test]

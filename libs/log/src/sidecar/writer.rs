@@ -12,15 +12,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::reader::checksum_of;
-use super::{CHECK_BYTES, CHECK_MS, Record, SidecarError, SidecarHeader, SidecarReader, record_position};
+use super::{
+    CHECK_BYTES, CHECK_MS, Record, SidecarError, SidecarHeader, SidecarReader, record_position,
+};
 use crate::fs::{Fs, FsFile, OpenMode};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
     crc: u32,
     bytes: u64,
-    /// Times of the oldest and the newest write, unix milliseconds; `None` for bytes that were
-    /// there when the segment was opened.
+    /// Times of the oldest and the newest write, unix milliseconds; `None` if nobody knows.
     written_ms: Option<(u64, u64)>,
 }
 
@@ -85,13 +86,14 @@ impl SidecarWriter {
         })
     }
 
-    /// Continues a sidecar for a segment of `segment_bytes`; the bytes behind the last
-    /// check record are read to continue the checksum.
+    /// Continues a sidecar for a segment of `segment_bytes`, changed last at `modified_ms`; the
+    /// bytes behind the last check record are read to continue the checksum.
     pub(crate) fn resume(
         fs: &dyn Fs,
         reader: &SidecarReader,
         segment: &dyn FsFile,
         segment_bytes: u64,
+        modified_ms: Option<u64>,
     ) -> Result<Self, SidecarError> {
         let summary = reader.summary()?;
         if summary.checked_position > segment_bytes {
@@ -122,7 +124,7 @@ impl SidecarWriter {
             open: Part {
                 crc,
                 bytes: segment_bytes - from,
-                written_ms: None,
+                written_ms: modified_ms.map(|at| (at, at)),
             },
             try_at_bytes: CHECK_BYTES,
         })

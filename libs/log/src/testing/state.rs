@@ -238,10 +238,12 @@ impl State {
             Some(Node::Directory) => Ok(Metadata {
                 len: 0,
                 is_dir: true,
+                modified_unix_ms: None,
             }),
             Some(Node::File(inode)) => Ok(Metadata {
                 len: self.len(*inode)?,
                 is_dir: false,
+                modified_unix_ms: None,
             }),
         }
     }
