@@ -58,7 +58,7 @@ pub fn status(session: &Session) -> v1::PersistStatus {
         progress: present.map(|job| job.progress.message()),
         last_save: session.jobs.history(Activity::Save).last,
         last_rewrite: session.jobs.history(Activity::Rewrite).last,
-        last_backup: None,
+        last_backup: session.jobs.history(Activity::Backup).last,
         append_only,
         aof_current_bytes: current_bytes,
         aof_base_bytes: if append_only {
@@ -81,7 +81,10 @@ pub fn list(session: &Session, wanted: v1::FileKind) -> Result<v1::ListFilesRepl
         let segments = contiguous(known_segments(&keeper, log.as_ref()));
         oldest_offset = segments.first().map_or(0, |segment| segment.start_offset);
     }
-    if let Some(settings) = session.settings.borrow().as_ref() {
+    let settings = session.settings.borrow().clone();
+    if let Some(settings) = settings {
+        let sets = settings.backup_folder(session.source.dir.root());
+        files.extend(backups(session, &sets)?);
         let path = session.source.dir.root().join(&settings.dbfilename);
         if let Some(file) = file_info(session, FileKind::Dump, &path, 0) {
             files.push(file);
@@ -98,6 +101,26 @@ pub fn list(session: &Session, wanted: v1::FileKind) -> Result<v1::ListFilesRepl
         oldest_offset,
         replid: log.map_or(String::new(), |log| log.replid.to_string()),
     })
+}
+
+/// Backup sets that can be read.
+fn backups(session: &Session, sets: &Path) -> Result<Vec<FileInfo>> {
+    let sets = crate::backup::list::sets(sets)?.into_iter();
+    Ok(sets
+        .filter_map(|set| {
+            let manifest = set.manifest.ok()?;
+            Some(FileInfo {
+                kind: FileKind::Backup,
+                path: SharedPath::new(session.source.dir.root(), &set.path),
+                bytes: manifest.bytes(),
+                seq: 0,
+                start_offset: manifest.stream.map_or(0, |stream| stream.last_offset),
+                replid: None,
+                created_unix_ms: manifest.made_unix_ms,
+                pinned_by: Vec::new(),
+            })
+        })
+        .collect())
 }
 
 fn list_log(session: &Session, keeper: &Keeper, files: &mut Vec<FileInfo>) {

@@ -22,6 +22,7 @@ pub enum Activity {
     Save,
     Rewrite,
     Base,
+    Backup,
 }
 
 impl Activity {
@@ -30,6 +31,7 @@ impl Activity {
             Activity::Save => v1::Activity::Save,
             Activity::Rewrite => v1::Activity::Rewrite,
             Activity::Base => v1::Activity::Base,
+            Activity::Backup => v1::Activity::Backup,
         }
     }
 
@@ -38,7 +40,14 @@ impl Activity {
             Activity::Save => "save",
             Activity::Rewrite => "rewrite",
             Activity::Base => "base",
+            Activity::Backup => "backup",
         }
+    }
+
+    /// Whether it runs only while no other does. A backup does not: it takes the turn itself,
+    /// while it places files.
+    fn waits_for_turn(self) -> bool {
+        self != Activity::Backup
     }
 }
 
@@ -134,7 +143,7 @@ impl Jobs {
             return Err(busy(activity));
         }
         if queueing == Queueing::Refuse
-            && let Some(other) = state.live.first()
+            && let Some(other) = state.live.iter().find(|job| job.activity.waits_for_turn())
         {
             return Err(busy(other.activity));
         }
@@ -152,11 +161,14 @@ impl Jobs {
         let running = job.clone();
         self.tasks.spawn(activity.name(), async move {
             let began = unix_ms();
-            let result = tokio::select! {
-                _turn = turn.lock() => work.await,
-                () = running.cancel.cancelled() => {
-                    Err(RpcError::cancelled("aborted before it began"))
-                }
+            let result = match activity.waits_for_turn() {
+                false => work.await,
+                true => tokio::select! {
+                    _turn = turn.lock() => work.await,
+                    () = running.cancel.cancelled() => {
+                        Err(RpcError::cancelled("aborted before it began"))
+                    }
+                },
             };
             report(&running, &result);
             shared.lock().note(&running, began, &result);
@@ -165,18 +177,20 @@ impl Jobs {
         Ok(job)
     }
 
-    /// Whether any job waits or runs.
+    /// Whether any job waits for its turn or has it.
     pub fn busy(&self) -> bool {
         let mut state = self.state.lock();
         state.live.retain(|job| !job.is_over());
-        !state.live.is_empty()
+        let mut live = state.live.iter();
+        live.any(|job| job.activity.waits_for_turn())
     }
 
-    /// The job that runs or waits the longest.
+    /// The job that runs or waits the longest; a backup only if there is no other.
     pub fn present(&self) -> Option<Job> {
         let mut state = self.state.lock();
         state.live.retain(|job| !job.is_over());
-        state.live.first().cloned()
+        let other = state.live.iter().find(|job| job.activity.waits_for_turn());
+        other.or(state.live.first()).cloned()
     }
 
     /// The job of a kind that runs or waits.
@@ -206,6 +220,11 @@ impl Jobs {
     /// Holds jobs back while the guard lives; `None` if one runs.
     pub fn try_hold(&self) -> Option<tokio::sync::OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().ok()
+    }
+
+    /// Holds jobs back while the guard lives, once none runs. Cancel-safe.
+    pub async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     pub fn history(&self, activity: Activity) -> History {
@@ -265,6 +284,7 @@ fn busy(activity: Activity) -> RpcError {
         Activity::Save => "a save is in progress",
         Activity::Rewrite => "a rewrite of the append only log is in progress",
         Activity::Base => "a snapshot for replicas is in progress",
+        Activity::Backup => "a backup is in progress",
     };
     RpcError::busy(text).with_hint("try again when it has ended")
 }

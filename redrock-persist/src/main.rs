@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use redrock_persist::args::{Args, Command, DaemonArgs};
-use redrock_persist::{check, error, restore, run};
+use redrock_persist::{backup, check, error, restore, run};
 use redrock_proto::ErrorCode;
 
 #[global_allocator]
@@ -30,8 +30,11 @@ fn without_server(command: Command, daemon: &DaemonArgs) -> ExitCode {
         return ExitCode::from(2);
     }
     match command {
-        Command::Check { path, json } => check::command::run(&path, json),
+        Command::Check(args) => check::command::run(&args),
         Command::Restore(args) => exit(restore::command::run(args)),
+        Command::Backup(args) => exit(backup::command::backup(args)),
+        Command::List(args) => exit(backup::command::list(args)),
+        Command::Verify(args) => backup::command::run_verify(&args),
     }
 }
 

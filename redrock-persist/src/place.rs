@@ -187,6 +187,15 @@ pub fn link_or_copy(from: &Path, to: &Path) -> Result<Placed> {
     Ok(Placed::Copied)
 }
 
+/// As [`link_or_copy`]; false if `to` exists.
+pub fn link_or_copy_new(from: &Path, to: &Path) -> Result<bool> {
+    match RealFs.exists(to) {
+        Ok(false) => link_or_copy(from, to).map(|_| true),
+        Ok(true) => Ok(false),
+        Err(error) => Err(io_error("look for", to, &error)),
+    }
+}
+
 fn can_be_copied(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -307,10 +307,9 @@ impl Persist for PersistService {
     }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Reply<Self::BackupStream> {
-        self.current.session(request.into_inner().run)?;
-        Err(RpcError::unsupported("this version makes no named backups")
-            .with_hint("save with BGSAVE and copy the RDB file: it is replaced atomically")
-            .into())
+        let request = request.into_inner();
+        let session = self.current.session(request.run)?;
+        Ok(Response::new(job_stream(session.backup(&request.name)?)))
     }
 }
 

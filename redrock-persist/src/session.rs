@@ -73,6 +73,8 @@ pub struct Session {
     aof_base_bytes: AtomicU64,
     began_unix_ms: u64,
     pub(crate) began: Instant,
+    /// When the newest backup was made, unix milliseconds; absent until it was looked for.
+    backed_up: Mutex<Option<u64>>,
 }
 
 impl Session {
@@ -106,6 +108,7 @@ impl Session {
             aof_base_bytes: AtomicU64::new(0),
             began_unix_ms: unix_ms(),
             began: Instant::now(),
+            backed_up: Mutex::default(),
         });
         let stop = config.stop.clone();
         let (server, run) = (config.server, config.run);
@@ -153,6 +156,16 @@ impl Session {
     /// Length of the log right after the last rewrite, or at the start.
     pub fn aof_base_bytes(&self) -> u64 {
         self.aof_base_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Remembers when the newest backup was made.
+    pub(crate) fn note_backup(&self, made_unix_ms: u64) {
+        *self.backed_up.lock() = Some(made_unix_ms);
+    }
+
+    /// When the newest backup was made, if that is known.
+    pub(crate) fn noted_backup(&self) -> Option<u64> {
+        *self.backed_up.lock()
     }
 
     /// Failures of rewrites, for the pauses between automatic ones.

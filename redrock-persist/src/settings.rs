@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redrock_daemon::disk::automatic_share;
 use redrock_daemon::logging::Level;
+use redrock_daemon::schedule::Schedule;
 use redrock_daemon::size::parse_size;
 use redrock_proto::v1;
 
@@ -44,6 +45,12 @@ pub struct Settings {
     /// `rdb-key-save-delay`: a pause before each key, for tests.
     pub key_delay: Duration,
     pub log_level: Option<Level>,
+    /// `backup-dir`, below the data directory unless it is absolute.
+    pub backup_dir: String,
+    /// `backup-keep`: sets named by the time; 0 keeps all.
+    pub backup_keep: usize,
+    /// `backup-schedule`
+    pub backup_schedule: Option<Schedule>,
 }
 
 impl Default for Settings {
@@ -66,6 +73,9 @@ impl Default for Settings {
             backlog_disk_bytes: 0,
             key_delay: Duration::ZERO,
             log_level: None,
+            backup_dir: "backup".into(),
+            backup_keep: 7,
+            backup_schedule: None,
         }
     }
 }
@@ -140,6 +150,15 @@ const READ: &[(&str, Read)] = &[
     ("aof-rewrite-incremental-fsync", |s, text| {
         set(&mut s.rewrite_incremental_fsync, yes_no(text))
     }),
+    ("backup-dir", |s, text| {
+        set(&mut s.backup_dir, directory(text))
+    }),
+    ("backup-keep", |s, text| {
+        set(&mut s.backup_keep, text.parse().ok())
+    }),
+    ("backup-schedule", |s, text| {
+        set(&mut s.backup_schedule, schedule(text))
+    }),
     ("snapshot-rate", |s, text| {
         set(&mut s.snapshot_rate, rate(text))
     }),
@@ -191,6 +210,20 @@ fn file_name(value: &str) -> Option<String> {
         && !value.contains(['/', '\0'])
         && value.len() <= 255;
     plain.then(|| value.to_owned())
+}
+
+/// A directory; relative ones are below the data directory.
+fn directory(value: &str) -> Option<String> {
+    let plain = !value.is_empty() && !value.contains('\0') && value.len() <= 4096;
+    plain.then(|| value.to_owned())
+}
+
+/// No text means no schedule.
+fn schedule(value: &str) -> Option<Option<Schedule>> {
+    match value.trim() {
+        "" => Some(None),
+        text => Schedule::parse(text).map(Some),
+    }
 }
 
 fn yes_no(value: &str) -> Option<bool> {
@@ -286,6 +319,9 @@ mod tests {
                 ("save", "900"),
                 ("rdbchecksum", "maybe"),
                 ("snapshot-rate", "fast"),
+                ("backup-dir", ""),
+                ("backup-keep", "-1"),
+                ("backup-schedule", "now and then"),
             ],
         ));
         assert_eq!(settings, Settings::default());

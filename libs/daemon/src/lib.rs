@@ -19,6 +19,7 @@ pub mod memory;
 pub mod metrics;
 pub mod parent_watch;
 pub mod role_lock;
+pub mod schedule;
 pub mod signals;
 pub mod size;
 pub mod supervise;

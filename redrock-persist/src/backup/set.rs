@@ -30,7 +30,7 @@ pub struct SetManifest {
     /// Last moment up to which it holds everything.
     pub covered_unix_ms: u64,
     pub content: SetContent,
-    /// First and last offset of the stream, and its id.
+    /// First and last offset of the stream, where they are known.
     pub stream: Option<SetStream>,
     /// Ascending by path.
     pub files: Vec<SetFile>,
@@ -50,7 +50,6 @@ pub enum SetContent {
 pub struct SetStream {
     pub first_offset: u64,
     pub last_offset: u64,
-    pub replid: String,
 }
 
 /// A file of a set.
@@ -107,7 +106,7 @@ impl SetManifest {
         );
         if let Some(stream) = &self.stream {
             let (first, last) = (stream.first_offset, stream.last_offset);
-            let _ = writeln!(text, "stream {first} {last} {}", stream.replid);
+            let _ = writeln!(text, "stream {first} {last}");
         }
         for file in &self.files {
             let _ = writeln!(
@@ -195,7 +194,6 @@ impl Draft {
                 self.stream = Some(SetStream {
                     first_offset: words.next()?.parse().ok()?,
                     last_offset: words.next()?.parse().ok()?,
-                    replid: words.next()?.to_owned(),
                 });
             }
             "file" => {
@@ -250,7 +248,6 @@ mod tests {
             stream: Some(SetStream {
                 first_offset: 1000,
                 last_offset: 2000,
-                replid: "a".repeat(40),
             }),
             files: vec![
                 SetFile {

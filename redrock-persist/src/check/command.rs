@@ -1,37 +1,162 @@
 //! `redrock-persist check <path>`.
 
-use std::io::Write;
-use std::path::Path;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use redrock_daemon::role_lock::{Role, is_held};
 use redrock_log::fs::RealFs;
+use serde_json::{Map, Value, json};
 
+use super::repair::{Action, Plan, carry_out, plan};
 use super::{FileReport, Verdict, check_path};
-use crate::progress::ActionProgress;
+use crate::data_dir::parent;
+use crate::error::Result;
+use crate::progress::{ActionProgress, unix_ms};
 
-/// Checks and prints; 0 sound, 1 damaged, 2 unreadable.
-pub fn run(path: &Path, json: bool) -> ExitCode {
-    let reports = check_path(&RealFs, path, &ActionProgress::new());
-    let mut out = std::io::stdout().lock();
-    let mut status = if reports.is_empty() { 2 } else { 0 };
+/// Repairs in one run; more files than that are damaged by more than one cause.
+const REPAIRS_MAX: usize = 1000;
+
+/// What was said on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// A file, an append-only folder, or a data directory
+    path: PathBuf,
+    /// One JSON object a file
+    #[arg(long)]
+    json: bool,
+    /// Tell what each file says about itself: versions, fields, keys by database, offsets, times
+    #[arg(long)]
+    show: bool,
+    /// Repair what does not load: log files are cut, RDB files and manifests written anew from
+    /// what can be read; the originals are kept beside them as <name>.damaged-<time>
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: don't ask
+    #[arg(long, requires = "repair")]
+    yes: bool,
+}
+
+/// Checks, and repairs if that is asked for; 0 sound or repaired, 1 damaged, 2 something can't be
+/// read or written.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let reports = check_path(&RealFs, &args.path, &ActionProgress::new());
     if reports.is_empty() {
-        let _ = writeln!(out, "{}: no RDB or append only files found", path.display());
+        let path = args.path.display();
+        print(&format!("{path}: no RDB or append only files found"));
+        return ExitCode::from(2);
     }
     for report in &reports {
-        let line = if json {
-            json_line(report)
-        } else {
-            text_line(report)
-        };
-        // A closed pipe ends the output, not the check.
-        let _ = writeln!(out, "{line}");
-        status = status.max(match report.verdict {
-            Verdict::Sound | Verdict::Remark(_) => 0,
-            Verdict::Damaged(_) => 1,
-            Verdict::Unreadable(_) => 2,
+        print(&match args.json {
+            true => json_line(report, args.show),
+            false => text_lines(report, args.show),
         });
     }
-    ExitCode::from(status)
+    if !args.repair {
+        return ExitCode::from(status(&reports));
+    }
+    match repair(args, reports) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("redrock-persist: {}", error.message);
+            if !error.hint.is_empty() {
+                eprintln!("hint: {}", error.hint);
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn status(reports: &[FileReport]) -> u8 {
+    let worst = reports.iter().map(|report| match report.verdict {
+        Verdict::Sound | Verdict::Remark(_) => 0,
+        Verdict::Damaged(_) => 1,
+        Verdict::Unreadable(_) => 2,
+    });
+    worst.max().unwrap_or(2)
+}
+
+/// Repairs one file after the other, looking at all of them again after each: a cut takes what
+/// follows out of the manifest, and a new manifest may list other files. Gives the exit status.
+fn repair(args: &CheckArgs, mut reports: Vec<FileReport>) -> Result<u8> {
+    for _ in 0..REPAIRS_MAX {
+        let mut plans = Vec::new();
+        for report in &reports {
+            plans.extend(plan(report)?);
+        }
+        for plan in &plans {
+            print(&described(plan, args.json));
+        }
+        let Some(plan) = plans.iter().find(|plan| plan.action != Action::Nothing) else {
+            break;
+        };
+        refuse_if_in_use(&args.path)?;
+        if !agreed(args, plan) {
+            break;
+        }
+        for kept in carry_out(plan, unix_ms() / 1000)? {
+            print(&match args.json {
+                true => json!({ "kept": kept.to_string_lossy() }).to_string(),
+                false => format!("the original is kept as {}", kept.display()),
+            });
+        }
+        reports = check_path(&RealFs, &args.path, &ActionProgress::new());
+    }
+    Ok(status(&reports))
+}
+
+/// A server that runs would go on in files that are no longer there.
+fn refuse_if_in_use(path: &Path) -> Result<()> {
+    let folder = match path.is_dir() {
+        true => path,
+        false => parent(path),
+    };
+    for folder in [folder, parent(folder)] {
+        for role in [Role::Server, Role::Persist] {
+            if role.lock_path(folder).exists() && is_held(folder, role).unwrap_or(true) {
+                let text = format!("redrock-{} runs on {}", role.name(), folder.display());
+                return Err(redrock_proto::RpcError::busy(text).with_hint("stop the server first"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn agreed(args: &CheckArgs, plan: &Plan) -> bool {
+    if args.yes {
+        return true;
+    }
+    if !std::io::stdin().is_terminal() {
+        eprintln!("redrock-persist: nothing is changed without --yes");
+        return false;
+    }
+    eprint!("Repair {}? [y/N] ", plan.path.display());
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+fn described(plan: &Plan, json: bool) -> String {
+    let what = match &plan.action {
+        Action::Cut { .. } => "cut",
+        Action::Salvage => "write anew",
+        Action::Manifest(_) => "write a new manifest",
+        Action::Nothing => "can't be repaired",
+    };
+    match json {
+        true => json!({
+            "path": plan.path.to_string_lossy(),
+            "repair": what,
+            "loss": plan.loss,
+        })
+        .to_string(),
+        false => format!("repair: {} {}: {}", what, plan.path.display(), plan.loss),
+    }
+}
+
+/// A closed pipe ends the output, not the check.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn parts(verdict: &Verdict) -> (&'static str, &str) {
@@ -43,7 +168,7 @@ fn parts(verdict: &Verdict) -> (&'static str, &str) {
     }
 }
 
-fn text_line(report: &FileReport) -> String {
+fn text_lines(report: &FileReport, show: bool) -> String {
     let (word, text) = parts(&report.verdict);
     let mut line = format!("{word:<10} {} ({}", report.path.display(), report.kind);
     if report.kind != "manifest" {
@@ -57,39 +182,32 @@ fn text_line(report: &FileReport) -> String {
         line.push_str(": ");
         line.push_str(text);
     }
-    line
-}
-
-fn json_line(report: &FileReport) -> String {
-    let (word, text) = parts(&report.verdict);
-    let mut line = String::from("{\"path\":");
-    push_json_string(&mut line, &report.path.to_string_lossy());
-    line.push_str(&format!(
-        ",\"kind\":\"{}\",\"bytes\":{},\"keys\":{},\"commands\":{},\"verdict\":\"{}\",\"text\":",
-        report.kind,
-        report.bytes,
-        report.keys,
-        report.commands,
-        word.to_ascii_lowercase()
-    ));
-    push_json_string(&mut line, text);
-    line.push('}');
-    line
-}
-
-fn push_json_string(out: &mut String, text: &str) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            control if (control as u32) < 0x20 => {
-                out.push_str(&format!("\\u{:04x}", control as u32));
-            }
-            other => out.push(other),
-        }
+    for (name, value) in report.facts.iter().filter(|_| show) {
+        line.push_str(&format!("\n             {name}: {value}"));
     }
-    out.push('"');
+    line
+}
+
+fn json_line(report: &FileReport, show: bool) -> String {
+    let (word, text) = parts(&report.verdict);
+    let mut object = json!({
+        "path": report.path.to_string_lossy(),
+        "kind": report.kind,
+        "bytes": report.bytes,
+        "keys": report.keys,
+        "commands": report.commands,
+        "verdict": word.to_ascii_lowercase(),
+        "text": text,
+    });
+    if show {
+        let facts: Map<String, Value> = report
+            .facts
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+            .collect();
+        object["facts"] = Value::Object(facts);
+    }
+    object.to_string()
 }
 
 #[cfg(test)]
@@ -105,11 +223,17 @@ mod tests {
             keys: 2,
             commands: 0,
             verdict: Verdict::Damaged("cut\n".into()),
+            facts: vec![("RDB version".into(), "10".into())],
         };
+        let read: Value = serde_json::from_str(&json_line(&report, true)).unwrap();
+        assert_eq!(read["path"], "a\"b");
         assert_eq!(
-            json_line(&report),
-            r#"{"path":"a\"b","kind":"rdb","bytes":5,"keys":2,"commands":0,"verdict":"damaged","text":"cut\u000a"}"#
+            (&read["verdict"], &read["text"]),
+            (&"damaged".into(), &"cut\n".into())
         );
-        assert!(text_line(&report).starts_with("DAMAGED    a\"b (rdb, 5 bytes"));
+        assert_eq!(read["facts"]["RDB version"], "10");
+        let text = text_lines(&report, false);
+        assert!(text.starts_with("DAMAGED    a\"b (rdb, 5 bytes") && !text.contains("version"));
+        assert!(text_lines(&report, true).ends_with("RDB version: 10"));
     }
 }

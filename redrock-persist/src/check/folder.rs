@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use redrock_log::fs::{Fs, OpenMode};
-use redrock_log::manifest::{self, Names};
+use redrock_log::manifest::{self, Manifest, Names};
 use redrock_log::scan::{Content, detect_content};
 use redrock_log::sidecar::has_stream_bytes;
 
@@ -33,6 +33,7 @@ fn report(path: &Path, kind: &'static str, verdict: Verdict) -> FileReport {
         keys: 0,
         commands: 0,
         verdict,
+        facts: Vec::new(),
     }
 }
 
@@ -124,6 +125,7 @@ fn check_manifest(
     let mut reports = vec![report(&path, "manifest", Verdict::Sound)];
     if let Some(first) = reports.first_mut() {
         first.bytes = fs.metadata(&path).map_or(0, |metadata| metadata.len);
+        first.facts = manifest_facts(&manifest);
     }
     let files: Vec<PathBuf> = manifest
         .files_to_load()
@@ -137,6 +139,26 @@ fn check_manifest(
         reports.push(check_file(fs, file, followed, progress));
     }
     reports
+}
+
+fn manifest_facts(manifest: &Manifest) -> Vec<(String, String)> {
+    let kinds = [
+        ("base", manifest.base.as_slice()),
+        ("history", &manifest.history),
+        ("increment", &manifest.incr),
+    ];
+    let entries = kinds
+        .into_iter()
+        .flat_map(|(kind, entries)| entries.iter().map(move |entry| (kind, entry)));
+    entries
+        .map(|(kind, entry)| {
+            let start = entry
+                .start_offset
+                .map_or(String::new(), |start| format!(" from offset {start}"));
+            let value = format!("{kind} {}{start}", entry.sequence);
+            (entry.name.clone(), value)
+        })
+        .collect()
 }
 
 /// Checks one file by what it holds.
@@ -157,13 +179,14 @@ fn check_file(
     };
     let is_rdb = path.extension().is_some_and(|extension| extension == "rdb");
     if is_rdb || (content == Content::Rdb && path.extension().is_none()) {
-        let (keys, verdict) = match check_rdb(&file, false, progress) {
-            Ok(rdb) => (rdb.keys, rdb.verdict()),
-            Err(problem) => (0, Verdict::Damaged(problem)),
+        let (keys, verdict, facts) = match check_rdb(&file, false, progress) {
+            Ok(rdb) => (rdb.keys, rdb.verdict(), rdb.facts),
+            Err(problem) => (0, Verdict::Damaged(problem), Vec::new()),
         };
         return FileReport {
             bytes,
             keys,
+            facts,
             ..report(path, "rdb", verdict)
         };
     }
@@ -172,6 +195,7 @@ fn check_file(
             bytes,
             keys: found.keys,
             commands: found.commands,
+            facts: found.facts,
             ..report(path, "aof", found.verdict)
         },
         Err(error) => unreadable(error),

@@ -12,6 +12,7 @@ use redrock_log::sidecar::SidecarReader;
 
 use super::Verdict;
 use super::rdb_file::check_rdb;
+use crate::moment;
 use crate::progress::ActionProgress;
 
 /// What was found.
@@ -20,6 +21,8 @@ pub(super) struct LogContent {
     pub keys: u64,
     pub commands: u64,
     pub verdict: Verdict,
+    /// Offsets and times, for people.
+    pub facts: Vec<(String, String)>,
 }
 
 /// Checks a file of commands, with an RDB in front or not. `followed_by_data` tells that a later
@@ -35,6 +38,7 @@ pub(super) fn check_log(
         keys: 0,
         commands: 0,
         verdict: Verdict::Sound,
+        facts: Vec::new(),
     };
     let text = |error: std::io::Error| error.to_string();
     let start = match detect_content(file.as_ref()).map_err(text)? {
@@ -42,6 +46,7 @@ pub(super) fn check_log(
             Ok(rdb) => {
                 content.keys = rdb.keys;
                 content.verdict = rdb.verdict();
+                content.facts = rdb.facts;
                 rdb.end
             }
             Err(problem) => {
@@ -60,6 +65,10 @@ pub(super) fn check_log(
         ),
         None => None,
     };
+    if let Some(reader) = &sidecar {
+        let bytes = file.len().map_err(text)?;
+        content.facts.extend(sidecar_facts(reader, bytes)?);
+    }
     let mut scanner =
         SegmentScanner::new(file.as_ref(), start, ScanLimits::default()).map_err(text)?;
     let end = loop {
@@ -114,4 +123,29 @@ fn verdict(tail: TailDecision, in_front: Verdict) -> Verdict {
             "{reason} (position {position}, behind {command_index} commands); {way_out}"
         )),
     }
+}
+
+/// What the sidecar says about a segment of so many bytes.
+fn sidecar_facts(reader: &SidecarReader, bytes: u64) -> Result<Vec<(String, String)>, String> {
+    let summary = reader.summary().map_err(|error| error.to_string())?;
+    let header = reader.header();
+    let (first, last) = (header.layout.start_offset, header.layout.offset_at(bytes));
+    let mut facts = vec![
+        ("offsets", format!("{first} to {last}")),
+        ("replication id", text_of(&header.replid)),
+        ("database at its start", header.database.to_string()),
+        ("begun", moment::format(header.created_unix_ms)),
+        ("synced up to byte", summary.durable_position.to_string()),
+    ];
+    if summary.records > 0 {
+        facts.push(("last dated write", moment::format(summary.last_unix_ms)));
+    }
+    let facts = facts.into_iter();
+    Ok(facts
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect())
+}
+
+fn text_of(id: &[u8]) -> String {
+    String::from_utf8_lossy(id).into_owned()
 }

@@ -1,11 +1,17 @@
-//! Verifying files without any daemon: RDB, append-only files, manifests, sidecars.
+//! Verifying files without any daemon: RDB, append-only files, manifests, sidecars; and repairing
+//! them when somebody asks for it ([`repair`]).
 //!
-//! Reading only. Memory is bounded by the largest single value or command.
+//! Reading only, but for the repair. Memory is bounded by the largest single value or command.
 
 pub mod command;
 mod folder;
 mod log_file;
 mod rdb_file;
+mod rebuild;
+pub mod repair;
+mod salvage;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -42,6 +48,8 @@ pub struct FileReport {
     /// Commands in an append-only file.
     pub commands: u64,
     pub verdict: Verdict,
+    /// What else there is to say about it: name and value.
+    pub facts: Vec<(String, String)>,
 }
 
 /// For `Persist.Verify`: checks a file or an append-only folder; the first damage is the error.

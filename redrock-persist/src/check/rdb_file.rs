@@ -1,5 +1,6 @@
 //! Reading an RDB from front to back, values included.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redrock_log::fs::FsFile;
@@ -24,6 +25,8 @@ pub(super) struct RdbContent {
     pub empty: u64,
     /// What a load leaves out because it is modules' own.
     pub modules: ModuleTally,
+    /// Version, fields and sizes, for people.
+    pub facts: Vec<(String, String)>,
 }
 
 impl RdbContent {
@@ -57,8 +60,9 @@ pub(super) fn check_rdb(
     let source = FileReader::new(Arc::clone(file));
     let mut reader = RdbReader::new(source, options).map_err(|error| error.to_string())?;
     let mut found = RdbContent::default();
-    let mut database = 0;
+    let (mut database, mut facts) = (0, Facts::default());
     while let Some(item) = reader.next_item().map_err(|error| error.to_string())? {
+        facts.note(&item);
         match item {
             Item::Entry(entry) => {
                 found.keys += 1;
@@ -77,5 +81,63 @@ pub(super) fn check_rdb(
         }
     }
     found.end = reader.offset();
+    found.facts = facts.finish(reader.version());
     Ok(found)
+}
+
+/// Fields that are told; a damaged file may have any number.
+const FIELDS_MAX: usize = 64;
+const FIELD_BYTES_MAX: usize = 256;
+
+/// What a file says about itself, gathered while it is read.
+#[derive(Debug, Default)]
+struct Facts {
+    fields: Vec<(String, String)>,
+    database: u64,
+    /// Keys, and those that expire, by database.
+    sizes: BTreeMap<u64, (u64, u64)>,
+    functions: u64,
+    modules: u64,
+}
+
+impl Facts {
+    fn note(&mut self, item: &Item) {
+        match item {
+            Item::Aux { key, value } if self.fields.len() < FIELDS_MAX => {
+                let text = |bytes: &[u8]| {
+                    let shown = bytes.get(..FIELD_BYTES_MAX).unwrap_or(bytes);
+                    shown.escape_ascii().to_string()
+                };
+                self.fields.push((text(key), text(value)));
+            }
+            Item::SelectDb(database) => self.database = *database,
+            Item::Function(_) => self.functions += 1,
+            Item::ModuleAux(_) => self.modules += 1,
+            Item::Entry(entry) => {
+                let size = self.sizes.entry(self.database).or_default();
+                size.0 += 1;
+                size.1 += u64::from(entry.expire_at_ms.is_some());
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, version: u16) -> Vec<(String, String)> {
+        let mut facts = vec![("RDB version".to_owned(), version.to_string())];
+        facts.extend(self.fields);
+        for (what, count) in [
+            ("function libraries", self.functions),
+            ("data of modules", self.modules),
+        ] {
+            if count > 0 {
+                facts.push((what.to_owned(), count.to_string()));
+            }
+        }
+        let sizes = self.sizes.into_iter().take(FIELDS_MAX);
+        facts.extend(sizes.map(|(database, (keys, expires))| {
+            let text = format!("{keys} keys, {expires} of them expire");
+            (format!("db{database}"), text)
+        }));
+        facts
+    }
 }

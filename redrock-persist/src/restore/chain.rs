@@ -167,6 +167,21 @@ fn folders(fs: &dyn Fs, path: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
+/// The chain in force in an append-only folder; `None` if it has no manifest.
+pub fn present(
+    fs: &dyn Fs,
+    directory: &Path,
+    names: &Names,
+    covered_ms: u64,
+) -> Result<Option<Chain>> {
+    let manifest = manifest::load(fs, directory, names).map_err(manifest_error)?;
+    let Some(manifest) = manifest else {
+        return Ok(None);
+    };
+    let (base, segments) = (manifest.base.as_ref(), &manifest.incr);
+    chain(fs, directory, names, base, segments, covered_ms).map(Some)
+}
+
 /// The names that manifests in a folder stand for.
 pub fn manifests(fs: &dyn Fs, directory: &Path) -> Result<Vec<Names>> {
     let found = names(fs, directory)?;
@@ -206,12 +221,16 @@ fn of_manifest(
         covered_ms,
     )?;
     let mut chains = vec![present];
+    let mut newer_base = manifest.base.as_ref();
     for (base, segments) in replaced(names, &manifest.history) {
-        let Ok(mut older) = chain(fs, directory, names, Some(base), &segments, covered_ms) else {
+        // The first base of all replaced a log that began with the empty data set.
+        let from_nothing = base.is_none() && newer_base.is_some_and(|newer| newer.sequence == 1);
+        newer_base = base;
+        let Ok(mut older) = chain(fs, directory, names, base, &segments, covered_ms) else {
             // Replaced files may go at any time, and nothing relies on them.
             continue;
         };
-        if !joins(fs, &older) {
+        if !joins(fs, &older, from_nothing) {
             continue;
         }
         let newer = chains.last();
@@ -228,28 +247,39 @@ fn of_manifest(
 }
 
 /// Replaced bases, newest first, each with the log files that continued it: a rewrite puts these
-/// before it into the history.
-fn replaced<'a>(names: &Names, history: &'a [FileEntry]) -> Vec<(&'a FileEntry, Vec<FileEntry>)> {
+/// before it into the history. The oldest log files may have no base there.
+fn replaced<'a>(
+    names: &Names,
+    history: &'a [FileEntry],
+) -> Vec<(Option<&'a FileEntry>, Vec<FileEntry>)> {
     let mut found = Vec::new();
     let mut block = Vec::new();
     for entry in history {
         if names.is_base(&entry.name) {
-            found.push((entry, std::mem::take(&mut block)));
+            found.push((Some(entry), std::mem::take(&mut block)));
         } else {
             block.push(entry.clone());
         }
     }
+    if !block.is_empty() {
+        found.push((None, block));
+    }
     found
 }
 
-/// Whether base and log files follow each other without a gap; some may have been removed.
-fn joins(fs: &dyn Fs, chain: &Chain) -> bool {
+/// Whether base and log files follow each other without a gap; some may have been removed. A log
+/// `from_nothing` begins with the stream.
+fn joins(fs: &dyn Fs, chain: &Chain, from_nothing: bool) -> bool {
     let places: Option<Vec<Place>> = chain.segments.iter().map(|segment| segment.place).collect();
-    let (Some(places), Some(base)) = (places, &chain.base) else {
+    let Some(places) = places else {
         return false;
     };
-    let cut = RdbHead::read(fs, &base.path).ok();
-    let cut = cut.and_then(|head| head.offset());
+    let cut = match &chain.base {
+        Some(base) => RdbHead::read(fs, &base.path)
+            .ok()
+            .and_then(|head| head.offset()),
+        None => from_nothing.then_some(0),
+    };
     let begins = places.first().map(|place| place.start_offset);
     begins.is_some()
         && cut == begins
@@ -386,13 +416,17 @@ mod tests {
         let found = replaced(&Names::default(), &history);
         let found: Vec<(&str, usize)> = found
             .iter()
-            .map(|(base, segments)| (base.name.as_str(), segments.len()))
+            .map(|(base, segments)| {
+                let name = base.map_or("", |base| base.name.as_str());
+                (name, segments.len())
+            })
             .collect();
         assert_eq!(
             found,
             [
                 ("appendonly.aof.2.base.rdb", 2),
-                ("appendonly.aof.1.base.rdb", 1)
+                ("appendonly.aof.1.base.rdb", 1),
+                ("", 1)
             ]
         );
     }

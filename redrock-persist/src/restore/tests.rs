@@ -239,6 +239,22 @@ fn the_base_of_the_time_is_taken_as_long_as_replaced_ones_are_kept() {
 }
 
 #[test]
+fn a_log_that_began_with_nothing_needs_no_base() {
+    let mut source = Source::new();
+    source.log(1, 500, &[(1000, set(1))]);
+    source.log(2, 2000, &[(3000, set(2))]);
+    source.base(2, set(1).len() as u64);
+    assert_eq!(source.at(1500), ["0001"]);
+    // Behind another base than the first, a log without one is a rest.
+    let mut bases = source.manifest.clone();
+    bases.base.as_mut().unwrap().sequence = 2;
+    source.manifest = bases;
+    source.list();
+    let unix_ms = 1500;
+    assert!(source.restore(Target::Time { unix_ms }, "rest").is_err());
+}
+
+#[test]
 fn only_files_that_nobody_changes_again_are_linked() {
     use std::os::unix::fs::MetadataExt as _;
     let mut source = Source::new();

@@ -70,6 +70,7 @@ pub(super) async fn run(session: Arc<Session>) {
         consider_save(&session, &settings, &log);
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
             consider_rewrite(&session, &keeper, &settings, &log);
+            session.consider_backup(&settings).await;
         }
     }
 }

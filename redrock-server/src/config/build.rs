@@ -185,6 +185,9 @@ fn companions(read: &Reader<'_>) -> Companions {
         admin_address: text(value!(read, "admin-addr")),
         backups_kept: number(value!(read, "backup-keep")),
         backup_schedule: text(value!(read, "backup-schedule")),
+        backup_dir: read
+            .path_in_dir(value!(read, "backup-dir"))
+            .unwrap_or_else(|| read.dir().join("backup")),
     }
 }
 

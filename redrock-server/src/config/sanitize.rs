@@ -65,7 +65,13 @@ fn check_directories(config: &Config) -> Result<(), String> {
     }
     let tier = &config.memory.tier_dir;
     let log = config.dir.join(&config.append_only.dir_name);
-    let kept = [&*config.dir, &log, &*config.companions.socket_dir];
+    let companions = &config.companions;
+    let kept = [
+        &*config.dir,
+        &log,
+        &*companions.socket_dir,
+        &*companions.backup_dir,
+    ];
     match kept.iter().find(|kept| kept.starts_with(tier)) {
         Some(kept) => Err(format!(
             "rockdbdir '{}' is wiped at start: '{}' can't be inside it",

@@ -5,6 +5,7 @@
 
 use super::kind::{Kind, Unit};
 use super::option::{OptionSpec, bytes, choice, flag, number, special, text, unset, yes_no};
+use redrock_daemon::schedule::Schedule;
 
 const INT: i128 = i32::MAX as i128;
 const LONG: i128 = i64::MAX as i128;
@@ -326,7 +327,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     unset("socket-dir").ours(),
     unset("admin-addr").ours(),
     number("backup-keep", "7", 0, INT),
-    unset("backup-schedule"),
+    text("backup-dir", "backup").ours().check(is_directory),
+    unset("backup-schedule").check(is_schedule),
     // Cluster.
     yes_no("cluster-enabled", false).start_only(),
     text("cluster-config-file", "nodes.conf")
@@ -424,6 +426,21 @@ fn is_log_dir(name: &[u8]) -> Result<(), &'static str> {
         _ if is_base_name(name) => Ok(()),
         _ => Err("appenddirname can't be a path, just a dirname"),
     }
+}
+
+fn is_directory(name: &[u8]) -> Result<(), &'static str> {
+    match name {
+        b"" => Err("argument must name a directory"),
+        _ => Ok(()),
+    }
+}
+
+fn is_schedule(text: &[u8]) -> Result<(), &'static str> {
+    let schedule = std::str::from_utf8(text).ok();
+    if text.is_empty() || schedule.is_some_and(|text| Schedule::parse(text).is_some()) {
+        return Ok(());
+    }
+    Err("argument must be such as 'every 6h' (s, m, h, d) or 'daily 03:30' (UTC)")
 }
 
 fn is_rate(text: &[u8]) -> Result<(), &'static str> {

@@ -320,6 +320,8 @@ pub struct Companions {
     pub backups_kept: usize,
     /// `backup-schedule`
     pub backup_schedule: Option<String>,
+    /// `backup-dir`, absolute
+    pub backup_dir: PathBuf,
 }
 
 /// Logging, statistics, slow log.
