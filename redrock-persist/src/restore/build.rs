@@ -67,11 +67,11 @@ fn build_log(
 ) -> Result<Built> {
     let mut built = Built::default();
     let mut manifest = Manifest::default();
-    if let Some(base) = &chain.base {
-        if let Some(entry) = &base.entry {
-            place_base(base, &directory.join(&entry.name), may_link, &mut built)?;
-            manifest.base = Some(listed(entry, FileKind::Base, None));
-        }
+    if let Some(base) = &chain.base
+        && let Some(entry) = &base.entry
+    {
+        place_base(base, &directory.join(&entry.name), may_link, &mut built)?;
+        manifest.base = Some(listed(entry, FileKind::Base, None));
     }
     for (index, piece) in pieces.iter().enumerate() {
         // An empty one behind others is of no use; the first keeps the place in the stream.
