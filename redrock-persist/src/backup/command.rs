@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redrock_daemon::role_lock::{Role, RoleLock, is_held};
+use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_log::epoch::read_epoch;
 use redrock_log::fs::RealFs;
 use redrock_proto::client::{PERSIST_SOCKET, Timeouts, connect, next_within};
@@ -110,9 +110,11 @@ pub fn backup(args: BackupArgs) -> Result<()> {
 }
 
 fn without_server(args: &BackupArgs, dir: &Path) -> Result<PathBuf> {
-    // No persister starts, and none removes what we are about to link.
-    let _lock =
-        RoleLock::acquire(dir, Role::Persist).map_err(|error| RpcError::busy(error.to_string()))?;
+    // No persister starts, and none removes what we are about to link. One whose server has just
+    // died may still be about to notice.
+    let _lock = runtime()?
+        .block_on(RoleLock::acquire_within(dir, Role::Persist, PATIENCE))
+        .map_err(|error| RpcError::busy(error.to_string()))?;
     let sets = match &args.backup_dir {
         Some(sets) => sets.clone(),
         None => dir.join("backup"),
@@ -165,13 +167,16 @@ fn beside_server(args: &BackupArgs, dir: &Path) -> Result<PathBuf> {
         Some(sockets) => sockets.clone(),
         None => dir.join("run"),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let name = args.name.clone().unwrap_or_default();
+    let outcome = runtime()?.block_on(ask(&sockets.join(PERSIST_SOCKET), dir, name))?;
+    Ok(dir.join(outcome.path))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| RpcError::internal(format!("start the runtime: {error}")))?;
-    let name = args.name.clone().unwrap_or_default();
-    let outcome = runtime.block_on(ask(&sockets.join(PERSIST_SOCKET), dir, name))?;
-    Ok(dir.join(outcome.path))
+        .map_err(|error| RpcError::internal(format!("start the runtime: {error}")))
 }
 
 async fn ask(socket: &Path, dir: &Path, name: String) -> Result<v1::Outcome> {
