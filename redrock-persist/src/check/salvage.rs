@@ -7,7 +7,7 @@ use std::path::Path;
 
 use redrock_log::fs::{Fs, OpenMode, RealFs};
 use redrock_rdb::file::{EntryMeta, Item, RdbReader, RdbWriter, ReaderOptions, WriterOptions};
-use redrock_rdb::object::{ObjectError, decode};
+use redrock_rdb::object::decode;
 
 use crate::error::{Result, io_error};
 use crate::rdb_head::FileReader;
@@ -40,7 +40,7 @@ impl Salvaged {
         if self.skipped_keys > 0 {
             let names = self.skipped.join(", ");
             text.push_str(&format!(
-                "; loses {} keys whose values are damaged ({names})",
+                "; loses {} keys whose values are damaged or modules' ({names})",
                 self.skipped_keys
             ));
         }
@@ -114,23 +114,22 @@ pub(super) fn read(path: &Path, target: Option<&Path>) -> Result<Salvaged> {
 impl Salvaged {
     /// Counts an item; whether it is worth keeping.
     fn take(&mut self, item: &Item) -> bool {
-        let Item::Entry(entry) = item else {
-            return true;
-        };
-        match decode(entry.object_type, &entry.payload) {
-            Ok(_) | Err(ObjectError::Module { .. }) => {
+        let key = match item {
+            Item::Entry(entry) if decode(entry.object_type, &entry.payload).is_ok() => {
                 self.kept_keys += 1;
-                true
+                return true;
             }
-            Err(_) => {
-                self.skipped_keys += 1;
-                if self.skipped.len() < NAMED_MAX {
-                    let key = entry.key.get(..128).unwrap_or(&entry.key);
-                    self.skipped.push(key.escape_ascii().to_string());
-                }
-                false
-            }
+            Item::Entry(entry) => &entry.key,
+            // Without its module nobody can tell whether the value is whole.
+            Item::ModuleKey(skipped) => &skipped.key,
+            _ => return true,
+        };
+        self.skipped_keys += 1;
+        if self.skipped.len() < NAMED_MAX {
+            let shown = key.get(..128).unwrap_or(key);
+            self.skipped.push(shown.escape_ascii().to_string());
         }
+        false
     }
 }
 
@@ -169,7 +168,7 @@ impl<'a> Output<'a> {
                 writer.entry(&entry.key, &meta, entry.object_type, &entry.payload)
             }
             // Nobody but the module could read them, and no key is lost with them.
-            Item::ModuleAux { .. } | Item::EmptyKey(_) => Ok(()),
+            Item::ModuleAux(_) | Item::ModuleKey(_) | Item::EmptyKey(_) => Ok(()),
         };
         put.map_err(|error| io_error("write", self.path, &error))
     }
