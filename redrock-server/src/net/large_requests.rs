@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one permit stands for, bytes.
 const UNIT_BYTES: u64 = 4 << 10;
-/// Who waits goes on without a place once no other large request has ended for so long: their senders stand
-/// still, and then it is the budget that decides who is closed.
+/// Who waits goes on without a place once no other large request has ended for so long, though they needn't
+/// wait: their senders stand still, and then it is the budget that decides who is closed.
 const STALL: Duration = Duration::from_secs(2);
 
 /// Of a server. See the module.
@@ -52,15 +52,20 @@ impl LargeRequests {
         }
     }
 
-    /// Waits for the turn of a request of so many bytes.
-    pub async fn place(&self, bytes: usize) -> Place {
-        self.place_within(bytes, STALL).await
+    /// Waits for the turn of a request of so many bytes. `others_wait`: for memory, for example.
+    pub async fn place(&self, bytes: usize, others_wait: impl Fn() -> bool) -> Place {
+        self.place_within(bytes, STALL, others_wait).await
     }
 
-    async fn place_within(&self, bytes: usize, stall: Duration) -> Place {
+    async fn place_within(
+        &self,
+        bytes: usize,
+        stall: Duration,
+        others_wait: impl Fn() -> bool,
+    ) -> Place {
         let room = self.room.lock().clone();
         let permits = match room {
-            Some(room) => self.permits(room, bytes as u64, stall).await,
+            Some(room) => self.permits(room, bytes as u64, (stall, others_wait)).await,
             None => None,
         };
         Place {
@@ -73,7 +78,7 @@ impl LargeRequests {
         &self,
         room: Room,
         bytes: u64,
-        stall: Duration,
+        (stall, others_wait): (Duration, impl Fn() -> bool),
     ) -> Option<OwnedSemaphorePermit> {
         let units =
             u32::try_from(bytes.div_ceil(UNIT_BYTES)).map_or(room.units, |u| u.min(room.units));
@@ -85,7 +90,7 @@ impl LargeRequests {
                 return taken.ok();
             }
             let before = std::mem::replace(&mut ended, self.ended.load(Ordering::Relaxed));
-            if before == ended {
+            if before == ended && !others_wait() {
                 return None;
             }
         }
@@ -116,11 +121,11 @@ mod tests {
     async fn as_many_are_read_at_once_as_fit_and_the_first_one_first() {
         let requests = LargeRequests::default();
         requests.set_budget(16 * MB as u64);
-        let first = requests.place(10 * MB).await;
-        let mut second = Box::pin(requests.place(8 * MB));
+        let first = requests.place(10 * MB, || false).await;
+        let mut second = Box::pin(requests.place(8 * MB, || false));
         assert!(!is_ready(&mut second).await);
         // It would fit, but came later.
-        let mut third = Box::pin(requests.place(2 * MB));
+        let mut third = Box::pin(requests.place(2 * MB, || false));
         assert!(!is_ready(&mut third).await);
         drop(first);
         let second = second.await;
@@ -128,20 +133,26 @@ mod tests {
         assert!(second.permits.is_some() && third.permits.is_some());
         // Not even all of the budget would hold it: it is alone.
         drop((second, third));
-        assert!(requests.place(100 * MB).await.permits.is_some());
+        assert!(requests.place(100 * MB, || false).await.permits.is_some());
     }
 
     #[tokio::test]
     async fn who_waits_for_one_that_stands_still_goes_on() {
         let requests = LargeRequests::default();
         requests.set_budget(16 * MB as u64);
-        let _stands_still = requests.place(16 * MB).await;
+        let _stands_still = requests.place(16 * MB, || false).await;
         let soon = Duration::from_millis(1);
-        assert!(requests.place_within(MB, soon).await.permits.is_none());
+        assert!(
+            requests
+                .place_within(MB, soon, || false)
+                .await
+                .permits
+                .is_none()
+        );
         requests.set_budget(0);
-        assert!(requests.place(MB).await.permits.is_none());
+        assert!(requests.place(MB, || false).await.permits.is_none());
         // Another budget does not wait for those of the former one.
         requests.set_budget(8 * MB as u64);
-        assert!(requests.place(MB).await.permits.is_some());
+        assert!(requests.place(MB, || false).await.permits.is_some());
     }
 }

@@ -215,8 +215,9 @@ impl Session {
 
     /// Waits for the turn of a large request. `None`: the client was killed.
     async fn take_place(&self) -> Option<Place> {
-        let requests = &self.worker.server.client_memory.large_requests;
-        let mut place = pin!(requests.place(self.needed));
+        let server = &self.worker.server;
+        let requests = &server.client_memory.large_requests;
+        let mut place = pin!(requests.place(self.needed, || server.memory.is_held()));
         loop {
             tokio::select! {
                 place = &mut place => return Some(place),

@@ -180,13 +180,13 @@ impl Connection {
         self.charge(server, self.out.borrow().capacity());
     }
 
-    /// The same when a command has run. Its reply counts when it has been tried to send it, which
-    /// tells then what is left of both.
+    /// The same when a command has run. Its reply counts when it has been tried to send it: until
+    /// then no more is charged than before.
     pub(super) fn note_less_input(&self, server: &Server, bytes: usize) {
         self.input_bytes.set(bytes);
-        if self.out.borrow().is_empty() {
-            self.charge(server, 0);
-        }
+        let charged = self.shared.charged_bytes.load(Ordering::Relaxed) as usize;
+        let held = bytes + self.out.borrow().capacity();
+        server.charge_client(&self.shared, held.min(charged));
     }
 
     /// Looks once a second at what waits for longer than a soft limit allows, and gives the buffer
