@@ -10,7 +10,7 @@ use redrock_integration_tests::load::steps::Plan;
 use redrock_integration_tests::load::{Counts, Ledger, Load, MARKS_DB};
 use redrock_integration_tests::memory::{MIB, resident_bytes};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
-use redrock_integration_tests::resp::{Client, Reply};
+use redrock_integration_tests::resp::{Client, Reply, encode};
 use redrock_integration_tests::scale::{between, seed};
 use rustix::process::Signal;
 use std::path::Path;
@@ -398,5 +398,35 @@ fn a_persister_that_hangs_is_given_up_and_writes_go_on() -> anyhow::Result<()> {
         redis.client()?.ok("DEBUG DIGEST")?,
         client.ok("DEBUG DIGEST")?
     );
+    Ok(())
+}
+
+#[test]
+fn a_save_that_falls_due_while_a_script_is_busy_waits_for_its_end() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let options = ["--busy-reply-threshold", "20", "--save", "1 1"];
+    let server = Server::start(Kind::RedRock, folder.path(), &options)?;
+    let (mut client, mut running) = (server.client()?, server.client()?);
+    companions_up(&mut client)?;
+    // A change that makes a save due, and in the same breath what it has to wait for.
+    let mut both = Vec::new();
+    encode(&mut both, &["SET", "k", "v"]);
+    encode(&mut both, &["EVAL", "while true do end", "0"]);
+    running.send_raw(&both)?;
+    assert_eq!(running.receive()?, Reply::Status("OK".into()));
+    until("a save that waits", || {
+        Ok(server.log_text().contains("is waited for before the cut"))
+    })?;
+    client.ok("SCRIPT KILL")?;
+    assert!(matches!(running.receive()?, Reply::Error(_)));
+    // Nobody's write is refused, and the save comes.
+    client.ok("SET k w")?;
+    wait_saved(&mut client, 1)?;
+    assert_eq!(
+        info(&mut client, "persistence", "rdb_last_bgsave_status")?,
+        "ok"
+    );
+    let log = server.log_text();
+    assert!(!log.contains("the files that were valid stay so"), "{log}");
     Ok(())
 }

@@ -34,6 +34,8 @@ const PUSH_BYTES_MAX: u64 = 256 << 20;
 
 /// How long the keyspace is waited for before it is looked whether a script is busy.
 const LOCK_STEP: Duration = Duration::from_millis(2);
+/// How long a command may hold the keyspace before who can come again does.
+const SOON: Duration = Duration::from_millis(50);
 
 const LOADING_TEXT: &str = "LOADING Redis is loading the dataset in memory";
 
@@ -324,6 +326,21 @@ impl Server {
         }
     }
 
+    /// The keyspace, or `None` while any command holds it for long: for threads that have others
+    /// to serve and come again.
+    pub fn keyspace_soon(&self) -> Option<KeyspaceGuard<'_>> {
+        let since = std::time::Instant::now();
+        while since.elapsed() < SOON {
+            if self.scripting.is_busy() {
+                return None;
+            }
+            if let Some(keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
+                return Some(keyspace);
+            }
+        }
+        None
+    }
+
     /// Ends all subscriptions of a client without a reply (RESET).
     pub fn drop_subscriptions(&self, client: &mut Client) {
         self.pubsub.forget(client);
@@ -428,8 +445,8 @@ impl Server {
         self.stats.tick(crate::clock::unix_us());
         self.sweep_clients();
         let keys_max = self.config().memory.tracking_keys_max;
-        // A busy script must not hold up who accepts connections.
-        if let Some(mut keyspace) = self.keyspace_unless_busy() {
+        // A long command must not hold up who accepts connections.
+        if let Some(mut keyspace) = self.keyspace_soon() {
             keyspace.limit_tracking(self, keys_max);
         }
         self.migrations.pool.sweep();

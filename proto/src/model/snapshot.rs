@@ -239,6 +239,8 @@ pub enum Frame {
     DirtyEnd(DirtyEnd),
     End(End),
     Failed(RpcError),
+    /// A command that runs for long is waited for.
+    Waiting,
 }
 
 impl TryFrom<v1::Frame> for Frame {
@@ -280,6 +282,7 @@ impl TryFrom<v1::Frame> for Frame {
                         .map(RpcError::from_detail)
                         .unwrap_or_else(|| RpcError::internal("the snapshot failed")),
                 ),
+                Wire::Waiting(v1::Waiting {}) => Frame::Waiting,
             },
         )
     }
@@ -315,6 +318,7 @@ impl From<Frame> for v1::Frame {
             Frame::Failed(error) => Wire::Failed(v1::Failed {
                 error: Some(error.to_detail()),
             }),
+            Frame::Waiting => Wire::Waiting(v1::Waiting {}),
         };
         v1::Frame { frame: Some(wire) }
     }
@@ -348,6 +352,7 @@ impl FrameOrder {
             return Err(out_of_order("a frame after the end"));
         }
         match (frame, self.databases.is_some()) {
+            (Frame::Waiting, _) => return Ok(()),
             (Frame::Begin(begin), false) => {
                 self.sent_by_database = vec![0; begin.databases.len()];
                 self.databases = Some(begin.databases.clone());
@@ -369,7 +374,7 @@ impl FrameOrder {
             }
             Frame::DirtyEnd(end) => self.dirty_end(end),
             Frame::End(_) => self.end(),
-            Frame::Begin(_) | Frame::Failed(_) => Ok(()),
+            Frame::Begin(_) | Frame::Failed(_) | Frame::Waiting => Ok(()),
         }
     }
 

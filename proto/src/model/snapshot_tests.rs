@@ -107,6 +107,7 @@ fn frames_survive_the_wire() {
         dirty_end(&[1, 2]),
         end(),
         failed,
+        Frame::Waiting,
     ];
     for frame in frames {
         assert_eq!(
@@ -120,10 +121,12 @@ fn frames_survive_the_wire() {
 #[test]
 fn a_whole_take_passes_and_tells_the_cold_keys() {
     let order = check(&[
+        Frame::Waiting,
         Frame::Begin(begin(&[(0, 10), (2, 3)])),
         records(0, 2),
         checkpoint(),
         chunk(Some(4), 0, b"ab", false),
+        Frame::Waiting,
         chunk(None, 2, b"cd", true),
         chunk(Some(0), 0, b"abc", true),
         records(2, 3),

@@ -165,29 +165,37 @@ async fn open(
             return Err(failed(RpcError::timeout(text), false));
         }
     };
-    let first = match tokio::time::timeout(CUT_WAIT, stream.message()).await {
-        Err(_) => {
-            let text = format!("the server made no cut within {CUT_WAIT:?}");
-            return Err(failed(RpcError::timeout(text), false));
+    let mut waits = false;
+    loop {
+        let frame = match tokio::time::timeout(CUT_WAIT, stream.message()).await {
+            Err(_) => {
+                let text = format!("the server made no cut within {CUT_WAIT:?}");
+                return Err(failed(RpcError::timeout(text), false));
+            }
+            Ok(Err(status)) => {
+                let refused = !status.details().is_empty();
+                return Err(failed(status.into(), refused));
+            }
+            Ok(Ok(None)) => {
+                let error = RpcError::corrupt("the snapshot ended before it began");
+                return Err(failed(error, false));
+            }
+            Ok(Ok(Some(frame))) => frame,
+        };
+        match Frame::try_from(frame) {
+            Ok(Frame::Begin(begin)) => return Ok((stream, begin)),
+            Ok(Frame::Waiting) if waits => {}
+            Ok(Frame::Waiting) => {
+                tracing::info!("a command that runs for long is waited for before the cut");
+                waits = true;
+            }
+            Ok(Frame::Failed(error)) => return Err(failed(error, true)),
+            Ok(_) => {
+                let text = "the snapshot does not start with its cut";
+                return Err(failed(RpcError::corrupt(text), false));
+            }
+            Err(error) => return Err(failed(error, false)),
         }
-        Ok(Err(status)) => {
-            let refused = !status.details().is_empty();
-            return Err(failed(status.into(), refused));
-        }
-        Ok(Ok(None)) => {
-            let error = RpcError::corrupt("the snapshot ended before it began");
-            return Err(failed(error, false));
-        }
-        Ok(Ok(Some(frame))) => frame,
-    };
-    match Frame::try_from(first) {
-        Ok(Frame::Begin(begin)) => Ok((stream, begin)),
-        Ok(Frame::Failed(error)) => Err(failed(error, true)),
-        Ok(_) => Err(failed(
-            RpcError::corrupt("the snapshot does not start with its cut"),
-            false,
-        )),
-        Err(error) => Err(failed(error, false)),
     }
 }
 
@@ -215,6 +223,7 @@ async fn receive(
             }
             let end = matches!(frame, Frame::End(_));
             let item = match frame {
+                Frame::Waiting => continue,
                 Frame::End(_) => build::Item::End {
                     cold_keys: order.cold_keys(),
                 },

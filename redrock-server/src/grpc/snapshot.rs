@@ -4,6 +4,7 @@ mod frames;
 
 use super::Shared;
 use crate::config::{Memory, budget::Budget};
+use crate::keyspace::locks::KeyspaceGuard;
 use crate::keyspace::snapshot::ring::{Item, Ring};
 use crate::keyspace::snapshot::{CutDatabase, walk};
 use crate::keyspace::tiering::fifo::TierOp;
@@ -33,6 +34,8 @@ const STALL: Duration = Duration::from_secs(60);
 const STALL_OF_WRITERS: Duration = Duration::from_secs(10);
 /// How often that is looked at.
 const STALL_LOOK: Duration = Duration::from_millis(500);
+/// How often the persister is told that a long command is waited for.
+const WAITING_PERIOD: Duration = Duration::from_secs(5);
 /// Frames that wait in the transport.
 const FRAMES_IN_FLIGHT: usize = 2;
 
@@ -44,14 +47,15 @@ struct Lease {
     until: Instant,
 }
 
-/// The service; see the proto for the order of frames.
+/// The service; see the proto for the order of frames. Clones share all but the handle.
+#[derive(Clone)]
 pub struct SnapshotService {
     shared: Shared,
-    next_id: AtomicU64,
+    next_id: Arc<AtomicU64>,
     running: Arc<Mutex<Option<(u64, Arc<Ring>)>>>,
     leases: Arc<Mutex<Vec<Lease>>>,
     /// Where the last cut for a dump was made: snapshot, history, offset.
-    dump_cut: Mutex<Option<(u64, HexId, u64)>>,
+    dump_cut: Arc<Mutex<Option<(u64, HexId, u64)>>>,
 }
 
 impl SnapshotService {
@@ -59,10 +63,10 @@ impl SnapshotService {
     pub fn new(shared: Shared) -> Self {
         Self {
             shared,
-            next_id: AtomicU64::new(1),
+            next_id: Arc::new(AtomicU64::new(1)),
             running: Arc::default(),
             leases: Arc::default(),
-            dump_cut: Mutex::default(),
+            dump_cut: Arc::default(),
         }
     }
 
@@ -80,12 +84,14 @@ impl SnapshotService {
     }
 
     /// The cut: all under one lock hold.
-    fn begin(&self, id: u64, request: &TakeRequest, ring: &Arc<Ring>) -> Result<Begin, RpcError> {
+    fn begin(
+        &self,
+        (id, request): (u64, &TakeRequest),
+        ring: &Arc<Ring>,
+        mut keyspace: KeyspaceGuard<'_>,
+    ) -> Result<(Begin, bool), RpcError> {
         let server = &self.shared.server;
         let used_memory_bytes = server.memory.measured().0;
-        let Some(mut keyspace) = server.keyspace_unless_busy() else {
-            return Err(RpcError::busy("a script runs for too long"));
-        };
         if keyspace.snapshot.is_some() {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
@@ -137,6 +143,7 @@ impl SnapshotService {
             })));
         }
         let functions = server.scripting.libraries.read().sources();
+        let expects_checkpoint = keyspace.tiering.is_some();
         let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
         server.stats.cut_made(began.elapsed());
@@ -144,7 +151,56 @@ impl SnapshotService {
             ring.push(Item::Failed(why));
         }
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
-        Ok(Begin { functions, ..frame })
+        Ok((Begin { functions, ..frame }, expects_checkpoint))
+    }
+
+    /// Waits for the keyspace, cuts, and gives the frames until the take is over.
+    async fn serve(
+        &self,
+        (id, request): (u64, TakeRequest),
+        ring: &Arc<Ring>,
+        frames: mpsc::Sender<FrameResult>,
+    ) {
+        let server = &self.shared.server;
+        let started = Instant::now();
+        let begun = loop {
+            {
+                let keyspace = tokio::select! {
+                    keyspace = tokio::time::timeout(WAITING_PERIOD, server.keyspace_when_idle()) => keyspace,
+                    // What was asked for is wanted no longer.
+                    () = frames.closed() => return,
+                };
+                if let Ok(keyspace) = keyspace {
+                    break self.begin((id, &request), ring, keyspace);
+                }
+            }
+            if frames.send(Ok(Frame::Waiting.into())).await.is_err() {
+                return;
+            }
+        };
+        let begun = begun.and_then(|begun| {
+            spawn_walker(server.clone(), ring.clone())?;
+            Ok(begun)
+        });
+        let (begin, expects_checkpoint) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                let _gone = frames.send(Ok(Frame::Failed(error).into())).await;
+                return;
+            }
+        };
+        if frames.send(Ok(Frame::Begin(begin).into())).await.is_err() {
+            return;
+        }
+        let sender = Sender {
+            ring: ring.clone(),
+            frames,
+            server: server.clone(),
+            data_dir: self.shared.data_dir.clone(),
+            started,
+            expects_checkpoint,
+        };
+        sender.run().await;
     }
 }
 
@@ -236,33 +292,16 @@ impl snapshot_server::Snapshot for SnapshotService {
             }
             *running = Some((id, ring.clone()));
         }
-        let begin = match self.begin(id, &asked, &ring) {
-            Ok(begin) => begin,
-            Err(error) => {
-                *self.running.lock() = None;
-                return Err(error.into());
-            }
-        };
         let (frames, stream) = mpsc::channel(FRAMES_IN_FLIGHT);
-        let expects_checkpoint = server.keyspace_when_idle().await.tiering.is_some();
-        let sender = Sender {
-            ring: ring.clone(),
-            frames: frames.clone(),
-            data_dir: self.shared.data_dir.clone(),
-            started: Instant::now(),
-            expects_checkpoint,
-        };
-        let (running, walked) = (self.running.clone(), ring.clone());
-        spawn_walker(server.clone(), walked)?;
+        let service = self.clone();
+        // Apart from the call, which may be given up at any time.
         tokio::spawn(async move {
-            if frames.send(Ok(Frame::Begin(begin).into())).await.is_ok() {
-                sender.run().await;
-            }
+            service.serve((id, asked), &ring, frames).await;
             // However it ended, nobody takes from the ring any more.
             ring.close();
             let ended = server.keyspace_when_idle().await.end_snapshot_of(&ring);
             drop(ended);
-            *running.lock() = None;
+            *service.running.lock() = None;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

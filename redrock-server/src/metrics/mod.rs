@@ -52,11 +52,11 @@ const fn gauge(name: &'static str, help: &'static str, value: u64) -> Figure {
     }
 }
 
-/// All of them. Those of the keyspace are left out while a script keeps it busy.
+/// All of them. Those of the keyspace are left out while a command holds it for long.
 pub fn figures(server: &Server) -> Vec<Figure> {
     let mut figures = of_server(server).to_vec();
     figures.extend(of_memory(server));
-    let Some(keyspace) = server.keyspace_unless_busy() else {
+    let Some(keyspace) = server.keyspace_soon() else {
         return figures;
     };
     let keys = (0..keyspace.database_count())

@@ -66,13 +66,13 @@ pub fn lose_count(server: &Server) {
 }
 
 /// As [`lose_count`], if the log for replicas has ended: nobody may have been there to say so. Left to
-/// the next look while a script is busy: the caller is who ends the server then.
+/// the next look while a command takes long: the caller is who ends the server then.
 pub fn lose_count_of_a_log_that_ended(server: &Server) {
     let has_ended = || server.history.is_for_replicas() && !server.log.is_on();
     if !has_ended() {
         return;
     }
-    let Some(keyspace) = server.keyspace_unless_busy() else {
+    let Some(keyspace) = server.keyspace_soon() else {
         return;
     };
     // With the keyspace held: a log that is just being begun is on, though not written yet.

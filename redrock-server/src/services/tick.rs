@@ -288,8 +288,8 @@ fn ping_replicas(services: &Services, server: &Server, last_ping_s: &mut i64) {
 impl Server {
     /// Appends a command that is no change (PING, GETACK) to the stream for replicas.
     pub fn append_to_stream(&self, resp: &[u8]) {
-        // A busy script must not hold up who serves new connections; it is due again soon.
-        let Some(keyspace) = self.keyspace_unless_busy() else {
+        // A long command must not hold up who serves new connections; it is due again soon.
+        let Some(keyspace) = self.keyspace_soon() else {
             return;
         };
         if self.is_replica() {

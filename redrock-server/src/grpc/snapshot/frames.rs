@@ -1,9 +1,10 @@
 //! The frames of a snapshot: what lies in the ring, as the persister gets it.
 
-use super::{LEASE, STALL, STALL_LOOK, STALL_OF_WRITERS};
+use super::{LEASE, STALL, STALL_LOOK, STALL_OF_WRITERS, WAITING_PERIOD};
 use crate::keyspace::snapshot::large::LargeValue;
 use crate::keyspace::snapshot::ring::{Item, Ring};
 use crate::keyspace::snapshot::spool::{Content, Spooled};
+use crate::server::Server;
 use bytes::Bytes;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::{CheckpointReady, DirtyEnd, End, Frame, SharedPath, ValueChunk};
@@ -25,6 +26,7 @@ pub(super) type FrameResult = Result<v1::Frame, Status>;
 pub(super) struct Sender {
     pub(super) ring: Arc<Ring>,
     pub(super) frames: mpsc::Sender<FrameResult>,
+    pub(super) server: Arc<Server>,
     pub(super) data_dir: PathBuf,
     pub(super) started: Instant,
     pub(super) expects_checkpoint: bool,
@@ -34,27 +36,24 @@ impl Sender {
     pub(super) async fn run(mut self) {
         let mut dirty_window = None;
         while dirty_window.is_none() || self.expects_checkpoint {
-            let taken = tokio::time::timeout(STALL, self.ring.take()).await;
-            let sent = match taken {
-                Err(_) => {
-                    self.fail(RpcError::timeout("the snapshot made no progress"))
-                        .await;
-                    return;
-                }
-                Ok(Item::Records(packed, count)) => {
+            let Some(item) = self.next_item().await else {
+                return;
+            };
+            let sent = match item {
+                Item::Records(packed, count) => {
                     self.send(Frame::Records {
                         packed: Bytes::from(packed),
                         count,
                     })
                     .await
                 }
-                Ok(Item::Value(value)) => self.send_large(value).await,
-                Ok(Item::Spooled(piece)) => self.send_spooled(piece).await,
-                Ok(Item::Checkpoint(path)) => {
+                Item::Value(value) => self.send_large(value).await,
+                Item::Spooled(piece) => self.send_spooled(piece).await,
+                Item::Checkpoint(path) => {
                     self.expects_checkpoint = false;
                     self.send(self.checkpoint_frame(&path)).await
                 }
-                Ok(Item::DirtyEnd(by_database)) => {
+                Item::DirtyEnd(by_database) => {
                     dirty_window = Some(self.started.elapsed());
                     let records = by_database.iter().sum();
                     let end = DirtyEnd {
@@ -63,7 +62,7 @@ impl Sender {
                     };
                     self.send(Frame::DirtyEnd(end)).await
                 }
-                Ok(Item::Failed(reason)) => {
+                Item::Failed(reason) => {
                     self.fail(RpcError::internal(reason)).await;
                     return;
                 }
@@ -78,6 +77,32 @@ impl Sender {
             pre_image_bytes: self.ring.pre_image_bytes.load(Ordering::Relaxed) as u64,
         };
         self.send(Frame::End(end)).await;
+    }
+
+    /// What comes next; `None` if nothing does although nobody holds the keyspace, or if the
+    /// persister is gone.
+    async fn next_item(&self) -> Option<Item> {
+        let mut idle_since = Instant::now();
+        loop {
+            let item = tokio::select! {
+                item = tokio::time::timeout(WAITING_PERIOD, self.ring.take()) => item,
+                () = self.frames.closed() => return None,
+            };
+            if let Ok(item) = item {
+                return Some(item);
+            }
+            if self.server.keyspace_soon().is_none() {
+                // A long command is no fault of the snapshot's.
+                idle_since = Instant::now();
+                if !self.send(Frame::Waiting).await {
+                    return None;
+                }
+            } else if idle_since.elapsed() > STALL {
+                self.fail(RpcError::timeout("the snapshot made no progress"))
+                    .await;
+                return None;
+            }
+        }
     }
 
     fn checkpoint_frame(&self, path: &Path) -> Frame {
