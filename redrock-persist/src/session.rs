@@ -223,7 +223,8 @@ impl Session {
             .map_err(|failed| failed.error)?;
         let (dir, to) = (self.source.dir.clone(), target.clone());
         let placed = blocking(move || dir.rename(&temporary, &to, "save")).await;
-        taken.release(&self.source, placed.is_ok()).await;
+        let file = placed.is_ok().then_some(target.as_path());
+        taken.release(&self.source, file).await;
         placed?;
         Ok(outcome(root, &target, &taken, progress))
     }

@@ -4,6 +4,7 @@ use crate::banner;
 use crate::command::rename::{self, Renames};
 use crate::config::{Config, Loaded, LogLevel, Settings, users};
 use crate::keyspace::Keyspace;
+use crate::keyspace::cold::warm::{self, WarmStart};
 use crate::keyspace::position::Positioner;
 use crate::keyspace::tiering;
 use crate::memory::oom_score;
@@ -137,7 +138,15 @@ fn renames(config: &Config) -> Renames {
 }
 
 fn build(config: Config) -> Arc<Server> {
-    let positioner = Positioner::new((rand::random(), rand::random()));
+    // Keys that are on disk already have their places.
+    let kept = config
+        .memory
+        .tiering
+        .then(|| warm::secret(&config.memory.tier_dir));
+    let secret = kept
+        .flatten()
+        .unwrap_or_else(|| (rand::random(), rand::random()));
+    let positioner = Positioner::new(secret);
     let mut keyspace = Keyspace::new(config.databases, positioner);
     keyspace.configure(&config.memory);
     let workers = worker_count(config.workers);
@@ -170,7 +179,8 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
             return Ok(());
         }
         // Not under locks: CONFIG SET sees to it.
-        tiering::start::start(&server, &new.memory).map_err(|error| format!("{error:#}"))
+        let started = tiering::start::start(&server, &new.memory, None);
+        started.map(drop).map_err(|error| format!("{error:#}"))
     });
     hooks.add(&["proc-title-template"], |_, new| {
         process_title::show(new);
@@ -234,14 +244,15 @@ async fn serve(
     }
     let data = DataDirectory::open(&config, &server.run_id).await?;
     tracing::info!("Server initialized");
-    tiering::start::start(server, &config.memory)?;
+    let warm = crate::start::warm::find(server, &config, &data);
+    let warm = tiering::start::start(server, &config.memory, warm)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;
     crate::keyspace::evict::spawn(server.clone()).context("start eviction")?;
     let sync_thread = crate::log::sync::spawn(server.clone()).context("start the log's thread")?;
     let tasks = Tasks::new();
     services::start::start(server, &data.epoch, &tasks, log).await?;
     let _pid_file = PidFile::write(&config);
-    let recovery = start_recovery(server, data)?;
+    let recovery = start_recovery(server, data, warm)?;
     let ticker = tokio::spawn(tick(server.clone()));
     tasks.spawn(
         "shutdown",
@@ -276,11 +287,12 @@ async fn serve(
 fn start_recovery(
     server: &Arc<Server>,
     data: DataDirectory,
+    warm: Option<WarmStart>,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<DataDirectory>>> {
     let server = server.clone();
     let work = move || {
         let watch = server.fate.watch("recovery");
-        let result = recover(&server, &data);
+        let result = recover(&server, &data, warm.as_ref());
         match &result {
             Ok(()) => banner::ready(&server.config()),
             Err(error) => server.fate.fail(whole(error.as_ref())),

@@ -107,7 +107,7 @@ impl Rewrite<'_> {
             }
         };
         let finished = self.finish(&segment, &taken).await;
-        taken.release(self.source, finished.is_ok()).await;
+        taken.release(self.source, finished.as_deref().ok()).await;
         match finished {
             Ok(base) => {
                 self.delete_history().await;
@@ -137,7 +137,7 @@ impl Rewrite<'_> {
                 Ok(base)
             })
             .await;
-        taken.release(self.source, placed.is_ok()).await;
+        taken.release(self.source, placed.as_deref().ok()).await;
         let base = placed?;
         self.delete_history().await;
         Ok(Rewritten { base, taken })

@@ -128,7 +128,7 @@ impl Session {
         let taken = snapshot::take(&self.source, plan, progress, cancel)
             .await
             .map_err(|failed| failed.error)?;
-        taken.release(&self.source, true).await;
+        taken.release(&self.source, Some(&making.dump_path())).await;
         blocking(move || {
             making.note_made_dump()?;
             Ok(making)

@@ -205,7 +205,8 @@ async fn run(
     };
     let folder = Arc::clone(&session.replicas);
     let placed = blocking(move || folder.place_base(head)).await;
-    taken.release(&session.source, placed.is_ok()).await;
+    let file = placed.as_deref().ok();
+    taken.release(&session.source, file).await;
     if placed.is_err() {
         session.source.dir.unlink_litter(&temporary);
     }

@@ -115,6 +115,7 @@ impl Job {
         let mut rdb = RdbFile::begin(sink, &temporary, self.plan.file, &self.begin)?;
         rdb.pause_before_keys(self.plan.key_delay, Arc::clone(&self.cancelled));
         let cold_keys = self.dirty_part(&mut rdb)?;
+        rdb.end_dirty_part()?;
         self.dir.pass("snapshot-after-dirty")?;
         // What is changed or leaves memory waits for the part before; for this one nobody does.
         if self.plan.rate == Rate::Automatic && self.plan.purpose != Purpose::Save {

@@ -22,13 +22,12 @@ pub mod pace;
 mod rdb_file;
 pub mod schedule;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redrock_proto::client::{ServerClient, next_within};
-use redrock_proto::model::{Begin, Frame, FrameOrder, Purpose, RunRef};
+use redrock_proto::model::{Begin, Frame, FrameOrder, Purpose, RunRef, SharedPath};
 use redrock_proto::{RpcError, v1};
-use redrock_rdb::file::Written;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -127,11 +126,11 @@ pub async fn take(
 }
 
 impl Taken {
-    /// Tells the server that the checkpoint is no longer needed and whether the file is in
-    /// place. Best effort: a server that is gone has no checkpoint left either.
-    pub async fn release(&self, source: &Source, succeeded: bool) {
-        let written = succeeded.then_some(self.summary.written);
-        release(source, self.begin.snapshot_id, written).await;
+    /// Tells the server that the checkpoint is no longer needed, and which file is in place, if
+    /// any is. Best effort: a server that is gone has no checkpoint left either.
+    pub async fn release(&self, source: &Source, file: Option<&Path>) {
+        let placed = file.map(|path| (path, &self.summary));
+        release(source, self.begin.snapshot_id, placed).await;
     }
 }
 
@@ -267,15 +266,20 @@ async fn farewell(source: &Source, snapshot_id: u64) {
     release(source, snapshot_id, None).await;
 }
 
-/// `written` is what the file in place holds; `None` if there is none.
-async fn release(source: &Source, snapshot_id: u64, written: Option<Written>) {
-    let request = v1::ReleaseRequest {
+/// `placed` is the file in place and what it holds; `None` if there is none.
+async fn release(source: &Source, snapshot_id: u64, placed: Option<(&Path, &RdbSummary)>) {
+    let mut request = v1::ReleaseRequest {
         run: source.run.to_wire(),
         snapshot_id,
-        succeeded: written.is_some(),
-        file_bytes: written.map_or(0, |written| written.bytes),
-        file_crc64: written.map_or(0, |written| written.checksum),
+        ..v1::ReleaseRequest::default()
     };
+    if let Some((path, summary)) = placed {
+        request.succeeded = true;
+        request.file_bytes = summary.written.bytes;
+        request.file_crc64 = summary.written.checksum;
+        request.file_path = SharedPath::new(source.dir.root(), path).to_wire();
+        (request.dirty_bytes, request.dirty_crc64) = summary.dirty;
+    }
     let mut client = source.server.snapshot();
     match tokio::time::timeout(FAREWELL_WAIT, client.release(request)).await {
         Ok(Ok(_)) => {}

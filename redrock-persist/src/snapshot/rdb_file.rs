@@ -48,6 +48,8 @@ pub struct FileOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RdbSummary {
     pub written: Written,
+    /// Bytes of the dirty part, at the file's head, and their checksum.
+    pub dirty: (u64, u64),
     /// Values copied byte for byte.
     pub copied: u64,
     /// Values that had to be changed for the file.
@@ -63,6 +65,7 @@ pub(super) struct RdbFile {
     /// Databases whose sizes have not been written yet.
     unsized_databases: Vec<Database>,
     database: Option<u32>,
+    dirty: (u64, u64),
     copied: u64,
     transcoded: u64,
     /// A pause before each key, and what ends it early.
@@ -127,6 +130,7 @@ impl RdbFile {
             path: path.to_owned(),
             unsized_databases: begin.databases.clone(),
             database: None,
+            dirty: (0, 0),
             copied: 0,
             transcoded: 0,
             pause: (Duration::ZERO, Arc::default()),
@@ -267,6 +271,12 @@ impl RdbFile {
         Ok(())
     }
 
+    /// The dirty part is whole: what has been written is what a warm start reads.
+    pub(super) fn end_dirty_part(&mut self) -> Result<()> {
+        self.dirty = self.writer.so_far().map_err(|error| self.failed(&error))?;
+        Ok(())
+    }
+
     /// Ends the file and syncs it.
     pub(super) fn finish(self) -> Result<RdbSummary> {
         let path = self.path;
@@ -277,6 +287,7 @@ impl RdbFile {
         sink.sync()?;
         Ok(RdbSummary {
             written,
+            dirty: self.dirty,
             copied: self.copied,
             transcoded: self.transcoded,
         })

@@ -334,6 +334,7 @@ fn snapshot(read: &Reader<'_>) -> Snapshot {
         delete_sync_files: yes(value!(read, "rdb-del-sync-files")),
         rate_bytes: rate.and_then(|rate| super::kind::parse_memory(rate.as_bytes())),
         load_anyway: yes(value!(read, "load-anyway")),
+        warm_restart: yes(value!(read, "warm-restart")),
     }
 }
 

@@ -185,6 +185,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     .no_effect(),
     text("snapshot-rate", "auto").check(is_rate),
     yes_no("load-anyway", false).ours(),
+    yes_no("warm-restart", true).ours(),
     // The append-only log.
     yes_no("appendonly", false).with(flag::NOT_LOADING),
     text("appendfilename", "appendonly.aof")

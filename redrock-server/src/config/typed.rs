@@ -239,6 +239,8 @@ pub struct Snapshot {
     pub rate_bytes: Option<u64>,
     /// `load-anyway`: start even if the data needs more memory than is free
     pub load_anyway: bool,
+    /// `warm-restart`: keep what a start needs to go on with the tier as it was
+    pub warm_restart: bool,
 }
 
 /// The append-only log.

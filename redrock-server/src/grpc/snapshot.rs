@@ -1,21 +1,24 @@
 //! `Snapshot`: cuts for the persister.
 
 mod frames;
+mod keep;
 
 use super::Shared;
 use crate::config::{Memory, budget::Budget};
 use crate::keyspace::locks::KeyspaceGuard;
 use crate::keyspace::snapshot::ring::{Item, Ring};
 use crate::keyspace::snapshot::{CutDatabase, walk};
+use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
 use crate::start::directory::random_id;
 use frames::{FrameResult, Sender};
+use keep::LastCut;
 use parking_lot::Mutex;
 use redrock_log::history::SnapshotIdentity;
 use redrock_proto::error::RpcError;
-use redrock_proto::model::{Begin, Database, Frame, HexId, Purpose, TakeRequest};
+use redrock_proto::model::{Begin, Database, Frame, Purpose, TakeRequest};
 use redrock_proto::v1::{self, snapshot_server};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -54,8 +57,7 @@ pub struct SnapshotService {
     next_id: Arc<AtomicU64>,
     running: Arc<Mutex<Option<(u64, Arc<Ring>)>>>,
     leases: Arc<Mutex<Vec<Lease>>>,
-    /// Where the last cut for a dump was made: snapshot, history, offset.
-    dump_cut: Arc<Mutex<Option<(u64, HexId, u64)>>>,
+    last_cut: Arc<Mutex<Option<LastCut>>>,
 }
 
 impl SnapshotService {
@@ -66,7 +68,7 @@ impl SnapshotService {
             next_id: Arc::new(AtomicU64::new(1)),
             running: Arc::default(),
             leases: Arc::default(),
-            dump_cut: Arc::default(),
+            last_cut: Arc::default(),
         }
     }
 
@@ -114,33 +116,18 @@ impl SnapshotService {
                 .state
                 .changes_at_cut
                 .store(changes, Ordering::Release);
-            *self.dump_cut.lock() = Some((id, point.replid, point.offset));
         }
+        *self.last_cut.lock() = Some(LastCut {
+            id,
+            purpose: request.purpose,
+            replid: point.replid,
+            offset: point.offset,
+            secret: keyspace.positioner().secret(),
+            databases: databases.clone(),
+            sent: Vec::new(),
+        });
         if let Some(tiering) = &keyspace.tiering {
-            let path = tiering.cold.checkpoint_path(id);
-            let leases = self.leases.clone();
-            let ring = ring.clone();
-            tiering.queue.push(TierOp::Marker(Box::new(move |store| {
-                if ring.is_closed() {
-                    return;
-                }
-                let made = store.and_then(|store| {
-                    let made = store.checkpoint(&path);
-                    made.map_err(|error| error.to_string())
-                });
-                match made {
-                    Ok(()) => {
-                        let until = Instant::now() + LEASE;
-                        leases.lock().push(Lease {
-                            snapshot_id: id,
-                            path: path.clone(),
-                            until,
-                        });
-                        ring.push(Item::Checkpoint(path));
-                    }
-                    Err(why) => ring.push(Item::Failed(why)),
-                }
-            })));
+            self.queue_checkpoint(id, tiering, ring.clone());
         }
         let functions = server.scripting.libraries.read().sources();
         let expects_checkpoint = keyspace.tiering.is_some();
@@ -152,6 +139,33 @@ impl SnapshotService {
         }
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
         Ok((Begin { functions, ..frame }, expects_checkpoint))
+    }
+
+    /// Queues the making of the checkpoint behind all that the tier is to hold at the cut.
+    fn queue_checkpoint(&self, id: u64, tiering: &Tiering, ring: Arc<Ring>) {
+        let path = tiering.cold.checkpoint_path(id);
+        let leases = self.leases.clone();
+        tiering.queue.push(TierOp::Marker(Box::new(move |store| {
+            if ring.is_closed() {
+                return;
+            }
+            let made = store.and_then(|store| {
+                let made = store.checkpoint(&path);
+                made.map_err(|error| error.to_string())
+            });
+            match made {
+                Ok(()) => {
+                    let until = Instant::now() + LEASE;
+                    leases.lock().push(Lease {
+                        snapshot_id: id,
+                        path: path.clone(),
+                        until,
+                    });
+                    ring.push(Item::Checkpoint(path));
+                }
+                Err(why) => ring.push(Item::Failed(why)),
+            }
+        })));
     }
 
     /// Waits for the keyspace, cuts, and gives the frames until the take is over.
@@ -199,6 +213,7 @@ impl SnapshotService {
             data_dir: self.shared.data_dir.clone(),
             started,
             expects_checkpoint,
+            last_cut: self.last_cut.clone(),
         };
         sender.run().await;
     }
@@ -348,19 +363,24 @@ impl snapshot_server::Snapshot for SnapshotService {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::Empty>, Status> {
-        let wire = request.into_inner();
-        self.shared.run.check(wire.run)?;
-        self.release_checkpoint(wire.snapshot_id);
+        let mut wire = request.into_inner();
+        self.shared.run.check(wire.run.take())?;
         let cut = self
-            .dump_cut
+            .last_cut
             .lock()
-            .take_if(|cut| cut.0 == wire.snapshot_id);
-        if let Some((_, replid, offset)) = cut.filter(|_| wire.succeeded) {
+            .take_if(|cut| cut.id == wire.snapshot_id)
+            .filter(|_| wire.succeeded);
+        self.keep_or_release(cut.as_ref(), &wire).await;
+        let is_dump = |cut: &LastCut| {
+            let (save, background) = (Purpose::Save, Purpose::BackgroundSave);
+            cut.purpose == save || cut.purpose == background
+        };
+        if let Some(cut) = cut.filter(is_dump) {
             let dump = SnapshotIdentity {
                 file_bytes: wire.file_bytes,
                 crc64: wire.file_crc64,
-                replid: replid.digits(),
-                offset,
+                replid: cut.replid.digits(),
+                offset: cut.offset,
             };
             let shared = self.shared.clone();
             let noting = tokio::task::spawn_blocking(move || shared.server.history.note_dump(dump));
@@ -374,14 +394,15 @@ impl snapshot_server::Snapshot for SnapshotService {
 }
 
 impl SnapshotService {
+    /// Its caller sees to the checkpoint from now on.
+    fn take_lease(&self, snapshot_id: u64) -> Option<Lease> {
+        let mut leases = self.leases.lock();
+        let at = leases.iter().position(|l| l.snapshot_id == snapshot_id)?;
+        Some(leases.swap_remove(at))
+    }
+
     fn release_checkpoint(&self, snapshot_id: u64) {
-        let gone: Vec<Lease> = {
-            let mut leases = self.leases.lock();
-            leases
-                .extract_if(.., |lease| lease.snapshot_id == snapshot_id)
-                .collect()
-        };
-        for lease in gone {
+        if let Some(lease) = self.take_lease(snapshot_id) {
             remove_checkpoint(&lease.path);
         }
     }

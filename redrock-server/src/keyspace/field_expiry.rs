@@ -99,6 +99,12 @@ impl Database {
         }
     }
 
+    /// Hashes that are in the tier were not counted one by one.
+    pub(super) fn add_timed(&mut self, hashes: u64) {
+        self.timed += hashes;
+        self.field_expiry.hashes.fetch_add(hashes, Ordering::SeqCst);
+    }
+
     /// The content is nobody's any more.
     pub(super) fn forget_timed(&self) {
         self.field_expiry

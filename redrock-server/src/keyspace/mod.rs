@@ -26,6 +26,7 @@ pub mod reclaim;
 pub mod scan;
 pub mod snapshot;
 pub mod tiering;
+mod warm;
 pub mod watch;
 
 use field_expiry::FieldExpiry;

@@ -53,6 +53,11 @@ impl Positioner {
         Self { secret }
     }
 
+    /// The secret.
+    pub fn secret(&self) -> (u64, u64) {
+        self.secret
+    }
+
     /// The hash of a key.
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);

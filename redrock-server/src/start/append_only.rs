@@ -5,6 +5,7 @@ use super::manifest_trouble;
 use super::rdb::{self, CountingReader, RdbOptions};
 use super::replay::Replayer;
 use crate::config::Config;
+use crate::keyspace::cold::warm::WarmStart;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use redrock_log::fs::{Fs, FsFile, OpenMode, RealFs};
@@ -54,7 +55,12 @@ pub struct LoadedLog {
 }
 
 /// Loads what the manifest names. `None` if there is no log at all.
-pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option<LoadedLog>> {
+/// Of a base that `warm` belongs to only the head is.
+pub fn load(
+    server: &Arc<Server>,
+    data: &DataDirectory,
+    warm: Option<&WarmStart>,
+) -> anyhow::Result<Option<LoadedLog>> {
     let config = server.config();
     let names = names(&config);
     let directory = data.log_directory(&config);
@@ -79,6 +85,7 @@ pub fn load(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<Option
         fs,
         load_truncated: config.append_only.load_truncated,
         directory,
+        warm: warm.map(|warm| (data.path.join(&warm.file), warm)),
     };
     load.run(manifest).map(Some)
 }
@@ -101,6 +108,7 @@ impl<'a> Again<'a> {
             fs: &RealFs,
             load_truncated: false,
             directory,
+            warm: None,
         };
         Ok(Self {
             load,
@@ -120,6 +128,8 @@ struct Load<'a> {
     /// Cut the end off that is no whole command (`aof-load-truncated`).
     load_truncated: bool,
     directory: PathBuf,
+    /// The base of which the tier has the rest, and what is known of that.
+    warm: Option<(PathBuf, &'a WarmStart)>,
 }
 
 impl Load<'_> {
@@ -135,7 +145,9 @@ impl Load<'_> {
                     path.display()
                 )
             })?;
-            total += metadata.len;
+            total += self
+                .warm_start(&path)
+                .map_or(metadata.len, |warm| warm.dirty_bytes);
         }
         self.server.loading.set_total(total);
         let mut replayer = Replayer::new(self.server);
@@ -223,7 +235,7 @@ impl Load<'_> {
         }
         replayer.begin_file();
         let position = self
-            .preamble(&file)
+            .preamble(&file, self.warm_start(&path))
             .map_err(|error| super::damaged(&error, &path, "the append only directory"))?;
         let kept = self.commands(
             replayer,
@@ -251,19 +263,30 @@ impl Load<'_> {
     }
 
     /// Loads an RDB at the head of a file; the position behind it.
-    fn preamble(&self, file: &Arc<dyn FsFile>) -> anyhow::Result<u64> {
+    fn preamble(&self, file: &Arc<dyn FsFile>, warm: Option<&WarmStart>) -> anyhow::Result<u64> {
         if detect_content(file.as_ref())? != Content::Rdb {
             return Ok(0);
         }
         tracing::info!("Reading RDB base file on AOF loading...");
         let options = RdbOptions {
             allow_trailing: true,
+            head_bytes: warm.map(|warm| warm.dirty_bytes),
             ..RdbOptions::default()
         };
         let source = CountingReader::new(file.clone(), self.server);
         let facts = rdb::load(self.server, source, options)?;
         tracing::info!("{}", facts.line());
-        Ok(facts.end)
+        let Some(warm) = warm else {
+            return Ok(facts.end);
+        };
+        super::warm::complete(self.server, warm)?;
+        Ok(file.len()?)
+    }
+
+    /// What is known of the file at `path` if only its head is to be loaded.
+    fn warm_start(&self, path: &Path) -> Option<&WarmStart> {
+        let of_path = self.warm.as_ref().filter(|(file, _)| file == path);
+        of_path.map(|(_, warm)| *warm)
     }
 
     /// Replays the commands from `position` on; the length of what is kept of the file.

@@ -16,8 +16,10 @@ pub mod replicas_log;
 mod report;
 mod stream;
 pub mod transaction;
+pub mod warm;
 
 use crate::config::{Config, Fsync};
+use crate::keyspace::cold::warm::WarmStart;
 use crate::keyspace::{ExpireMode, field_expiry};
 use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
@@ -65,7 +67,13 @@ pub fn fsync_policy(config: &Config) -> FsyncPolicy {
 
 /// Loads the data and opens the log. On success the server serves; an error is for the operator,
 /// and nothing may be served.
-pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()> {
+///
+/// `warm`: what the tier holds already, which is then not loaded.
+pub fn recover(
+    server: &Arc<Server>,
+    data: &DataDirectory,
+    warm: Option<&WarmStart>,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = server.config();
     {
@@ -79,10 +87,10 @@ pub fn recover(server: &Arc<Server>, data: &DataDirectory) -> anyhow::Result<()>
     server.log.set_policy(fsync_policy(&config));
     let mut recovered = None;
     let loaded = if config.append_only.enabled {
-        append_only::load(server, data)?
+        append_only::load(server, data, warm)?
     } else {
         let plan = replicas_log::plan(data, &config)?;
-        let facts = load_dump(server, data, &config, plan.is_some())?;
+        let facts = load_dump(server, data, &config, plan.is_some(), warm)?;
         recovered = replicas_log::replay(server, data, plan, facts.as_ref())?;
         None
     };
@@ -125,6 +133,7 @@ fn load_dump(
     data: &DataDirectory,
     config: &Config,
     continued: bool,
+    warm: Option<&WarmStart>,
 ) -> anyhow::Result<Option<rdb::RdbFacts>> {
     let path = data.path.join(&config.snapshot.file_name);
     if !data.fs.exists(&path)? {
@@ -133,17 +142,24 @@ fn load_dump(
     let named = || format!("RDB file {}", path.display());
     let file = data.fs.open(&path, OpenMode::Read).with_context(named)?;
     let bytes = file.len().with_context(named)?;
-    server.loading.set_total(bytes);
+    let warm = warm.filter(|warm| data.path.join(&warm.file) == path);
+    let head_bytes = warm.map(|warm| warm.dirty_bytes);
+    server.loading.set_total(head_bytes.unwrap_or(bytes));
     refuse_what_does_not_fit(config, bytes)?;
     let started = Instant::now();
     let options = rdb::RdbOptions {
         // Commands of a log count on keys that were there when they ran.
-        drop_expired: !continued && !server.is_replica(),
+        // What the tier holds goes when its time is looked at, and so does all then.
+        drop_expired: !continued && !server.is_replica() && warm.is_none(),
         allow_trailing: true,
+        head_bytes,
         ..rdb::RdbOptions::default()
     };
     let source = rdb::CountingReader::new(file, server);
     let facts = rdb::load(server, source, options).map_err(|error| damaged(&error, &path, "it"))?;
+    if let Some(warm) = warm {
+        warm::complete(server, warm)?;
+    }
     tracing::info!("{}", facts.line());
     tracing::info!(
         "DB loaded from disk: {:.3} seconds",

@@ -40,6 +40,8 @@ pub struct RdbOptions {
     pub allow_trailing: bool,
     /// A key that is there already gets the file's value instead of failing the load.
     pub replace: bool,
+    /// Only so many bytes from the file's first one on, which end with an item.
+    pub head_bytes: Option<u64>,
 }
 
 /// What an RDB said about itself.
@@ -132,7 +134,10 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
         place: reader.place_of(b""),
     };
     load.select(0)?;
-    while let Some(item) = reader.next_item()? {
+    let head_bytes = options.head_bytes.unwrap_or(u64::MAX);
+    while reader.offset() < head_bytes
+        && let Some(item) = reader.next_item()?
+    {
         load.place = reader.place_of(b"");
         load.item(item)?;
     }

@@ -182,6 +182,13 @@ impl<W: Write> RdbWriter<W> {
         Ok(())
     }
 
+    /// What has been written so far: bytes, and their checksum (0 if none is
+    /// computed). What is buffered goes to the sink.
+    pub fn so_far(&mut self) -> Result<(u64, u64)> {
+        self.flush_buffer()?;
+        Ok((self.flushed, self.crc.map_or(0, |crc| crc.value())))
+    }
+
     /// Ends the file and hands everything to the sink, which is flushed and
     /// given back.
     pub fn finish(mut self) -> Result<(W, Written)> {

@@ -1,11 +1,13 @@
 //! The frames of a snapshot: what lies in the ring, as the persister gets it.
 
+use super::keep::LastCut;
 use super::{LEASE, STALL, STALL_LOOK, STALL_OF_WRITERS, WAITING_PERIOD};
 use crate::keyspace::snapshot::large::LargeValue;
 use crate::keyspace::snapshot::ring::{Item, Ring};
 use crate::keyspace::snapshot::spool::{Content, Spooled};
 use crate::server::Server;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::{CheckpointReady, DirtyEnd, End, Frame, SharedPath, ValueChunk};
 use redrock_proto::v1;
@@ -30,6 +32,7 @@ pub(super) struct Sender {
     pub(super) data_dir: PathBuf,
     pub(super) started: Instant,
     pub(super) expects_checkpoint: bool,
+    pub(super) last_cut: Arc<Mutex<Option<LastCut>>>,
 }
 
 impl Sender {
@@ -56,6 +59,9 @@ impl Sender {
                 Item::DirtyEnd(by_database) => {
                     dirty_window = Some(self.started.elapsed());
                     let records = by_database.iter().sum();
+                    if let Some(cut) = &mut *self.last_cut.lock() {
+                        cut.sent.clone_from(&by_database);
+                    }
                     let end = DirtyEnd {
                         records,
                         records_by_database: by_database,

@@ -11,16 +11,18 @@ const MARKER_TEXT: &str = "This folder is RedRock's spill tier: values that did 
 memory.\nIt is rebuilt at every start from the append-only file or the RDB file,\nand it is NOT \
 a backup: copying it saves nothing. See the README.\n";
 
-/// Wipes a tier folder, or refuses one that isn't ours. The caller holds the data directory's
-/// lock and the port.
-pub(super) fn prepare(path: &Path) -> Result<(), ColdError> {
+/// Wipes a tier folder but for the name `kept`, or refuses one that isn't ours. The caller holds the
+/// data directory's lock and the port.
+pub(super) fn prepare(path: &Path, kept: Option<&str>) -> Result<(), ColdError> {
     inspect(path)?;
     std::fs::create_dir_all(path).map_err(io("create", path))?;
     let marker = path.join(MARKER);
     std::fs::write(&marker, MARKER_TEXT).map_err(io("write", &marker))?;
     for entry in std::fs::read_dir(path).map_err(io("read", path))? {
-        let entry = entry.map_err(io("read", path))?.path();
-        if entry != marker {
+        let entry = entry.map_err(io("read", path))?;
+        let is_kept = kept.is_some_and(|kept| entry.file_name() == kept);
+        let entry = entry.path();
+        if entry != marker && !is_kept {
             let removed = if entry.is_dir() {
                 std::fs::remove_dir_all(&entry)
             } else {

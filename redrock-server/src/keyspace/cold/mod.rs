@@ -1,15 +1,18 @@
 //! The cold tier: values in RocksDB. Knows nothing of hot entries, commands or snapshots' rules.
 //!
-//! Never durable state: [`ColdStore::open`] wipes what is there. Only the queue's one applier
-//! thread writes; any thread reads.
+//! Never durable state: [`ColdStore::open`] wipes what is there, and what [`ColdStore::open_warm`]
+//! goes on with is in the RDB file as well. Only the queue's one applier thread writes; any thread
+//! reads.
 
 mod folder;
+mod generations;
 pub mod key;
 pub mod listener;
 pub mod options;
 mod repair;
 mod scan;
 mod times;
+pub mod warm;
 
 pub use folder::MARKER;
 pub use repair::Space;
@@ -17,7 +20,7 @@ pub use scan::{ColdSnapshot, ScannedRecord};
 pub use times::{DueIndex, Times};
 
 use crate::keyspace::tiering::transit::LARGE_BYTES;
-use key::{PREFIX_BYTES, TierKey, position_prefix, split};
+use key::{TierKey, position_prefix, split};
 use listener::Background;
 use options::{ColdBudget, EXPIRE_INDEX, EXPIRES, VALUES};
 use rocksdb::{
@@ -159,15 +162,6 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ColdE
     }
 }
 
-/// Where a generation's keys begin, and where they end.
-fn generation_range(generation: u32) -> (Vec<u8>, Vec<u8>) {
-    let to = match generation.checked_add(1) {
-        Some(next) => position_prefix(next, 0).to_vec(),
-        None => vec![0xff; PREFIX_BYTES + 1],
-    };
-    (position_prefix(generation, 0).to_vec(), to)
-}
-
 impl ColdStore {
     /// Whether [`ColdStore::open`] may have this folder. Touches nothing.
     pub fn inspect(path: &Path) -> Result<(), ColdError> {
@@ -176,7 +170,27 @@ impl ColdStore {
 
     /// Opens an empty tier in `path`, wiping what an earlier run left there.
     pub fn open(path: &Path, budget: ColdBudget) -> Result<Self, ColdError> {
-        folder::prepare(path)?;
+        folder::prepare(path, None)?;
+        Self::open_there(path, budget)
+    }
+
+    /// Opens a tier that holds what the kept checkpoint does, and leaves that as it is.
+    pub fn open_warm(
+        path: &Path,
+        budget: ColdBudget,
+        start: &warm::WarmStart,
+    ) -> Result<Self, ColdError> {
+        folder::prepare(path, Some(warm::FOLDER))?;
+        warm::link(path, start)?;
+        let store = Self::open_there(path, budget)?;
+        store.timed.store(start.timed, Ordering::Relaxed);
+        store.large.store(start.large, Ordering::Relaxed);
+        // What was flushed just before the cut may still have been there.
+        store.drop_generations_but(start.databases.iter().map(|d| d.generation).collect())?;
+        Ok(store)
+    }
+
+    fn open_there(path: &Path, budget: ColdBudget) -> Result<Self, ColdError> {
         let cache = Cache::new_hyper_clock_cache(budget.cache_bytes, 4 << 10);
         let background = Arc::new(Background::default());
         let memtables = options::memtables(budget, &cache);
@@ -232,6 +246,11 @@ impl ColdStore {
             Ok(family) => self.db.key_may_exist_cf(&family, key.as_bytes()),
             Err(_) => true,
         }
+    }
+
+    /// Whether any record may have times beside it.
+    pub fn has_times(&self) -> bool {
+        self.timed.load(Ordering::Relaxed)
     }
 
     /// Whether a record may be large ([`LARGE_BYTES`]).
@@ -355,31 +374,6 @@ impl ColdStore {
         batch.batch.delete_cf(&self.family(VALUES)?, key.as_bytes());
         batch.deletes += 1;
         self.set_times(batch, key, times, Times::default())
-    }
-
-    /// Deletes a whole generation.
-    pub fn drop_generation(&self, generation: u32) -> Result<(), ColdError> {
-        self.drop_files(generation)?;
-        let (from, to) = generation_range(generation);
-        for name in [VALUES, EXPIRES] {
-            let family = self.family(name)?;
-            let mut batch = WriteBatch::default();
-            batch.delete_range_cf(&family, &from[..], &to[..]);
-            self.write(batch)?;
-        }
-        Ok(())
-    }
-
-    /// Gives back the room of files with nothing but a generation that nobody reads any more.
-    pub fn drop_files(&self, generation: u32) -> Result<(), ColdError> {
-        let (from, to) = generation_range(generation);
-        for name in [VALUES, EXPIRES] {
-            let family = self.family(name)?;
-            self.db
-                .delete_file_in_range_cf(&family, &from[..], &to[..])
-                .map_err(storage("drop files of a flushed database"))?;
-        }
-        Ok(())
     }
 
     /// Keys of a generation from a position on, in order, at most about `max` but never part of

@@ -39,6 +39,8 @@ pub struct CutDatabase {
     pub keys: u64,
     /// Keys with an expiry.
     pub expires: u64,
+    /// Hashes with fields that expire.
+    pub timed: u64,
 }
 
 /// The keyspace's side of a running snapshot.
@@ -175,6 +177,7 @@ impl Keyspace {
                 generation: database.generation,
                 keys: database.keys,
                 expires: database.expires,
+                timed: database.timed,
             })
             .collect();
         self.snapshot = Some(Box::new(ActiveSnapshot {

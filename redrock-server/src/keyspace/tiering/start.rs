@@ -6,6 +6,7 @@ use crate::config::budget::Budget;
 use crate::config::{Config, Memory};
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::options::ColdBudget;
+use crate::keyspace::cold::warm::WarmStart;
 use crate::keyspace::locks::give_way;
 use crate::server::Server;
 use anyhow::Context as _;
@@ -47,15 +48,21 @@ fn tell(server: &Server, queue: &TierQueue) {
 /// Opens the tier in the configured folder and starts governor, applier and readers, if the
 /// feature is on and they have not been started. Called with lock and port held, because the folder
 /// is wiped, and not under the keyspace's lock. Keys that are there already are dirty, as all are
-/// without a tier.
-pub fn start(server: &Arc<Server>, memory: &Memory) -> anyhow::Result<()> {
+/// without a tier. `warm` is what the tier may go on with, before the first key; it is returned if it
+/// does.
+pub fn start(
+    server: &Arc<Server>,
+    memory: &Memory,
+    warm: Option<WarmStart>,
+) -> anyhow::Result<Option<WarmStart>> {
     if !memory.tiering || server.memory.has_tier() {
-        return Ok(());
+        return Ok(None);
     }
     server.memory.set_limits(memory);
     let budget = Budget::new(memory.bytes_max);
     let cold_budget = ColdBudget::for_cache(budget.tier_cache);
-    let store = Arc::new(ColdStore::open(&memory.tier_dir, cold_budget).context("open the tier")?);
+    let (store, warm) = open(server, memory, cold_budget, warm)?;
+    let store = Arc::new(store);
     let queue = Arc::new(TierQueue::new(queue_bytes_max(memory.bytes_max)));
     server.memory.set_tier(queue.clone());
     server
@@ -77,7 +84,31 @@ pub fn start(server: &Arc<Server>, memory: &Memory) -> anyhow::Result<()> {
     cold_expiry::spawn(server.clone(), store.clone()).context("start cold expiry")?;
     governor::spawn(server.clone()).context("start the governor")?;
     tracing::info!(folder = %memory.tier_dir.display(), "tiering is on: {budget}");
-    Ok(())
+    Ok(warm)
+}
+
+/// Opens the tier, with what it held if that can be gone on with.
+fn open(
+    server: &Server,
+    memory: &Memory,
+    budget: ColdBudget,
+    warm: Option<WarmStart>,
+) -> anyhow::Result<(ColdStore, Option<WarmStart>)> {
+    if let Some(warm) = warm {
+        let opened = ColdStore::open_warm(&memory.tier_dir, budget, &warm);
+        let restored = opened.map_err(|error| error.to_string()).and_then(|store| {
+            server.keyspace.lock().restore_cold(&warm)?;
+            Ok(store)
+        });
+        match restored {
+            Ok(store) => return Ok((store, Some(warm))),
+            Err(why) => {
+                tracing::warn!("The tier's kept checkpoint can't be used, all is loaded: {why}");
+            }
+        }
+    }
+    let store = ColdStore::open(&memory.tier_dir, budget).context("open the tier")?;
+    Ok((store, None))
 }
 
 /// Bytes of puts on their way to the tier.

@@ -1,8 +1,9 @@
 //! The thread that looks after a tier: what it sees makes the state, and it tries again what failed
 //! (ADR 13).
 
-use super::{Seen, State, low_bytes};
+use super::{Seen, State, low_bytes, next};
 use crate::keyspace::cold::listener::NoRoom;
+use crate::keyspace::cold::warm;
 use crate::keyspace::cold::{ColdStore, Space};
 use crate::keyspace::tiering::fifo::TierQueue;
 use crate::server::Server;
@@ -110,12 +111,34 @@ impl Watch {
             no_room: no_room.is_some(),
             damaged: damage.is_some(),
         };
+        let coming = next(health.report().state, &seen);
+        if coming != State::Healthy && self.give_up_checkpoint() && coming == State::LowSpace {
+            // The next look tells whether that was enough.
+            return;
+        }
         health.enter(&seen, |state| match state {
             State::Healthy => String::new(),
             State::Damaged => damage.unwrap_or_default(),
             State::LowSpace => low_space_text(space, no_room.as_ref()),
             State::Failing => write_error.unwrap_or_default(),
         });
+    }
+
+    /// What is kept for a warm start is the first to go where there is no room; and it shares files
+    /// with the tier, so that damage is likely to be in both. True if there was any.
+    fn give_up_checkpoint(&self) -> bool {
+        match warm::discard(self.store.path()) {
+            Ok(was_there) => {
+                if was_there {
+                    tracing::info!("the checkpoint kept for a warm start is given up");
+                }
+                was_there
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the checkpoint kept for a warm start stays");
+                false
+            }
+        }
     }
 
     fn background_error(&self) -> Option<String> {
