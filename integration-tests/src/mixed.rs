@@ -24,13 +24,15 @@ const SHORT_LIFE_MS: &str = "1000";
 /// How long active expiry may take after the last key's time, beyond what a slow machine needs.
 const EXPIRY_WAIT: Duration = Duration::from_secs(300);
 
-/// `count` keys of about a kilobyte.
+/// `count` keys, most of them of about a kilobyte.
 #[derive(Debug, Clone, Copy)]
 pub struct Mixed {
     /// What every value follows from.
     pub seed: u64,
     /// How many keys are written.
     pub count: u64,
+    /// What every tenth of them has, a string: few keys then make much data.
+    pub long_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +83,16 @@ impl Mixed {
         self.count - short_lived
     }
 
-    /// The string value of a key, 1000 bytes.
+    /// The string value of a key.
     pub fn text(&self, at: u64) -> Vec<u8> {
-        self.bytes(at, TEXT_BYTES, TEXT_BYTES)
+        let is_long = shape(at) == Shape::Text && at % 8 == 7;
+        let length = if is_long { self.long_bytes } else { TEXT_BYTES };
+        self.bytes(at, length, length)
+    }
+
+    /// What all of it takes at least, without names and overhead.
+    pub fn total_bytes(&self) -> u64 {
+        self.count / 10 * self.long_bytes as u64 + self.count / 10 * 9 * TEXT_BYTES as u64
     }
 
     /// Random bytes, the second half of each `part` of them like the first.
@@ -280,9 +289,25 @@ mod tests {
     #[test]
     fn short_lived_keys_are_counted() {
         for count in 0..200 {
-            let mixed = Mixed { seed: 1, count };
+            let mixed = Mixed {
+                seed: 1,
+                count,
+                long_bytes: TEXT_BYTES,
+            };
             let live = (0..count).filter(|&at| shape(at) != Shape::ShortLived);
             assert_eq!(mixed.live_count(), live.count() as u64, "{count}");
         }
+    }
+
+    #[test]
+    fn a_tenth_of_the_keys_is_long() {
+        let mixed = Mixed {
+            seed: 1,
+            count: 400,
+            long_bytes: 5000,
+        };
+        let long = (0..mixed.count).filter(|&at| mixed.text(at).len() == 5000);
+        assert_eq!(long.count(), 40);
+        assert_eq!(mixed.total_bytes(), 40 * 5000 + 360 * 1000);
     }
 }

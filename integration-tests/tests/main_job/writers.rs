@@ -29,6 +29,7 @@ fn values(seed: u64, writer: u64) -> Mixed {
     Mixed {
         seed: seed.wrapping_add(1 + writer),
         count: 0,
+        long_bytes: 1000,
     }
 }
 

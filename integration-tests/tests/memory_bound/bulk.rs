@@ -101,6 +101,7 @@ fn ingest_of_many_times_the_bound_stays_within_it() -> anyhow::Result<()> {
     let times = between(10, 100);
     let data = Mixed {
         count: times * INGEST_MEMORY_MIB * MIB / MIXED_BYTES,
+        long_bytes: 1000,
         ..data()
     };
     let folder = tempfile::tempdir()?;
