@@ -6,6 +6,7 @@ use redrock_integration_tests::daemons::{companions_up, copy_durable, info, unti
 use redrock_integration_tests::dataset::{self, random_writes};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply, encode};
+use redrock_integration_tests::small_disk::SmallDisk;
 use std::path::{Path, PathBuf};
 
 const OPTIONS: [&str; 8] = [
@@ -293,5 +294,41 @@ fn a_tier_that_belongs_to_another_file_is_left() -> anyhow::Result<()> {
     let (server, mut client) = start(folder.path(), &AOF)?;
     assert_eq!(seen(&mut client)?, wanted);
     drop(server);
+    Ok(())
+}
+
+#[test]
+fn what_is_kept_is_the_first_to_go_where_there_is_no_room() -> anyhow::Result<()> {
+    let Some(disk) = SmallDisk::mount_ext4(96 << 20) else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    let tier = disk.path().join("tier");
+    let place = tier.display().to_string();
+    let options = [&AOF[..], &["--rockdbdir", &place]].concat();
+    let (server, mut client) = start(folder.path(), &options)?;
+    fill(&mut client)?;
+    client.ok("ROCKALL")?;
+    rewrite(&mut client)?;
+    let kept = tier.join("warm");
+    until("a kept checkpoint", || {
+        Ok(kept.join("REDROCK_WARM").exists())
+    })?;
+    // All but what a file takes at least.
+    let ballast = std::fs::File::create(disk.path().join("ballast"))?;
+    let mut free = rustix::fs::statvfs(disk.path())?;
+    let mut length = 0;
+    while free.f_bavail * free.f_frsize > 1 << 20 {
+        length += 1 << 20;
+        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, length)?;
+        free = rustix::fs::statvfs(disk.path())?;
+    }
+    until("the end of what was kept", || Ok(!kept.exists()))?;
+    let wanted = seen(&mut client)?;
+    server.kill_family()?;
+    std::fs::remove_file(disk.path().join("ballast"))?;
+    let (server, mut client) = start(folder.path(), &options)?;
+    assert!(!server.log_text().contains(WARM), "{}", server.log_text());
+    assert_eq!(seen(&mut client)?, wanted);
     Ok(())
 }
