@@ -5,6 +5,7 @@ mod exchange;
 mod full_disk;
 mod kill;
 mod load;
+mod sync_fails;
 
 use std::path::{Path, PathBuf};
 

@@ -56,6 +56,8 @@ pub struct SnapshotService {
     leases: Arc<Mutex<Vec<Lease>>>,
     /// Where the last cut for a dump was made: snapshot, history, offset.
     dump_cut: Arc<Mutex<Option<(u64, HexId, u64)>>>,
+    /// The last snapshot at whose cut the log switched segments.
+    base_cut: Arc<AtomicU64>,
 }
 
 impl SnapshotService {
@@ -67,6 +69,7 @@ impl SnapshotService {
             running: Arc::default(),
             leases: Arc::default(),
             dump_cut: Arc::default(),
+            base_cut: Arc::default(),
         }
     }
 
@@ -108,14 +111,7 @@ impl SnapshotService {
             // As in Redis: peers that begin here and read no RDB file's fields learn the database.
             server.log.force_select();
         }
-        if matches!(request.purpose, Purpose::Save | Purpose::BackgroundSave) {
-            let changes = server.state.changes.load(Ordering::Relaxed);
-            server
-                .state
-                .changes_at_cut
-                .store(changes, Ordering::Release);
-            *self.dump_cut.lock() = Some((id, point.replid, point.offset));
-        }
+        self.note_cut(id, request.purpose, &point);
         if let Some(tiering) = &keyspace.tiering {
             let path = tiering.cold.checkpoint_path(id);
             let leases = self.leases.clone();
@@ -351,6 +347,10 @@ impl snapshot_server::Snapshot for SnapshotService {
         let wire = request.into_inner();
         self.shared.run.check(wire.run)?;
         self.release_checkpoint(wire.snapshot_id);
+        // The log's base is in place: what a failed sync has lost of the segments before is in it.
+        if wire.succeeded && self.base_cut.load(Ordering::Acquire) == wire.snapshot_id {
+            self.shared.server.log.base_landed();
+        }
         let cut = self
             .dump_cut
             .lock()
@@ -374,6 +374,19 @@ impl snapshot_server::Snapshot for SnapshotService {
 }
 
 impl SnapshotService {
+    /// What the file made of snapshot `id` will stand for once it is in place.
+    fn note_cut(&self, id: u64, purpose: Purpose, point: &CutPoint) {
+        if matches!(purpose, Purpose::Save | Purpose::BackgroundSave) {
+            let state = &self.shared.server.state;
+            let changes = state.changes.load(Ordering::Relaxed);
+            state.changes_at_cut.store(changes, Ordering::Release);
+            *self.dump_cut.lock() = Some((id, point.replid, point.offset));
+        }
+        if point.rotated {
+            self.base_cut.store(id, Ordering::Release);
+        }
+    }
+
     fn release_checkpoint(&self, snapshot_id: u64) {
         let gone: Vec<Lease> = {
             let mut leases = self.leases.lock();
