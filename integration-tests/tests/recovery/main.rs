@@ -5,6 +5,8 @@ mod exchange;
 mod full_disk;
 mod kill;
 mod load;
+mod power;
+mod sync_fails;
 
 use std::path::{Path, PathBuf};
 

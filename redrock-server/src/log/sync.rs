@@ -1,7 +1,8 @@
 //! The thread that makes the log durable, and how writers wait for it.
 //!
-//! - `everysec`: one fdatasync a second if something was written. When what is not durable gets
-//!   older than two seconds (a sync stalls), writers wait: that is the most a power loss takes.
+//! - `everysec`: one fdatasync a second if something was written, begun early by twice what those
+//!   before it took: what is older than a second is durable, and a power loss takes no more. When
+//!   one takes much longer, writers wait as soon as what is not durable spans two seconds.
 //! - `always`: group commit. Workers hold their replies and ask for a sync; one sync covers all
 //!   that was written before it began, then every worker is told.
 //! - `no`: never, but at the end of a segment.
@@ -35,7 +36,11 @@ pub(super) struct SyncSignal {
 
 /// Age of not durable bytes past which writers wait under `everysec`.
 const STALL_MS_MAX: u64 = 2000;
+/// Age that bytes reach at most under `everysec` before they are durable.
 const TICK: Duration = Duration::from_secs(1);
+/// How much before its second a sync begins, at least and at most.
+const LEAD_MIN: Duration = Duration::from_millis(20);
+const LEAD_MAX: Duration = Duration::from_millis(500);
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl EffectLog {
@@ -136,7 +141,9 @@ impl EffectLog {
 
     /// The sync thread's work until [`EffectLog::stop_syncing`].
     pub fn run_sync(&self) {
-        let mut next = Instant::now() + TICK;
+        // How long syncs take is not known yet.
+        let mut lead = LEAD_MAX;
+        let mut next = Instant::now() + TICK - lead;
         loop {
             let asked = {
                 let mut signal = self.signal.lock();
@@ -155,9 +162,9 @@ impl EffectLog {
             if self.failing.load(Ordering::Acquire) {
                 self.probe();
             }
-            let ticked = Instant::now() >= next;
+            let now = Instant::now();
+            let ticked = now >= next;
             if ticked {
-                next = Instant::now() + TICK;
                 // What was appended with no client waiting for it: expiry.
                 if self.has_unwritten() && !self.failing.load(Ordering::Acquire) {
                     self.write_out(self.appended_offset());
@@ -168,6 +175,10 @@ impl EffectLog {
                 FsyncPolicy::Always if asked || ticked => _ = self.sync_now(),
                 _ => {}
             }
+            if ticked {
+                lead = next_lead(lead, now.elapsed());
+                next = now + TICK - lead;
+            }
         }
     }
 
@@ -177,6 +188,14 @@ impl EffectLog {
         self.signalled.notify_all();
         self.synced.notify_all();
     }
+}
+
+/// How much before its second the next sync begins, after one that took `took`: bytes written
+/// just behind its beginning wait for the next one to end.
+fn next_lead(former: Duration, took: Duration) -> Duration {
+    // One that was quick says little of the next.
+    let slowly_less = former * 7 / 8;
+    (took * 2).max(slowly_less).clamp(LEAD_MIN, LEAD_MAX)
 }
 
 /// Starts the sync thread.
