@@ -12,6 +12,7 @@
 
 mod layers;
 mod mutations;
+mod options;
 mod ratchet;
 mod source;
 mod text;
