@@ -14,6 +14,7 @@ mod layers;
 mod mutations;
 mod options;
 mod ratchet;
+mod rows;
 mod source;
 mod text;
 
