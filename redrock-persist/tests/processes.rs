@@ -362,6 +362,9 @@ fn the_check_command_tells_sound_from_damaged_files() {
     log[4] = b'!';
     std::fs::write(&incr, &log).unwrap();
     let damaged = check(1);
-    assert!(damaged.contains("redis-check-aof --fix"), "{damaged}");
+    assert!(
+        damaged.contains("redrock-persist check --repair"),
+        "{damaged}"
+    );
     assert!(damaged.contains("offset"), "{damaged}");
 }

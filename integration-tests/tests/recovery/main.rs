@@ -1,6 +1,7 @@
 //! What survives which death, and what the other server makes of the files.
 
 mod damage;
+mod effects;
 mod exchange;
 mod full_disk;
 mod kill;

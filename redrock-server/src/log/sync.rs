@@ -5,7 +5,8 @@
 //!   one takes much longer, writers wait as soon as what is not durable spans two seconds.
 //! - `always`: group commit. Workers hold their replies and ask for a sync; one sync covers all
 //!   that was written before it began, then every worker is told.
-//! - `no`: never, but at the end of a segment.
+//! - `no`: never, but at the end of a segment. So it is under the others while syncs are held back
+//!   ([`super::hold`]).
 
 use super::EffectLog;
 use super::health::Health;
@@ -30,7 +31,7 @@ pub enum FsyncPolicy {
 /// What workers ask of the sync thread.
 #[derive(Debug, Default)]
 pub(super) struct SyncSignal {
-    wanted: bool,
+    pub(super) wanted: bool,
     stop: bool,
 }
 
@@ -44,11 +45,16 @@ const LEAD_MAX: Duration = Duration::from_millis(500);
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl EffectLog {
-    /// The policy in force: nobody waits for what only replicas need.
+    /// The policy in force: nobody waits for what only replicas need, nor while syncs are held back.
     pub fn policy(&self) -> FsyncPolicy {
-        if self.is_for_replicas() {
+        if self.is_for_replicas() || self.is_sync_held() {
             return FsyncPolicy::No;
         }
+        self.configured_policy()
+    }
+
+    /// `appendfsync`
+    pub(super) fn configured_policy(&self) -> FsyncPolicy {
         match self.policy.load(Ordering::Relaxed) {
             1 => FsyncPolicy::Always,
             2 => FsyncPolicy::No,
@@ -170,15 +176,20 @@ impl EffectLog {
                     self.write_out(self.appended_offset());
                 }
             }
-            match self.policy() {
-                FsyncPolicy::EverySecond if ticked => _ = self.sync_now(),
-                FsyncPolicy::Always if asked || ticked => _ = self.sync_now(),
-                _ => {}
-            }
+            self.sync_if_due(asked, ticked);
             if ticked {
                 lead = next_lead(lead, now.elapsed());
                 next = now + TICK - lead;
             }
+        }
+    }
+
+    /// Syncs if the policy wants it: somebody has `asked` for it, or another second has `ticked`.
+    pub(super) fn sync_if_due(&self, asked: bool, ticked: bool) {
+        match self.policy() {
+            FsyncPolicy::EverySecond if ticked => _ = self.sync_now(),
+            FsyncPolicy::Always if asked || ticked => _ = self.sync_now(),
+            _ => {}
         }
     }
 
