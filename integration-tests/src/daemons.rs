@@ -113,6 +113,28 @@ pub fn kill_each(pids: &[u32], turn: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Stops processes where they are (SIGSTOP). What waits for a disk stops behind that.
+pub fn freeze(pids: &[u32]) -> anyhow::Result<()> {
+    for pid in pids {
+        signal(*pid, Signal::STOP)?;
+    }
+    until("processes that stand still", || {
+        Ok(pids.iter().all(|pid| stands_still(*pid)))
+    })
+}
+
+/// Whether each thread of a process is stopped, waits for a disk, or is gone.
+fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = text.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_none_or(|state| state.starts_with(['T', 't', 'D', 'Z', 'X']))
+    })
+}
+
 /// Waits until all of them have ended.
 pub fn wait_ended(pids: &[u32]) -> anyhow::Result<()> {
     until("the end of what was killed", || {

@@ -194,6 +194,18 @@ impl Server {
         Self::watched(port, command)?.wait_ready()
     }
 
+    /// Starts our server with a configuration file over a folder and waits until it serves.
+    pub fn start_with_file(file: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(binary("redrock-server")?);
+        command
+            .arg(file)
+            .args(["--port", &port.to_string(), "--save", "", "--dir"])
+            .arg(folder)
+            .stdin(Stdio::null());
+        Self::watched(port, command)?.wait_ready()
+    }
+
     fn watched(port: u16, mut command: Command) -> anyhow::Result<Self> {
         // A port may be used again while the log of the server before is still there.
         static STARTS: AtomicU32 = AtomicU32::new(0);

@@ -1,11 +1,18 @@
 //! File systems of their own for tests: they fill up soon, and their disks can fail.
 
+use crate::daemons::until;
 use anyhow::{Context as _, ensure};
 use rustix::fs::{Advice, fadvise};
+use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// `EXT4_IOC_SHUTDOWN`: from then on the file system neither reads nor writes.
+const SHUTDOWN: Opcode = opcode::read::<u32>(b'X', 125);
+/// What its journal has not written is lost (`EXT4_GOING_FLAGS_NOLOGFLUSH`).
+const SHUTDOWN_WITHOUT_FLUSH: u32 = 2;
 
 /// A small file system of its own, unmounted at the end.
 #[derive(Debug)]
@@ -71,7 +78,7 @@ impl SmallDisk {
     /// Its device ends at `at` from now on: what lies behind can't be read or written. What was there.
     pub fn cut(&self, at: u64) -> anyhow::Result<Vec<u8>> {
         let image = self.image.as_ref().context("no image")?;
-        rustix::fs::syncfs(File::open(&self.path)?)?;
+        self.sync()?;
         let length = image.metadata()?.len();
         let mut rest = vec![0; usize::try_from(length.saturating_sub(at))?];
         image.read_exact_at(&mut rest, at)?;
@@ -85,6 +92,34 @@ impl SmallDisk {
         let image = self.image.as_ref().context("no image")?;
         image.write_all_at(rest, at)?;
         self.tell_length()
+    }
+
+    /// All that was written to it is on its device.
+    pub fn sync(&self) -> anyhow::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(&self.path)?)?)
+    }
+
+    /// The power goes: what was written and not synced is lost, but for what the kernel has happened
+    /// to write. Processes live on, unlike a machine's, and meet errors: freeze them before.
+    pub fn lose_power(&self) -> anyhow::Result<()> {
+        let root = File::open(&self.path)?;
+        // SAFETY: the call takes a pointer to a number, which it only reads.
+        unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(SHUTDOWN_WITHOUT_FLUSH)) }
+            .context("shut the file system down")
+    }
+
+    /// It is mounted again, and no page of it is cached: what is read was on its device. Who has
+    /// files of it open must be about to end.
+    pub fn mount_again(&self) -> anyhow::Result<()> {
+        let device = Path::new("/dev").join(self.device()?);
+        // Without a user it would let go of the image, which has no name.
+        let used = File::open(&device)?;
+        until("a disk that nobody uses", || {
+            Ok(runs("umount", &[], &[&self.path]))
+        })?;
+        ensure!(runs("mount", &[], &[&device, &self.path]), "mount it again");
+        drop(used);
+        Ok(())
     }
 
     fn tell_length(&self) -> anyhow::Result<()> {

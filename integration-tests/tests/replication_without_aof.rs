@@ -221,6 +221,33 @@ fn replicas_that_come_together_share_one_base_under_writes() -> anyhow::Result<(
 }
 
 #[test]
+fn replicas_share_one_base_of_cold_values_too() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let (ours, one) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let two = tempfile::tempdir()?;
+    let feature = ["--maxmemory", "256mb", "--enable-rocksdb-feature", "yes"];
+    let mut master = Master::start(ours.path(), &feature)?;
+    master.client.ok("DEBUG POPULATE 20000 key 200")?;
+    random_writes(&mut master.client, 3, 1000)?;
+    let spilled = master.client.ok("ROCKALL")?.int();
+    assert!(spilled.is_some_and(|count| count > 19_000), "{spilled:?}");
+    let (_first, mut first) = master.replica(one.path())?;
+    let (_second, mut second) = master.replica(two.path())?;
+    master.online(2)?;
+    random_writes(&mut master.client, 4, 500)?;
+    master.same_data(&mut [&mut first, &mut second])?;
+    assert_eq!(
+        files(ours.path(), ".rdb"),
+        ["base.1.rdb"],
+        "one base, shared"
+    );
+    assert!(!ours.path().join("dump.rdb").exists());
+    Ok(())
+}
+
+#[test]
 fn a_link_that_was_cut_goes_on_where_it_was() -> anyhow::Result<()> {
     if !has_redis() {
         return Ok(());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use redrock_log::epoch::EpochGuard;
 use redrock_log::fs::{Fs, FsFile, OpenMode};
-use redrock_log::manifest::{Manifest, Names, store_checked};
+use redrock_log::manifest::{Manifest, Names, RESERVE_NAME, keep_reserve, store_checked};
 
 use crate::error::{Result, io_error};
 use crate::failpoint;
@@ -117,6 +117,14 @@ impl DataDir {
             self.guard.check_io()
         })
         .map_err(|error| io_error("write", &directory.join(names.manifest()), &error))
+    }
+
+    /// Makes room for a manifest of `directory` on a disk that fills up.
+    pub fn keep_reserve(&self, directory: &Path) -> Result<()> {
+        match keep_reserve(self.fs(), directory) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(io_error("reserve", &directory.join(RESERVE_NAME), &error)),
+        }
     }
 
     pub fn exists(&self, path: &Path) -> Result<bool> {

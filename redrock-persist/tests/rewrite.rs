@@ -93,6 +93,7 @@ async fn a_rewrite_leaves_one_base_and_the_segment_behind_it_and_redis_starts_fr
         "appendonly.aof.3.incr.aof",
         "appendonly.aof.3.incr.aof.meta",
         "appendonly.aof.manifest",
+        manifest::RESERVE_NAME,
     ]
     .map(str::to_owned)
     .into();
@@ -409,7 +410,7 @@ async fn rewrite_with_power_loss(point: u64, mode: CrashMode, enable: bool) -> b
     for name in fs.list(&data_dir.join(DIR)).unwrap() {
         let name = name.into_string().unwrap();
         let known = listed.contains(name.strip_suffix(".meta").unwrap_or(&name))
-            || name == "appendonly.aof.manifest";
+            || ["appendonly.aof.manifest", manifest::RESERVE_NAME].contains(&name.as_str());
         // Unlisted segments with data are for people to judge.
         assert!(
             known || name.contains(".incr.aof"),

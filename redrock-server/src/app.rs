@@ -204,6 +204,15 @@ fn add_hooks(server: &Arc<Server>, log: &LogHandle) {
         }
         Ok(())
     });
+    hooks.add(&["dir"], |old, _| {
+        // Lock, epoch, log, companions and sockets are the directory's. A name of the same one is no
+        // change: names are resolved before.
+        Err(format!(
+            "the data directory of a running server can't change: end the server, and start it with \
+             --dir. It stays {}",
+            old.dir.display()
+        ))
+    });
     let field_expiry = server.keyspace.lock().field_expiry.clone();
     // A data set that needs a later version is refused once it is loaded.
     let _checked_later = field_expiry.set_rdb_version(server.config().snapshot.rdb_version);

@@ -184,6 +184,7 @@ impl Server {
         let same_limits =
             config.memory.is_as_in(&former.memory) && config.network.is_as_in(&former.network);
         let same_gates = config.snapshot.is_as_in(&former.snapshot)
+            && config.append_only.is_as_in(&former.append_only)
             && config.replication.is_as_in(&former.replication);
         let observation = &config.observation;
         self.events.store(observation.events, Ordering::Relaxed);

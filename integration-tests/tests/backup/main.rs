@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic)]
 
+mod repair;
 mod restore;
 mod sets;
 

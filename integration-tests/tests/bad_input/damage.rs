@@ -172,7 +172,13 @@ fn a_log_of_redis_cut_short_or_damaged_is_treated_as_redis_does() -> anyhow::Res
         let folder = tempfile::tempdir()?;
         copy_folder(source.path(), folder.path())?;
         std::fs::write(segment(&folder.path().join("appendonlydir"))?, content)?;
-        refused(folder.path(), options, &["What to do: ", "offset"])?;
+        let named = [
+            "offset",
+            ", command ",
+            "What to do: ",
+            "`redrock-persist check --repair`",
+        ];
+        refused(folder.path(), options, &named)?;
         let path = folder.path().display().to_string();
         let port = free_port()?.to_string();
         let all = [&["--port", &port, "--dir", &path], options].concat();

@@ -33,6 +33,10 @@ fn a_torn_tail_is_cut_with_a_copy_or_refused_as_configured() {
             text.contains("offset") && text.contains("aof-load-truncated"),
             "{text}"
         );
+        assert!(
+            text.contains(", command ") && text.contains("`redrock-persist check --repair`"),
+            "{text}"
+        );
         assert_eq!(
             std::fs::read(&path).unwrap().len(),
             whole.len() + tail.len()
@@ -78,7 +82,8 @@ fn damage_before_the_last_sync_refuses_the_start_and_names_place_and_way_out() {
         for word in [
             "is damaged: bytes",
             "Restore the file",
-            "redrock-persist check",
+            "`redrock-persist check`",
+            "with --repair",
         ] {
             assert!(text.contains(word), "{text}");
         }
@@ -105,9 +110,10 @@ fn an_unknown_command_in_the_log_refuses_the_start_by_name() {
     let (status, text) = Server::refused(Kind::RedRock, folder.path(), port, &AOF).unwrap();
     assert_eq!(status.code(), Some(1));
     assert!(
-        text.contains("Unknown command 'FROBNICATE'") && text.contains("offset 23"),
+        text.contains("Unknown command 'FROBNICATE'") && text.contains("offset 23 (command "),
         "{text}"
     );
+    assert!(text.contains("What to do: load the file with"), "{text}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! What survives which death, and what the other server makes of the files.
 
 mod damage;
+mod effects;
 mod exchange;
 mod full_disk;
 mod kill;
 mod load;
+mod power;
+mod sync_fails;
 
 use std::path::{Path, PathBuf};
 

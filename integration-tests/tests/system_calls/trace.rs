@@ -209,6 +209,7 @@ fn persister_may(change: &Change) -> bool {
             || path.starts_with("run/persist.sock")
             || path.starts_with("temp-")
             || path.starts_with("appendonlydir/temp-")
+            || path == "appendonlydir/redrock.reserve"
     };
     match change {
         Change::Open(path) => own(path),

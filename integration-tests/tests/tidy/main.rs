@@ -12,7 +12,9 @@
 
 mod layers;
 mod mutations;
+mod options;
 mod ratchet;
+mod rows;
 mod source;
 mod text;
 

@@ -1,9 +1,11 @@
 //! What the rows of SEMANTICS A and B promise of the feature: the bound and what may be changed
-//! of it while the server runs, where memory goes by which option, and the commands of the tier.
+//! of it while the server runs, where memory goes by which option, and the commands of the tier; and
+//! that the tier is no backup (D).
 
 mod bound;
 mod events;
 mod loads;
+mod no_backup;
 mod options;
 mod policy;
 mod rock;

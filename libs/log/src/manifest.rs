@@ -10,12 +10,14 @@
 
 mod edit;
 mod quoting;
+mod reserve;
 mod store;
 mod upgrade;
 
 use std::fmt::Write as _;
 
 pub use edit::ManifestEditError;
+pub use reserve::{RESERVE_BYTES, RESERVE_NAME, keep_reserve};
 pub use store::{LoadError, load, store, store_checked, temporary_manifest_name};
 pub use upgrade::{UpgradeInputs, UpgradePlan, plan_upgrade, upgrade_single_file};
 

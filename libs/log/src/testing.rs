@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::fs::{Fs, FsFile, Metadata, OpenMode};
 pub use random::TestRandom;
@@ -98,6 +99,11 @@ impl PowerLossFs {
         state.power_lost_at.is_some_and(|at| state.operations > at)
     }
 
+    /// How long a sync of a file takes from now on.
+    pub fn set_sync_time(&self, time: Duration) {
+        self.lock().sync_time = time;
+    }
+
     /// Total bytes that all files may take; `None` lifts the limit.
     pub fn set_capacity_bytes(&self, capacity: Option<u64>) {
         self.lock().capacity_bytes = capacity;
@@ -156,6 +162,8 @@ impl FsFile for SimulatedFile {
         self.changing(|state| state.write_at(self.inode, bytes, position))
     }
     fn sync_data(&self) -> io::Result<()> {
+        let time = self.with(|state| Ok(state.sync_time))?;
+        std::thread::sleep(time);
         self.with(|state| match state.step() {
             Ok(()) => {
                 state.sync_file(self.inode);

@@ -12,6 +12,8 @@
 //!   ([`SegmentWriter::write_undurable`]);
 //! - the sidecar's header is durable before the segment's first byte exists.
 
+mod again;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use crate::sidecar::{
     HexId, SidecarError, SidecarHeader, SidecarReader, SidecarWriter, Verification, rewrite_up_to,
     sidecar_path,
 };
+use again::write_again;
 
 /// What a new segment starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,7 +229,8 @@ impl SegmentWriter {
     /// tail has been judged, and cut where needed. Checksums that did not match beyond the
     /// watermark are taken anew from what the file holds, since that is what was replayed.
     ///
-    /// Nothing is durable that was not before: sync before telling anyone so.
+    /// Nothing is durable that was not before: sync before telling anyone so. The sync will write
+    /// all that no sync is known to have covered, also pages that a failed one has left as clean.
     pub fn resume(
         fs: &dyn Fs,
         path: &Path,
@@ -265,6 +269,7 @@ impl SegmentWriter {
             position = prefix.len() as u64;
         }
         let durable = reader.summary()?.durable_position;
+        write_again(file.as_ref(), durable, position).map_err(failed("write again the end of"))?;
         let sidecar = SidecarWriter::resume(fs, &reader, file.as_ref(), position, modified_ms)?;
         Ok(Self::assemble(
             path,

@@ -97,6 +97,13 @@ impl Keeper {
         Ok(())
     }
 
+    /// Makes sure that the next manifest has room, however full the disk is by then.
+    pub fn keep_reserve(&self) -> Result<()> {
+        // A store that has no other room uses it.
+        let _one_writer = self.manifest.lock();
+        self.dir.keep_reserve(&self.directory)
+    }
+
     /// Creates an empty segment, durably, with a number of at least `seq_min` above all that
     /// are listed or exist.
     pub fn create_segment(&self, seq_min: i64) -> Result<NewSegment> {

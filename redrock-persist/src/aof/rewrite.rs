@@ -203,6 +203,8 @@ impl Rewrite<'_> {
         let current = self.current_segment;
         self.check_still_on().await?;
         self.blocking(move |keeper| {
+            // The last step makes room on a full disk, and must not lack any itself.
+            keeper.keep_reserve()?;
             keeper.remove_stale(seq, current)?;
             // Without a manifest there is nothing that the segment could continue.
             if enabling || keeper.manifest().is_none() {

@@ -50,6 +50,7 @@ pub(super) async fn run(session: Arc<Session>) {
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0_u32;
     let mut segment = None;
+    let mut reserved = true;
     loop {
         ticker.tick().await;
         ticks = ticks.wrapping_add(1);
@@ -64,6 +65,7 @@ pub(super) async fn run(session: Arc<Session>) {
             tend::tell_segments(&session).await;
         }
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
+            keep_reserve(&keeper, &mut reserved).await;
             tend::tend(&session, &settings, &log).await;
         }
         expire_pins(&session, &keeper, &settings).await;
@@ -73,6 +75,18 @@ pub(super) async fn run(session: Arc<Session>) {
             session.consider_backup(&settings).await;
         }
     }
+}
+
+/// Sees to the manifest's reserve; `reserved` is whether it was there at the last look.
+async fn keep_reserve(keeper: &Arc<Keeper>, reserved: &mut bool) {
+    let owned = Arc::clone(keeper);
+    let kept = blocking(move || owned.keep_reserve()).await;
+    if let Err(error) = &kept
+        && *reserved
+    {
+        tracing::warn!(%error, "no disk space could be reserved for the manifest; trying again");
+    }
+    *reserved = kept.is_ok();
 }
 
 /// Opens the files and cleans up what a process that died left behind.

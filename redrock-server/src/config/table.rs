@@ -109,27 +109,29 @@ pub const OPTIONS: &[OptionSpec] = &[
         "0",
     ),
     number("workers", "0", 0, 256).ours(),
-    // TLS.
+    // TLS: `tls-port` is refused, so that nothing asks for the others.
     number("tls-port", "0", 0, 65535),
-    unset("tls-cert-file"),
-    unset("tls-key-file"),
-    unset("tls-key-file-pass").with(flag::SENSITIVE),
-    unset("tls-client-cert-file"),
-    unset("tls-client-key-file"),
-    unset("tls-client-key-file-pass").with(flag::SENSITIVE),
-    unset("tls-dh-params-file"),
-    unset("tls-ca-cert-file"),
-    unset("tls-ca-cert-dir"),
-    choice("tls-auth-clients", "yes", NO_YES_OPTIONAL),
+    unset("tls-cert-file").no_effect(),
+    unset("tls-key-file").no_effect(),
+    unset("tls-key-file-pass").with(flag::SENSITIVE).no_effect(),
+    unset("tls-client-cert-file").no_effect(),
+    unset("tls-client-key-file").no_effect(),
+    unset("tls-client-key-file-pass")
+        .with(flag::SENSITIVE)
+        .no_effect(),
+    unset("tls-dh-params-file").no_effect(),
+    unset("tls-ca-cert-file").no_effect(),
+    unset("tls-ca-cert-dir").no_effect(),
+    choice("tls-auth-clients", "yes", NO_YES_OPTIONAL).no_effect(),
     yes_no("tls-replication", false),
-    yes_no("tls-cluster", false),
-    unset("tls-protocols"),
-    unset("tls-ciphers"),
-    unset("tls-ciphersuites"),
-    yes_no("tls-prefer-server-ciphers", false),
-    yes_no("tls-session-caching", true),
-    number("tls-session-cache-size", "20480", 0, INT),
-    number("tls-session-cache-timeout", "300", 0, INT),
+    yes_no("tls-cluster", false).no_effect(),
+    unset("tls-protocols").no_effect(),
+    unset("tls-ciphers").no_effect(),
+    unset("tls-ciphersuites").no_effect(),
+    yes_no("tls-prefer-server-ciphers", false).no_effect(),
+    yes_no("tls-session-caching", true).no_effect(),
+    number("tls-session-cache-size", "20480", 0, INT).no_effect(),
+    number("tls-session-cache-timeout", "300", 0, INT).no_effect(),
     // General.
     yes_no("daemonize", false).start_only(),
     choice("supervised", "no", SUPERVISED)
@@ -168,8 +170,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     text("dbfilename", "dump.rdb")
         .with(flag::PROTECTED)
         .check(is_snapshot_name),
-    yes_no("rdb-del-sync-files", false),
-    yes_no("rdb-save-incremental-fsync", true).no_effect(),
+    // What a full sync needs of files is removed in any case.
+    yes_no("rdb-del-sync-files", false).no_effect(),
+    yes_no("rdb-save-incremental-fsync", true),
     special("dir", Kind::Dir, "").with(flag::PROTECTED | flag::NOT_LOADING),
     number("rdb-key-save-delay", "0", -INT - 1, INT).with(flag::HIDDEN),
     number("key-load-delay", "0", -INT - 1, INT)
@@ -201,7 +204,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     yes_no("aof-load-truncated", true),
     yes_no("aof-use-rdb-preamble", true).no_effect(),
     yes_no("aof-timestamp-enabled", false).no_effect(),
-    yes_no("aof-rewrite-incremental-fsync", true).no_effect(),
+    yes_no("aof-rewrite-incremental-fsync", true),
     yes_no("aof-disable-auto-gc", false).with(flag::HIDDEN),
     // Replication.
     special("replicaof", Kind::ReplicaOf, "no one")
@@ -254,7 +257,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     number("max-hope-hot-keys", "1000", 0, LONG),
     bytes("maxrockmem", "0", 0, ULONG),
     bytes("maxpsmem", "0", 0, ULONG),
-    number("hash-max-rock-entries", "0", 0, LONG),
+    number("hash-max-rock-entries", "0", 0, LONG).no_effect(),
     number("lfu-log-factor", "10", 0, INT),
     number("lfu-decay-time", "1", 0, INT),
     number("active-expire-effort", "1", 1, 10),

@@ -110,18 +110,12 @@ impl SnapshotService {
             // As in Redis: peers that begin here and read no RDB file's fields learn the database.
             server.log.force_select();
         }
-        if matches!(request.purpose, Purpose::Save | Purpose::BackgroundSave) {
-            let changes = server.state.changes.load(Ordering::Relaxed);
-            server
-                .state
-                .changes_at_cut
-                .store(changes, Ordering::Release);
-        }
-        *self.last_cut.lock() = Some(LastCut {
+        self.note_cut(LastCut {
             id,
             purpose: request.purpose,
             replid: point.replid,
             offset: point.offset,
+            rotated: point.rotated,
             secret: keyspace.positioner().secret(),
             databases: databases.clone(),
             sent: Vec::new(),
@@ -370,12 +364,12 @@ impl snapshot_server::Snapshot for SnapshotService {
             .lock()
             .take_if(|cut| cut.id == wire.snapshot_id)
             .filter(|_| wire.succeeded);
+        if cut.as_ref().is_some_and(|cut| cut.rotated) {
+            // The log's base is in place: what a failed sync has lost of the segments before is in it.
+            self.shared.server.log.base_landed();
+        }
         self.keep_or_release(cut.as_ref(), &wire).await;
-        let is_dump = |cut: &LastCut| {
-            let (save, background) = (Purpose::Save, Purpose::BackgroundSave);
-            cut.purpose == save || cut.purpose == background
-        };
-        if let Some(cut) = cut.filter(is_dump) {
+        if let Some(cut) = cut.filter(LastCut::is_for_dump) {
             let dump = SnapshotIdentity {
                 file_bytes: wire.file_bytes,
                 crc64: wire.file_crc64,
@@ -394,6 +388,16 @@ impl snapshot_server::Snapshot for SnapshotService {
 }
 
 impl SnapshotService {
+    /// What the file made of a cut will stand for once it is in place.
+    fn note_cut(&self, cut: LastCut) {
+        if cut.is_for_dump() {
+            let state = &self.shared.server.state;
+            let changes = state.changes.load(Ordering::Relaxed);
+            state.changes_at_cut.store(changes, Ordering::Release);
+        }
+        *self.last_cut.lock() = Some(cut);
+    }
+
     /// Its caller sees to the checkpoint from now on.
     fn take_lease(&self, snapshot_id: u64) -> Option<Lease> {
         let mut leases = self.leases.lock();

@@ -75,7 +75,8 @@ impl EffectLog {
     /// An fsync has failed: under `always` nothing may be acknowledged any more.
     pub(super) fn sync_failed(&self, why: String) {
         self.fails(Health::Sync(why.clone()));
-        if self.policy() == FsyncPolicy::Always {
+        let always = self.configured_policy() == FsyncPolicy::Always;
+        if always && !self.is_for_replicas() {
             self.fatal(&format!(
                 "can't persist AOF for fsync error when the AOF fsync policy is 'always': {why}"
             ));

@@ -18,6 +18,7 @@ mod append;
 pub mod batch;
 pub mod cut_point;
 pub mod health;
+mod hold;
 mod open;
 pub mod replicas_only;
 pub mod rotation;
@@ -103,6 +104,8 @@ pub struct EffectLog {
     /// The stream is our master's: only its bytes are appended.
     following: AtomicBool,
     policy: AtomicU8,
+    /// Nothing is synced for its age or for a reply; see [`hold`].
+    sync_held: AtomicBool,
     failing: AtomicBool,
     health: Mutex<Health>,
     stream: Mutex<Stream>,
@@ -167,6 +170,7 @@ impl EffectLog {
             for_replicas: AtomicBool::new(false),
             following: AtomicBool::new(false),
             policy: AtomicU8::new(FsyncPolicy::EverySecond as u8),
+            sync_held: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             health: Mutex::default(),
             stream: Mutex::default(),

@@ -1,10 +1,12 @@
 //! The thread that makes the log durable, and how writers wait for it.
 //!
-//! - `everysec`: one fdatasync a second if something was written. When what is not durable gets
-//!   older than two seconds (a sync stalls), writers wait: that is the most a power loss takes.
+//! - `everysec`: one fdatasync a second if something was written, begun early by twice what those
+//!   before it took: what is older than a second is durable, and a power loss takes no more. When
+//!   one takes much longer, writers wait as soon as what is not durable spans two seconds.
 //! - `always`: group commit. Workers hold their replies and ask for a sync; one sync covers all
 //!   that was written before it began, then every worker is told.
-//! - `no`: never, but at the end of a segment.
+//! - `no`: never, but at the end of a segment. So it is under the others while syncs are held back
+//!   ([`super::hold`]).
 
 use super::EffectLog;
 use super::health::Health;
@@ -29,21 +31,30 @@ pub enum FsyncPolicy {
 /// What workers ask of the sync thread.
 #[derive(Debug, Default)]
 pub(super) struct SyncSignal {
-    wanted: bool,
+    pub(super) wanted: bool,
     stop: bool,
 }
 
 /// Age of not durable bytes past which writers wait under `everysec`.
 const STALL_MS_MAX: u64 = 2000;
+/// Age that bytes reach at most under `everysec` before they are durable.
 const TICK: Duration = Duration::from_secs(1);
+/// How much before its second a sync begins, at least and at most.
+const LEAD_MIN: Duration = Duration::from_millis(20);
+const LEAD_MAX: Duration = Duration::from_millis(500);
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl EffectLog {
-    /// The policy in force: nobody waits for what only replicas need.
+    /// The policy in force: nobody waits for what only replicas need, nor while syncs are held back.
     pub fn policy(&self) -> FsyncPolicy {
-        if self.is_for_replicas() {
+        if self.is_for_replicas() || self.is_sync_held() {
             return FsyncPolicy::No;
         }
+        self.configured_policy()
+    }
+
+    /// `appendfsync`
+    pub(super) fn configured_policy(&self) -> FsyncPolicy {
         match self.policy.load(Ordering::Relaxed) {
             1 => FsyncPolicy::Always,
             2 => FsyncPolicy::No,
@@ -136,7 +147,9 @@ impl EffectLog {
 
     /// The sync thread's work until [`EffectLog::stop_syncing`].
     pub fn run_sync(&self) {
-        let mut next = Instant::now() + TICK;
+        // How long syncs take is not known yet.
+        let mut lead = LEAD_MAX;
+        let mut next = Instant::now() + TICK - lead;
         loop {
             let asked = {
                 let mut signal = self.signal.lock();
@@ -155,19 +168,28 @@ impl EffectLog {
             if self.failing.load(Ordering::Acquire) {
                 self.probe();
             }
-            let ticked = Instant::now() >= next;
+            let now = Instant::now();
+            let ticked = now >= next;
             if ticked {
-                next = Instant::now() + TICK;
                 // What was appended with no client waiting for it: expiry.
                 if self.has_unwritten() && !self.failing.load(Ordering::Acquire) {
                     self.write_out(self.appended_offset());
                 }
             }
-            match self.policy() {
-                FsyncPolicy::EverySecond if ticked => _ = self.sync_now(),
-                FsyncPolicy::Always if asked || ticked => _ = self.sync_now(),
-                _ => {}
+            self.sync_if_due(asked, ticked);
+            if ticked {
+                lead = next_lead(lead, now.elapsed());
+                next = now + TICK - lead;
             }
+        }
+    }
+
+    /// Syncs if the policy wants it: somebody has `asked` for it, or another second has `ticked`.
+    pub(super) fn sync_if_due(&self, asked: bool, ticked: bool) {
+        match self.policy() {
+            FsyncPolicy::EverySecond if ticked => _ = self.sync_now(),
+            FsyncPolicy::Always if asked || ticked => _ = self.sync_now(),
+            _ => {}
         }
     }
 
@@ -177,6 +199,14 @@ impl EffectLog {
         self.signalled.notify_all();
         self.synced.notify_all();
     }
+}
+
+/// How much before its second the next sync begins, after one that took `took`: bytes written
+/// just behind its beginning wait for the next one to end.
+fn next_lead(former: Duration, took: Duration) -> Duration {
+    // One that was quick says little of the next.
+    let slowly_less = former * 7 / 8;
+    (took * 2).max(slowly_less).clamp(LEAD_MIN, LEAD_MAX)
 }
 
 /// Starts the sync thread.

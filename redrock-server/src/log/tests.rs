@@ -6,8 +6,10 @@ use crate::log::state::LogKind;
 use redrock_log::testing::{CrashMode, PowerLossFs};
 use redrock_log::writer::SegmentStart;
 use rotation::{Offered, SwitchTarget};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 const ONE: &str = "/d/appendonly.aof.1.incr.aof";
 const TWO: &str = "/d/appendonly.aof.2.incr.aof";
@@ -390,4 +392,91 @@ fn watchers_see_the_newest_state() {
         watcher.borrow_and_update().durable_offset,
         log.appended_offset()
     );
+}
+
+/// For how long, at most, anything was written and not durable while the sync thread was at work,
+/// and how much later than meant things happened.
+fn oldest_not_durable(fs: &PowerLossFs) -> (Duration, Duration) {
+    let log = Arc::new(log(fs));
+    let syncing = std::thread::spawn({
+        let log = log.clone();
+        move || log.run_sync()
+    });
+    let (began, step) = (Instant::now(), Duration::from_millis(5));
+    let (mut oldest, mut late, mut last) = (Duration::ZERO, Duration::ZERO, began);
+    let mut written = VecDeque::new();
+    while last - began < Duration::from_millis(3300) {
+        set(&log, 0, "a");
+        assert_eq!(log.flush(), FlushPoint::Written);
+        let now = Instant::now();
+        written.push_back((now, log.written_offset()));
+        let durable = log.durable_offset();
+        while written.front().is_some_and(|(_, end)| *end <= durable) {
+            written.pop_front();
+        }
+        if let Some((at, _)) = written.front() {
+            oldest = oldest.max(now - *at);
+        }
+        late = late.max((now - last).saturating_sub(step));
+        last = now;
+        std::thread::sleep(step);
+    }
+    log.stop_syncing();
+    syncing.join().unwrap();
+    assert_eq!(log.delayed_syncs(), 0);
+    (oldest, late)
+}
+
+#[test]
+fn what_was_written_a_second_before_is_durable_under_everysec() {
+    for sync_ms in [0, 250] {
+        let fs = PowerLossFs::new("/d");
+        fs.set_sync_time(Duration::from_millis(sync_ms));
+        let (oldest, late) = oldest_not_durable(&fs);
+        // What keeps this thread from running keeps the other one too.
+        let max = Duration::from_millis(1010) + late * 2;
+        assert!(oldest <= max, "{oldest:?}, late by {late:?}");
+        // Each second, not all the time.
+        assert!(oldest >= Duration::from_millis(450), "{oldest:?}");
+    }
+}
+
+#[test]
+fn a_writer_waits_two_seconds_behind_the_last_sync_and_goes_on_after_the_next() {
+    let fs = PowerLossFs::new("/d");
+    let log = Arc::new(log(&fs));
+    let (began, written) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (log, written, stop) = (log.clone(), written.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                set(&log, 0, "a");
+                assert_eq!(log.flush(), FlushPoint::Written);
+                written.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+    let wait_for = |what: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !what() {
+            assert!(Instant::now() < deadline, "it does not come about");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(&|| log.delayed_syncs() > 0);
+    assert!(began.elapsed() > Duration::from_millis(1950));
+    let stalled = written.load(Ordering::Relaxed);
+    assert!(stalled > 0, "nobody waits before");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(written.load(Ordering::Relaxed), stalled);
+    // Nothing of the two seconds is lost to the next sync.
+    let end = log.written_offset();
+    assert!(log.sync_now());
+    assert!(log.durable_offset() >= end);
+    wait_for(&|| written.load(Ordering::Relaxed) > stalled + 10);
+    assert_eq!(log.delayed_syncs(), 1);
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
 }

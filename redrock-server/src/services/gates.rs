@@ -1,12 +1,14 @@
 //! What the server's state refuses, as bits that the hot path reads with one load.
 //!
 //! The bits are made anew whenever something that they depend on changes: the configuration, the
-//! outcome of a save, the replicas' acknowledgements, the role, the link to the master.
+//! outcome of a save, the replicas' acknowledgements, the role, the link to the master. Whether syncs
+//! of the log are held back (`no-appendfsync-on-rewrite`) follows from the same.
 
 use crate::command::error::CommandError;
 use crate::command::table::{Spec, flag};
 use crate::server::Server;
 use crate::state::LinkState;
+use redrock_proto::v1::Activity;
 use std::sync::atomic::Ordering;
 
 /// Writes are refused: the last save failed (`stop-writes-on-bgsave-error`).
@@ -142,6 +144,28 @@ impl Server {
             linked,
         };
         self.gates.store(bits(inputs), Ordering::Relaxed);
+        let hold = config.append_only.no_fsync_on_rewrite && self.is_persister_at_work();
+        self.log.hold_sync(hold);
+    }
+
+    /// Whether the persister writes a file, as far as is known: a save, a rewrite, a base for
+    /// replicas, a backup. One that does not answer is at nothing.
+    fn is_persister_at_work(&self) -> bool {
+        let told = self.services.get().is_some_and(|services| {
+            // What was asked for counts before the next status tells of it.
+            let asked = [&services.saving, &services.rewriting];
+            if asked.iter().any(|flag| flag.load(Ordering::Acquire)) {
+                return true;
+            }
+            let heard = services.heard.lock();
+            let activity = heard.persist.as_ref().map(|status| status.activity());
+            !matches!(
+                activity,
+                None | Some(Activity::Idle | Activity::Unspecified)
+            )
+        });
+        told || self.state.snapshot.lock().running_since_s.is_some()
+            || self.state.append_only.lock().rewrite_since_s.is_some()
     }
 }
 

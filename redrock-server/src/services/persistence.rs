@@ -116,6 +116,7 @@ impl Services {
                 .lock()
                 .running_since_s
                 .get_or_insert(now_s);
+            server.refresh_gates();
         }
         let (stream, first) = match idle {
             true => past_cut(stream, first).await.map_err(error_line)?,
@@ -184,6 +185,8 @@ impl Services {
             if idle {
                 state.rewrite_since_s.get_or_insert(now_s);
             }
+            drop(state);
+            server.refresh_gates();
         }
         let (stream, first) = match idle {
             true => past_cut(stream, first).await.map_err(error_line)?,

@@ -1,9 +1,10 @@
 //! Loading the append-only files: manifest, base, segments, and what to do about their tails.
 
 use super::directory::{DataDirectory, names};
+use super::estimate::{Extent, refuse_what_does_not_fit};
 use super::manifest_trouble;
 use super::rdb::{self, CountingReader, RdbOptions};
-use super::replay::Replayer;
+use super::replay::{Replayer, UnknownCommand};
 use crate::config::Config;
 use crate::keyspace::cold::warm::WarmStart;
 use crate::server::Server;
@@ -11,7 +12,7 @@ use anyhow::{Context as _, bail};
 use redrock_log::fs::{Fs, FsFile, OpenMode, RealFs};
 use redrock_log::manifest::{self, FileEntry, FileKind, Manifest};
 use redrock_log::scan::{
-    Content, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
+    Command, Content, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
     detect_content, truncate_tail,
 };
 use redrock_log::sidecar::{HexId, SidecarReader, Verification, has_stream_bytes};
@@ -67,6 +68,7 @@ pub fn load(
     let fs = data.fs.as_ref();
     let found = manifest::load(fs, &directory, &names)
         .map_err(|error| manifest_trouble::unreadable(&error, &directory.join(names.manifest())))?;
+    refuse_base_that_does_not_fit(&config, data, &directory, found.as_ref())?;
     let upgraded =
         manifest::upgrade_single_file(fs, &data.path, &directory, &names, found.as_ref())
             .context("upgrade the single append only file")?;
@@ -78,6 +80,7 @@ pub fn load(
     }
     let Some(manifest) = upgraded.or(found) else {
         manifest_trouble::refuse_orphans(fs, &directory, &names)?;
+        warn_of_dump(&config, data);
         return Ok(None);
     };
     let load = Load {
@@ -88,6 +91,42 @@ pub fn load(
         warm: warm.map(|warm| (data.path.join(&warm.file), warm)),
     };
     load.run(manifest).map(Some)
+}
+
+/// Before anything is moved or read: the base that the manifest names, or the single file.
+fn refuse_base_that_does_not_fit(
+    config: &Config,
+    data: &DataDirectory,
+    directory: &Path,
+    manifest: Option<&Manifest>,
+) -> anyhow::Result<()> {
+    let base = manifest.and_then(|manifest| manifest.base.as_ref());
+    let listed = base.map(|base| directory.join(&base.name));
+    let path = match listed.filter(|path| data.is_file(path)) {
+        Some(path) => path,
+        None => data.path.join(&config.append_only.file_name),
+    };
+    if !data.is_file(&path) {
+        return Ok(());
+    }
+    let extent = match path.extension() {
+        Some(extension) if extension == "rdb" => Extent::Whole,
+        _ => Extent::Preamble,
+    };
+    refuse_what_does_not_fit(config, data.fs.as_ref(), &path, extent)
+}
+
+/// As in Redis the log alone counts where it is on, and it may not be there yet.
+fn warn_of_dump(config: &Config, data: &DataDirectory) {
+    let path = data.path.join(&config.snapshot.file_name);
+    if data.is_file(&path) {
+        tracing::warn!(
+            "appendonly is on and there is no append only file: the data set is empty, and {} was not \
+             loaded. To load it, end the server before it saves, start it with appendonly no, and then \
+             turn the log on with CONFIG SET appendonly yes",
+            path.display()
+        );
+    }
 }
 
 /// The files of the running log, to be loaded once more (DEBUG LOADAOF). They are only read: the
@@ -305,7 +344,7 @@ impl Load<'_> {
             bail!(
                 "append only file {} is damaged: bytes {} to {} were durable and differ from their \
                  checksum or are missing. Restore the file from a backup or a replica; \
-                 `redrock-persist check` shows what can be saved",
+                 `redrock-persist check` shows what can be saved, and with --repair keeps that much",
                 path.display(),
                 damage.from,
                 damage.to
@@ -317,14 +356,9 @@ impl Load<'_> {
                 .next_step()
                 .with_context(|| format!("read {}", path.display()))?
             {
-                Step::Command(command) => replayer.command(&command).with_context(|| {
-                    format!(
-                        "replay {} at offset {} (command {})",
-                        path.display(),
-                        command.start,
-                        command.index
-                    )
-                })?,
+                Step::Command(command) => replayer
+                    .command(&command)
+                    .map_err(|error| not_replayed(error, path, &command))?,
                 Step::End(end) => break end,
             }
         };
@@ -365,6 +399,19 @@ impl Load<'_> {
             }
         }
     }
+}
+
+/// The error for a command that can't be replayed: where it is, and the way out where there is one.
+fn not_replayed(error: anyhow::Error, path: &Path, command: &Command<'_>) -> anyhow::Error {
+    let (path, start, index) = (path.display(), command.start, command.index);
+    let place = format!("replay {path} at offset {start} (command {index})");
+    if !error.is::<UnknownCommand>() {
+        return error.context(place);
+    }
+    anyhow::anyhow!(
+        "{place}: {error}. What to do: load the file with the server that wrote it, a later version or \
+         one with modules, or restore the directory from a backup or a replica"
+    )
 }
 
 /// Where new effects go.

@@ -6,6 +6,7 @@
 
 pub mod append_only;
 pub mod directory;
+mod estimate;
 pub mod fate;
 mod manifest_trouble;
 pub mod progress;
@@ -24,8 +25,9 @@ use crate::keyspace::{ExpireMode, field_expiry};
 use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
 use crate::server::Server;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use directory::DataDirectory;
+use estimate::{Extent, refuse_what_does_not_fit};
 use redrock_daemon::error_text::whole;
 use redrock_log::fs::OpenMode;
 use std::path::Path;
@@ -145,7 +147,7 @@ fn load_dump(
     let warm = warm.filter(|warm| data.path.join(&warm.file) == path);
     let head_bytes = warm.map(|warm| warm.dirty_bytes);
     server.loading.set_total(head_bytes.unwrap_or(bytes));
-    refuse_what_does_not_fit(config, bytes)?;
+    refuse_what_does_not_fit(config, data.fs.as_ref(), &path, Extent::Whole)?;
     let started = Instant::now();
     let options = rdb::RdbOptions {
         // Commands of a log count on keys that were there when they ran.
@@ -176,21 +178,4 @@ fn damaged(error: &anyhow::Error, path: &Path, whole_of: &str) -> anyhow::Error 
          {path}` tells how much of it is sound; restore {whole_of} from a backup or a replica, or \
          move {whole_of} away to start without the data"
     )
-}
-
-/// With the feature off all data must fit into memory: better refused than killed half-way.
-fn refuse_what_does_not_fit(config: &Config, file_bytes: u64) -> anyhow::Result<()> {
-    if config.memory.tiering || config.snapshot.load_anyway {
-        return Ok(());
-    }
-    let Some(free) = crate::memory::available_bytes() else {
-        return Ok(());
-    };
-    if file_bytes > free {
-        bail!(
-            "the data set needs at least {file_bytes} bytes of memory and {free} bytes are free: \
-             turn tiering on (maxmemory and enable-rocksdb-feature yes), or set load-anyway yes"
-        );
-    }
-    Ok(())
 }

@@ -129,12 +129,18 @@ impl LoadingState {
 
     /// Says how far the load is, each few seconds.
     pub fn log_progress(&self) {
-        let now = crate::clock::unix_ms();
-        if now - self.logged_ms.load(Ordering::Relaxed) < LOG_INTERVAL_MS {
-            return;
+        if let Some(line) = self.due_line(crate::clock::unix_ms(), LOG_INTERVAL_MS) {
+            tracing::info!("{line}");
         }
-        self.logged_ms.store(now, Ordering::Relaxed);
-        tracing::info!("{}", self.progress().line());
+    }
+
+    /// The line for the log if the last one is so old.
+    fn due_line(&self, now_ms: i64, interval_ms: i64) -> Option<String> {
+        if now_ms - self.logged_ms.load(Ordering::Relaxed) < interval_ms {
+            return None;
+        }
+        self.logged_ms.store(now_ms, Ordering::Relaxed);
+        Some(self.progress().line())
     }
 
     /// How far the present or the last load is.
@@ -191,5 +197,24 @@ mod tests {
         );
         loading.add_bytes(2000);
         assert_eq!(loading.progress().loaded_bytes, 1200);
+    }
+    #[test]
+    fn a_line_with_percent_and_time_left_is_due_each_few_seconds() {
+        let loading = LoadingState::default();
+        loading.begin(1000);
+        let begun = crate::clock::unix_ms();
+        loading.started_ms.store(begun - 10_000, Ordering::Relaxed);
+        loading.add_bytes(250);
+        assert_eq!(loading.due_line(begun + 4000, LOG_INTERVAL_MS), None);
+        let line = loading.due_line(begun + 5001, LOG_INTERVAL_MS).unwrap();
+        // A quarter took ten seconds, give or take what this test takes.
+        let head = "Loading: 25.0% (250 of 1000 bytes), about ";
+        let left = line
+            .strip_prefix(head)
+            .and_then(|rest| rest.strip_suffix(" s left"));
+        let seconds: u64 = left.unwrap_or_else(|| panic!("{line}")).parse().unwrap();
+        assert!((30..60).contains(&seconds), "{line}");
+        assert_eq!(loading.due_line(begun + 9000, LOG_INTERVAL_MS), None);
+        assert!(loading.due_line(begun + 10_002, LOG_INTERVAL_MS).is_some());
     }
 }

@@ -27,6 +27,11 @@ use std::sync::Arc;
 /// Commands that failed are named up to this many times.
 const FAILURES_NAMED_MAX: u64 = 10;
 
+/// A command that this server does not have: of a later version, or of a module.
+#[derive(Debug, thiserror::Error)]
+#[error("Unknown command '{0}'")]
+pub struct UnknownCommand(String);
+
 /// Whether a command is but the frame of a transaction.
 pub fn is_frame(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"multi") || name.eq_ignore_ascii_case(b"exec")
@@ -162,7 +167,7 @@ impl<'s> Replayer<'s> {
         let spec = match registry::resolve(&args) {
             Ok(spec) if spec.arity_ok(args.len()) => spec,
             Ok(_) => bail!("wrong number of arguments for the command '{name}'"),
-            Err(_) => bail!("Unknown command '{name}'"),
+            Err(_) => return Err(UnknownCommand(name).into()),
         };
         if !spec.has(flag::WRITE) && spec.name != "pfcount" {
             // PING and REPLCONF GETACK keep a stream going, PUBLISH has no one to reach. But

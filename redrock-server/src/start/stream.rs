@@ -155,12 +155,6 @@ fn open_log(
     state: &ReplicationState,
 ) -> anyhow::Result<()> {
     let fs = data.fs.as_ref();
-    if loaded.is_none() && data.is_file(&data.path.join(&config.snapshot.file_name)) {
-        tracing::warn!(
-            file = config.snapshot.file_name,
-            "appendonly is on and there is no append only file: the RDB file is not loaded, as in Redis"
-        );
-    }
     let start = SegmentStart {
         start_offset: state.offset,
         database: loaded.as_ref().map_or(0, |loaded| loaded.database as u32),

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use super::reserve::write_into_reserve;
 use super::{Manifest, ManifestError, Names, format, parse};
-use crate::fs::{Fs, read_small, write_durably_checked};
+use crate::fs::{Fs, is_no_space, read_small, write_durably_checked};
 
 /// A manifest is a line per file: what is longer than this is no manifest.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
@@ -36,7 +37,8 @@ pub fn load(fs: &dyn Fs, directory: &Path, names: &Names) -> Result<Option<Manif
     }
 }
 
-/// Makes a manifest the valid one: temporary file, fsync, rename, fsync of the directory.
+/// Makes a manifest the valid one: temporary file, fsync, rename, fsync of the directory. On a
+/// full disk the temporary file is the [reserve](super::keep_reserve), if there is one.
 ///
 /// The directory sync also covers the names of segments and bases that were created in it
 /// before, as Redis relies on too.
@@ -66,6 +68,11 @@ pub fn store_checked(
             "a manifest line would pass Redis's limit of 1024 bytes",
         ));
     }
-    let path = directory.join(names.manifest());
-    write_durably_checked(fs, &path, text.as_bytes(), check)
+    let (path, bytes) = (directory.join(names.manifest()), text.as_bytes());
+    match write_durably_checked(fs, &path, bytes, check) {
+        Err(full) if is_no_space(&full) => {
+            write_into_reserve(fs, directory, &path, bytes, check).map_err(|_| full)
+        }
+        written => written,
+    }
 }

@@ -205,3 +205,63 @@ fn a_finished_upgrade_is_durable_before_segments_are_listed() {
     assert!(fs.exists(&aof.join(&names.file_name)).unwrap());
     assert!(!fs.exists(&data.join(&names.file_name)).unwrap());
 }
+
+fn listing(segments: i64) -> Manifest {
+    let names = Names::default();
+    let listed = (1..=segments).try_fold(Manifest::default(), |manifest, seq| {
+        manifest.with_incr(&names, seq, Some(0))
+    });
+    listed.unwrap()
+}
+
+#[test]
+fn a_manifest_is_written_on_a_full_disk_into_the_reserve() {
+    let names = Names::default();
+    let (directory, names) = (Path::new("/d"), &names);
+    let fs = PowerLossFs::new(directory);
+    // Without an append-only directory nobody needs one.
+    assert!(!keep_reserve(&fs, Path::new("/d/none")).unwrap());
+    store(&fs, directory, names, &listing(1)).unwrap();
+    fs.set_capacity_bytes(Some(1000));
+    assert!(keep_reserve(&fs, directory).is_err());
+    assert!(store(&fs, directory, names, &listing(100)).is_err());
+    fs.set_capacity_bytes(None);
+    assert!(keep_reserve(&fs, directory).unwrap());
+    assert!(!keep_reserve(&fs, directory).unwrap());
+
+    fs.set_capacity_bytes(Some(0));
+    let refused = store_checked(&fs, directory, names, &listing(100), &|| {
+        Err(std::io::ErrorKind::PermissionDenied.into())
+    });
+    assert!(refused.is_err());
+    assert_eq!(load(&fs, directory, names).unwrap(), Some(listing(1)));
+    fs.set_capacity_bytes(None);
+    assert!(keep_reserve(&fs, directory).unwrap());
+
+    fs.set_capacity_bytes(Some(0));
+    store(&fs, directory, names, &listing(100)).unwrap();
+    fs.crash(CrashMode::DropAll);
+    assert_eq!(load(&fs, directory, names).unwrap(), Some(listing(100)));
+    let left = fs.list(directory).unwrap();
+    assert_eq!(left, [names.manifest().as_str()], "no temporary file");
+}
+
+/// A fault at any step leaves the manifest of before or the new one.
+#[test]
+fn a_fault_while_the_reserve_is_used_leaves_one_manifest_or_the_other() {
+    let (directory, names) = (Path::new("/d"), Names::default());
+    for point in 0..12 {
+        for seed in 0..8 {
+            let fs = PowerLossFs::new(directory);
+            store(&fs, directory, &names, &listing(1)).unwrap();
+            keep_reserve(&fs, directory).unwrap();
+            fs.set_capacity_bytes(Some(0));
+            fs.lose_power_after(point);
+            let stored = store(&fs, directory, &names, &listing(2)).is_ok();
+            fs.crash(CrashMode::Scattered { seed });
+            let found = load(&fs, directory, &names).unwrap();
+            let (old, new) = (Some(listing(1)), Some(listing(2)));
+            assert!(found == new || !stored && found == old, "{point}, {seed}");
+        }
+    }
+}

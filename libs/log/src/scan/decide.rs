@@ -43,11 +43,13 @@ pub enum TailDecision {
     },
 }
 
+// Not `redis-check-aof --fix`: it cuts a segment and leaves its sidecar, which then proves damage.
 const RESTORE: &str = "restore the file from a backup or a replica; \
-    `redrock-persist check` shows what can be saved";
-const FIX: &str = "make a backup of the AOF, then use redis-check-aof --fix <filename.manifest>";
-const ALLOW: &str = "make a backup of the AOF, then use redis-check-aof --fix \
-    <filename.manifest>, or set 'aof-load-truncated' to yes and restart the server";
+    `redrock-persist check` shows what can be saved, and with --repair keeps that much";
+const FIX: &str = "restore the file from a backup or a replica, or run `redrock-persist check \
+    --repair` on it, which cuts it there and keeps the original beside it";
+const ALLOW: &str = "run `redrock-persist check --repair` on it, which cuts it there and keeps the \
+    original beside it, or set 'aof-load-truncated' to yes and restart the server";
 
 /// Decides as DESIGN section 5 says: replay every complete command outside an open MULTI,
 /// cut from the first byte that does not parse, refuse damage at or before the durable
@@ -80,7 +82,7 @@ pub fn decide_tail(end: &ScanEnd, context: TailContext<'_>) -> TailDecision {
             return refuse(
                 end.position,
                 format!("{reason} at offset {} of {name}", end.position),
-                "raise the limit, or remove the command with redis-check-aof --fix",
+                FIX,
             );
         }
         StopReason::BadFormat { at, reason } => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{CrashMode, TestRandom};
 use crate::fs::{Metadata, OpenMode, directory_of};
@@ -56,6 +57,7 @@ pub(super) struct State {
     pub(super) faults: Vec<(u64, i32)>,
     pub(super) power_lost_at: Option<u64>,
     pub(super) capacity_bytes: Option<u64>,
+    pub(super) sync_time: Duration,
     pub(super) generation: u64,
 }
 

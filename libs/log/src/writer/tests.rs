@@ -124,6 +124,29 @@ fn a_failed_sync_is_never_retried() {
     assert_eq!(syncer.durable_offset(), 0);
 }
 
+/// Pages of a failed sync are clean for who comes next, too.
+#[test]
+fn what_a_failed_sync_left_in_the_cache_is_durable_after_a_restart() {
+    let fs = PowerLossFs::new("/d");
+    let mut writer = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(0), 5).unwrap();
+    let syncer = writer.syncer();
+    writer.write(&set(1, 10), 6).unwrap();
+    syncer.sync(6).unwrap();
+    writer.write(&set(2, 600_000), 7).unwrap();
+    fs.fail_after(0, libc::EIO);
+    assert!(syncer.sync(7).is_err());
+    drop((writer, syncer));
+
+    let mut writer = recover(&fs);
+    let end = writer.offset();
+    assert_eq!(writer.syncer().sync(8).unwrap(), end);
+    writer.write(&set(3, 10), 9).unwrap();
+    let end = writer.syncer().sync(9).unwrap();
+    fs.crash(CrashMode::DropAll);
+    assert_eq!(scan(&fs).position, recover(&fs).position());
+    assert_eq!(recover(&fs).offset(), end);
+}
+
 #[test]
 fn a_write_that_cannot_be_cut_back_stops_the_writer() {
     let fs = PowerLossFs::new("/d");

@@ -22,14 +22,14 @@ pub(crate) struct Case {
 }
 
 /// The corpus, or `None` with a message if it is not there. `RR_RDB_CORPUS`
-/// names its folder.
+/// names its folder, which then must be there under `RR_NO_SKIP`.
 pub(crate) fn corpus() -> Option<Vec<Case>> {
-    let folder = std::env::var_os("RR_RDB_CORPUS").map_or_else(
-        || PathBuf::from("../../../shared/rdb-corpus"),
-        PathBuf::from,
-    );
+    let named = std::env::var_os("RR_RDB_CORPUS").map(PathBuf::from);
+    let may_skip = named.is_none() || std::env::var_os("RR_NO_SKIP").is_none();
+    let folder = named.unwrap_or_else(|| PathBuf::from("../../../shared/rdb-corpus"));
     let Ok(listing) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: corpus not present");
+        assert!(may_skip, "no corpus at {}", folder.display());
+        eprintln!("skipped: no corpus at {}", folder.display());
         return None;
     };
     let mut cases: Vec<Case> = listing

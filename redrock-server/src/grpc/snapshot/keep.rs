@@ -15,11 +15,20 @@ pub(super) struct LastCut {
     pub(super) purpose: Purpose,
     pub(super) replid: HexId,
     pub(super) offset: u64,
+    /// Whether the log switched segments: its base.
+    pub(super) rotated: bool,
     /// Of the positions in the checkpoint.
     pub(super) secret: (u64, u64),
     pub(super) databases: Vec<CutDatabase>,
     /// Keys of each that were dirty; empty until all have been sent.
     pub(super) sent: Vec<u64>,
+}
+
+impl LastCut {
+    /// Whether it was made for a dump.
+    pub(super) fn is_for_dump(&self) -> bool {
+        matches!(self.purpose, Purpose::Save | Purpose::BackgroundSave)
+    }
 }
 
 /// Whether a start would load the file of such a cut.
