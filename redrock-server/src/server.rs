@@ -8,7 +8,7 @@ use crate::config::watchers::Watchers;
 use crate::config::{Config, Hooks, OptionSet};
 use crate::keyspace::Keyspace;
 use crate::keyspace::locks::{KeyspaceGuard, KeyspaceLock};
-use crate::keyspace::tiering::governor::MemoryGate;
+use crate::keyspace::tiering::gate::MemoryGate;
 use crate::latency::LatencyMonitor;
 use crate::log::EffectLog;
 use crate::monitor::Monitors;

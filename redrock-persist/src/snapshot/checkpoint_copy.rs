@@ -31,7 +31,11 @@ const EXPIRES: &str = "expires";
 /// Bytes of a tier key before the client's key.
 const PREFIX_BYTES: usize = 10;
 const CACHE_BYTES: usize = 4 << 20;
-const READAHEAD_BYTES: usize = 1 << 20;
+/// Each file that is read at the moment has a buffer of this size: one of each level, and all of level
+/// zero, which may be dozens.
+const READAHEAD_BYTES: usize = 256 << 10;
+/// The same for the family of times, whose records are small.
+const READAHEAD_TIMES_BYTES: usize = 64 << 10;
 /// The longest sleep in one piece, so that an abort is seen.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
@@ -221,7 +225,10 @@ fn iterator<'a>(db: &'a DB, family: &str, generation: u32) -> Result<Walk<'a>> {
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     options.set_verify_checksums(true);
-    options.set_readahead_size(READAHEAD_BYTES);
+    options.set_readahead_size(match family {
+        VALUES => READAHEAD_BYTES,
+        _ => READAHEAD_TIMES_BYTES,
+    });
     if let Some(next) = generation.checked_add(1) {
         options.set_iterate_upper_bound(next.to_be_bytes().to_vec());
     }

@@ -1,5 +1,6 @@
 //! Counts where values are, a few segments at a lock hold: for operators, not for each command.
 
+use crate::keyspace::locks::give_way;
 use crate::server::Server;
 
 /// Keys by where they are.
@@ -46,6 +47,34 @@ pub fn hot(server: &Server, enough: u64) -> u64 {
         }
     }
     census.hot.min(enough)
+}
+
+/// Bytes of the values in memory; the count stops at `enough`.
+pub fn hot_bytes(server: &Server, enough: u64) -> u64 {
+    let mut bytes = 0;
+    let databases = server.keyspace.lock().database_count();
+    for index in 0..databases {
+        let mut from = 0;
+        loop {
+            let keyspace = server.keyspace.lock();
+            let Some(database) = keyspace.database(index) else {
+                break;
+            };
+            let end = (from + SEGMENTS_AT_ONCE).min(database.table.segment_count());
+            let segments = (from..end).filter_map(|i| database.table.segment(i));
+            let values = segments.flat_map(|segment| segment.values());
+            bytes += values.map(|value| value.memory_bytes() as u64).sum::<u64>();
+            if bytes >= enough {
+                return enough;
+            }
+            if end == database.table.segment_count() {
+                break;
+            }
+            from = end;
+            give_way(keyspace);
+        }
+    }
+    bytes
 }
 
 /// Counts some segments from `from` on; where to go on.

@@ -19,6 +19,7 @@ mod cold_fields;
 mod denied;
 pub mod direct;
 pub mod fifo;
+pub mod gate;
 pub mod governor;
 pub mod health;
 pub mod lend;

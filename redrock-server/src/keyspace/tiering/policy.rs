@@ -31,6 +31,8 @@ pub struct Sample {
     pub charged_bytes: u64,
     /// The most that a command waits for which found no room.
     pub wanted_bytes: u64,
+    /// No value is left that could leave.
+    pub is_exhausted: bool,
 }
 
 /// What is to be done about it.
@@ -70,6 +72,13 @@ const SLOW_PERCENT: u64 = 93;
 const HOLD_PERCENT: u64 = 97;
 /// Stubs may take this share of the budget.
 const STUB_PERCENT: u64 = 20;
+/// The same where no value is left.
+const STUB_PERCENT_EXHAUSTED: u64 = 5;
+/// Where no value is left, what fills the bound can't leave: clients' buffers, and companions in the
+/// middle of a save. Writers who waited would wait for those. So they go on for this part of the bound, but
+/// no more bytes, into what I7 leaves beyond it: their values leave as soon as they are in.
+const RESERVE_PART: u64 = 8;
+const RESERVE_BYTES_MAX: u64 = 24 << 20;
 
 /// Pages that could be given back are, once they take this part of the bound.
 const PURGE_PART: u64 = 16;
@@ -129,6 +138,19 @@ pub fn budget_bytes(sample: &Sample) -> u64 {
     }
 }
 
+/// What writers may take beyond the lines at which they are slowed down and wait.
+pub fn reserve_bytes(sample: &Sample) -> u64 {
+    match sample.is_exhausted {
+        true => (sample.maxmemory_bytes / RESERVE_PART).min(RESERVE_BYTES_MAX),
+        false => 0,
+    }
+}
+
+/// From here on writers wait.
+pub fn hold_bytes(sample: &Sample) -> u64 {
+    budget_bytes(sample) / 100 * HOLD_PERCENT + reserve_bytes(sample)
+}
+
 /// Bytes by which values are beyond a part of what they may take (`maxrockmem`), percent.
 fn hot_beyond_bytes(sample: &Sample, percent: u64) -> u64 {
     match sample.hot_bytes_max {
@@ -159,15 +181,19 @@ pub fn plan(sample: &Sample) -> Plan {
         0 => 0,
         _ => hot_beyond_bytes(sample, HOT_TARGET_PERCENT),
     };
-    let overrun = used.saturating_sub(line(SLOW_PERCENT));
+    let overrun = used.saturating_sub(line(SLOW_PERCENT) + reserve_bytes(sample));
+    let stub_percent = match sample.is_exhausted {
+        true => STUB_PERCENT_EXHAUSTED,
+        false => STUB_PERCENT,
+    };
     Plan {
         release_bytes: for_all.max(for_wanted).max(for_hot),
         overrun_permille: (overrun * 1000 / line(HOLD_PERCENT - SLOW_PERCENT).max(1)).min(1000),
-        drop_stubs: sample.stub_bytes > line(STUB_PERCENT),
+        drop_stubs: sample.stub_bytes > line(stub_percent),
         lend: used > line(LEND_PERCENT) || hot_beyond_bytes(sample, LEND_PERCENT) > 0,
         write_back: used > line(WRITE_BACK_PERCENT)
             || hot_beyond_bytes(sample, WRITE_BACK_PERCENT) > 0,
-        hold_writers: used > line(HOLD_PERCENT),
+        hold_writers: used > hold_bytes(sample),
         purge: sample.purgeable_bytes > sample.maxmemory_bytes / PURGE_PART,
     }
 }
@@ -192,6 +218,7 @@ mod tests {
             stub_bytes: 0,
             charged_bytes: 0,
             wanted_bytes: 0,
+            is_exhausted: false,
         }
     }
 
@@ -299,5 +326,22 @@ mod tests {
         assert!(!plan(&at_line).hold_writers);
         at_line.charged_bytes = 2 * MB;
         assert!(plan(&at_line).hold_writers);
+    }
+
+    #[test]
+    fn writers_go_on_into_the_reserve_where_no_value_is_left() {
+        let mut full = sample(160, 205);
+        full.stub_bytes = 12 * MB;
+        let before = plan(&full);
+        assert!(before.hold_writers && before.overrun_permille == 1000 && !before.drop_stubs);
+        full.is_exhausted = true;
+        let after = plan(&full);
+        assert!(!after.hold_writers && after.overrun_permille == 0 && after.drop_stubs);
+        assert_eq!(after.release_bytes, before.release_bytes);
+        // It is the companions that have grown: there is an end to it.
+        full.resident_bytes += 24 * MB;
+        assert!(plan(&full).hold_writers);
+        full.maxmemory_bytes = 8 * MB;
+        assert_eq!(reserve_bytes(&full), MB);
     }
 }

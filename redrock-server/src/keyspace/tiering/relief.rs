@@ -6,7 +6,7 @@
 //! Before that hot values leave as well: a transaction is not to fail for what could leave. Nobody waits for a
 //! tier that another has just waited for in vain.
 
-use super::governor::MemoryGate;
+use super::gate::MemoryGate;
 use super::policy::{self, Sample};
 use super::sweep::{Choice, Hand, Step};
 use crate::keyspace::Keyspace;
@@ -99,8 +99,11 @@ pub(super) fn make_room(server: &Server, keyspace: &mut Keyspace) -> bool {
             continue;
         }
         let idle = queue.is_empty() && !queue.has_applied();
-        if patient && looks && idle && release(&server.memory, keyspace, &plan, Choice::All) > 0 {
-            continue;
+        if patient && looks && idle {
+            if release(&server.memory, keyspace, &plan, Choice::All) > 0 {
+                continue;
+            }
+            server.memory.note_exhausted();
         }
         let taken_bytes = keyspace.tier_put_bytes();
         if taken_bytes != last_taken.1 {

@@ -6,7 +6,7 @@
 //! together, and before each it waits: without an end until enough of what was read has been taken, and for a
 //! moment where memory is so full that writers wait. What it has read counts towards that.
 
-use crate::keyspace::tiering::governor::MemoryGate;
+use crate::keyspace::tiering::gate::MemoryGate;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
