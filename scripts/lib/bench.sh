@@ -7,8 +7,8 @@
 
 : "${CARGO_TARGET_DIR:=${REDROCK_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/redrock/target}}"
 work=$(mktemp -d)
-declare -A pid port group
-pid=() port=() group=()
+declare -A pid port group io_group
+pid=() port=() group=() io_group=()
 trap 'stop_both; remove_groups; rm -rf "$work"' EXIT
 
 make_group() {
@@ -20,17 +20,32 @@ make_group() {
     echo 0 >"${group[$1]}/$swap"
 }
 
-remove_groups() {
-    local one
-    for one in "${group[@]}"; do
-        until rmdir "$one" 2>/dev/null || [ ! -d "$one" ]; do sleep 0.1; done
-    done
-    group=()
+# limit_reads SIDE N: after make_group: N reads a second from the device at most.
+limit_reads() {
+    local device one
+    device=$(findmnt -n -o MAJ:MIN -T "$work" | tr -d ' ')
+    if [ -f "${group[$1]}/io.max" ]; then
+        echo "$device riops=$2" >"${group[$1]}/io.max"
+        return
+    fi
+    io_group[$1]=/sys/fs/cgroup/blkio/$(basename "${group[$1]}")
+    mkdir "${io_group[$1]}"
+    echo "$device $2" >"${io_group[$1]}/blkio.throttle.read_iops_device"
+    while read -r one; do echo "$one" >"${io_group[$1]}/cgroup.procs"; done <"${group[$1]}/cgroup.procs"
 }
 
-# in_group SIDE COMMAND...: runs it instead of this shell, in the group of SIDE if there is one.
+remove_groups() {
+    local one
+    for one in "${group[@]}" "${io_group[@]}"; do
+        until rmdir "$one" 2>/dev/null || [ ! -d "$one" ]; do sleep 0.1; done
+    done
+    group=() io_group=()
+}
+
+# in_group SIDE COMMAND...: runs it instead of this shell, in the groups of SIDE if there are some.
 in_group() {
     [ -z "${group[$1]:-}" ] || echo "$BASHPID" >"${group[$1]}/cgroup.procs"
+    [ -z "${io_group[$1]:-}" ] || echo "$BASHPID" >"${io_group[$1]}/cgroup.procs"
     shift
     exec "$@"
 }

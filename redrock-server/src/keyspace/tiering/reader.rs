@@ -6,10 +6,14 @@
 //!
 //! How many threads work follows from how long a read takes. While the page cache has what is
 //! asked for, waking a thread costs as much as a read: one is woken at a time, and takes all that has
-//! come meanwhile. A disk is waited for by all of them, each with its share of what waits. While all is in
+//! come meanwhile. A disk is waited for by several, the more the later it answers ([`depth`]), each with its
+//! share of what waits; there are a few threads always, and more while they are needed. While all is in
 //! the page cache most commands read themselves ([`super::direct`]). Large values are read one by one, when there is
 //! room for them ([`super::transit`]).
 
+pub mod depth;
+
+use self::depth::{Depth, THREADS_MIN};
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::key::TierKey;
 use crate::keyspace::locks::give_way;
@@ -31,6 +35,8 @@ const BATCH_MAX: usize = 32;
 const CACHED_READ_MAX: Duration = Duration::from_micros(50);
 /// Values put into memory in one lock hold at most.
 const FINISHED_AT_ONCE: usize = 8;
+/// A thread beyond those that there always are ends when it has had nothing to do for so long.
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Requests that wait before another thread is woken though reads are fast.
 const WAITING_MAX: usize = BATCH_MAX / 2;
 
@@ -63,8 +69,11 @@ pub struct Readers {
     arrived: Condvar,
     /// Threads that are reading; changed with the queue locked.
     working: AtomicUsize,
-    /// Threads there are.
+    /// Threads there are, and those that have nothing to do; changed with the queue locked.
     threads: AtomicUsize,
+    idle: AtomicUsize,
+    /// How many may read at a time.
+    depth: Depth,
     /// The last batch waited for the disk.
     slow: AtomicBool,
     stopped: AtomicBool,
@@ -103,13 +112,31 @@ impl Readers {
         // A thread that is at work looks again before it sleeps; one that was woken takes all.
         let first = before == 0 && self.working.load(Ordering::Relaxed) == 0;
         let many = waiting / WAITING_MAX > before / WAITING_MAX;
-        first || many || self.slow.load(Ordering::Relaxed)
+        first || many || (self.slow.load(Ordering::Relaxed) && self.may_work())
+    }
+
+    /// Whether one more thread may read.
+    fn may_work(&self) -> bool {
+        self.working.load(Ordering::Relaxed) < self.depth.threads()
+    }
+
+    /// Whether there should be one more thread, for `waiting` requests: it counts from now on.
+    fn grow(&self, waiting: usize) -> bool {
+        let threads = self.threads.load(Ordering::Relaxed);
+        let wanted = waiting > 0
+            && self.slow.load(Ordering::Relaxed)
+            && self.idle.load(Ordering::Relaxed) == 0
+            && threads < self.depth.threads();
+        if wanted {
+            self.threads.store(threads + 1, Ordering::Relaxed);
+        }
+        wanted
     }
 
     /// How many of the waiting requests a thread takes.
     fn share(&self, waiting: usize) -> usize {
         let sharers = match self.slow.load(Ordering::Relaxed) {
-            true => self.threads.load(Ordering::Relaxed).max(1),
+            true => self.depth.threads(),
             false => 1,
         };
         waiting.div_ceil(sharers).min(BATCH_MAX)
@@ -121,6 +148,9 @@ impl Readers {
         // A thread that only lost its processor for a while was not waiting for a disk.
         self.slow
             .store(waited && took > cached_max, Ordering::Relaxed);
+        if waited && keys > 0 {
+            self.depth.note(took / u32::try_from(keys).unwrap_or(1));
+        }
         self.direct.note_pool(keys, waited);
     }
 
@@ -158,14 +188,15 @@ impl Readers {
             self.working.fetch_sub(1, Ordering::Relaxed);
         }
         loop {
-            if !queue.is_empty() {
+            if !queue.is_empty() && self.may_work() {
                 let count = self.share(queue.len());
                 let requests = queue.drain(..count).collect();
                 self.working.fetch_add(1, Ordering::Relaxed);
                 if !queue.is_empty() {
                     self.arrived.notify_one();
                 }
-                return Some(Work::Requests(requests));
+                let grow = self.grow(queue.len());
+                return Some(Work::Requests { requests, grow });
             }
             if let Some(job) = self.jobs.lock().pop_front() {
                 return Some(Work::Job(job));
@@ -173,7 +204,21 @@ impl Readers {
             if self.stopped.load(Ordering::Acquire) {
                 return None;
             }
-            self.arrived.wait(&mut queue);
+            let is_spare = self.threads.load(Ordering::Relaxed) > THREADS_MIN;
+            self.idle.fetch_add(1, Ordering::Relaxed);
+            let ends = match is_spare {
+                true => self.arrived.wait_for(&mut queue, IDLE_MAX).timed_out(),
+                false => {
+                    self.arrived.wait(&mut queue);
+                    false
+                }
+            };
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            // Several may have found themselves to be spare.
+            if ends && self.threads.load(Ordering::Relaxed) > THREADS_MIN {
+                self.threads.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            }
         }
     }
 }
@@ -187,29 +232,48 @@ impl std::fmt::Debug for Readers {
 }
 
 enum Work {
-    Requests(Vec<Request>),
+    Requests {
+        requests: Vec<Request>,
+        /// One more thread is to be started for what still waits; it has been counted.
+        grow: bool,
+    },
     Job(Job),
 }
 
-/// Starts one reader thread.
-pub fn spawn(
-    server: Arc<Server>,
-    store: Arc<ColdStore>,
-    index: usize,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(format!("tier-reader-{index}"))
-        .spawn(move || {
-            server.readers.threads.fetch_add(1, Ordering::Relaxed);
-            let mut worked = false;
-            while let Some(work) = server.readers.take(worked) {
-                worked = matches!(work, Work::Requests(_));
-                match work {
-                    Work::Requests(requests) => read_batch(&server, &store, requests),
-                    Work::Job(job) => job(&server, &store),
+/// Starts the threads that there always are.
+pub fn start(server: &Arc<Server>, store: &Arc<ColdStore>) -> std::io::Result<()> {
+    server.readers.threads.store(THREADS_MIN, Ordering::Relaxed);
+    for _ in 0..THREADS_MIN {
+        spawn(server.clone(), store.clone())?;
+    }
+    Ok(())
+}
+
+/// Starts a thread, which has been counted.
+fn spawn(server: Arc<Server>, store: Arc<ColdStore>) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("tier-reader".into());
+    thread.spawn(move || work(&server, &store)).map(drop)
+}
+
+fn work(server: &Arc<Server>, store: &Arc<ColdStore>) {
+    let readers = &server.readers;
+    let mut worked = false;
+    while let Some(work) = readers.take(worked) {
+        worked = matches!(work, Work::Requests { .. });
+        match work {
+            Work::Requests { requests, grow } => {
+                if grow && let Err(error) = spawn(server.clone(), store.clone()) {
+                    // Those that there are go on; the next batch asks again.
+                    tracing::debug!(%error, "no further thread to read the tier");
+                    let queue = readers.queue.lock();
+                    readers.threads.fetch_sub(1, Ordering::Relaxed);
+                    drop(queue);
                 }
+                read_batch(server, store, requests);
             }
-        })
+            Work::Job(job) => job(server, store),
+        }
+    }
 }
 
 fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
@@ -289,7 +353,6 @@ mod tests {
     #[test]
     fn a_disk_is_read_by_all_threads_and_the_page_cache_by_one() {
         let readers = Readers::default();
-        readers.threads.store(4, Ordering::Relaxed);
         assert!(readers.is_thread_wanted(0, 1));
         assert!(!readers.is_thread_wanted(1, 2));
         assert_eq!((readers.share(6), readers.share(100)), (6, BATCH_MAX));
@@ -305,5 +368,24 @@ mod tests {
         assert_eq!((readers.share(6), readers.share(100)), (2, 25));
         readers.note(2, short, true);
         assert!(!readers.is_thread_wanted(0, 1));
+    }
+
+    #[test]
+    fn threads_come_for_a_slow_device_and_not_beyond_what_it_needs() {
+        let readers = Readers::default();
+        readers.threads.store(THREADS_MIN, Ordering::Relaxed);
+        let wait = |latency| (0..2000).for_each(|_| readers.note(1, latency, true));
+        wait(Duration::from_micros(70));
+        assert!(!readers.grow(100));
+        wait(Duration::from_micros(210));
+        assert!(!readers.grow(0));
+        readers.idle.store(1, Ordering::Relaxed);
+        assert!(!readers.grow(100));
+        readers.idle.store(0, Ordering::Relaxed);
+        let grown = (0..100).filter(|_| readers.grow(100)).count();
+        assert_eq!(THREADS_MIN + grown, readers.depth.threads());
+        assert!((8..=11).contains(&(THREADS_MIN + grown)));
+        readers.working.store(readers.depth.threads(), Ordering::Relaxed);
+        assert!(!readers.may_work());
     }
 }

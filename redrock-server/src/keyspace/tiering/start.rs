@@ -13,10 +13,6 @@ use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Threads that read cold values: enough to keep a disk busy, and each holds one batch only. A fast disk
-/// would serve more at a time, but where two cores serve the clients too, waking 16 threads cost half of
-/// the reads a second that 4 make.
-const READER_THREADS: usize = 4;
 const QUEUE_BYTES_MIN: u64 = 2 << 20;
 const QUEUE_BYTES_MAX: u64 = 32 << 20;
 /// How long the applier waits for the lock at a time. Who has it for longer may wait for the next batch.
@@ -78,9 +74,7 @@ pub fn start(
         tell(&applied_to, &told);
     })
     .context("start the tier's writer")?;
-    for index in 0..READER_THREADS {
-        reader::spawn(server.clone(), store.clone(), index).context("start a tier reader")?;
-    }
+    reader::start(server, &store).context("start the tier's readers")?;
     cold_expiry::spawn(server.clone(), store.clone()).context("start cold expiry")?;
     governor::spawn(server.clone()).context("start the governor")?;
     tracing::info!(folder = %memory.tier_dir.display(), "tiering is on: {budget}");

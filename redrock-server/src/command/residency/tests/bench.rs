@@ -31,7 +31,7 @@ impl Bench {
     }
 
     pub(super) fn start_reader(&self) {
-        reader::spawn(self.server.clone(), self.cold.clone(), 0).expect("reader");
+        reader::start(&self.server, &self.cold).expect("readers");
     }
 
     /// Its commands may have the pool read for them alone, as those of connections do.
