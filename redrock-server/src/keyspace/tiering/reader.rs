@@ -385,7 +385,9 @@ mod tests {
         let grown = (0..100).filter(|_| readers.grow(100)).count();
         assert_eq!(THREADS_MIN + grown, readers.depth.threads());
         assert!((8..=11).contains(&(THREADS_MIN + grown)));
-        readers.working.store(readers.depth.threads(), Ordering::Relaxed);
+        readers
+            .working
+            .store(readers.depth.threads(), Ordering::Relaxed);
         assert!(!readers.may_work());
     }
 }
