@@ -151,7 +151,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts `redrock-persist` or `redrock-replica` beside a server with external companions.
-    /// `failpoints` is for the persister only (`redrock-persist/src/failpoint.rs`).
+    /// `failpoints` is for the persister only (`libs/log/src/failpoint.rs`).
     pub fn start(program: &str, folder: &Path, failpoints: &str) -> anyhow::Result<Self> {
         let log = tempfile::NamedTempFile::new()?.into_temp_path().keep()?;
         let output = std::fs::File::create(&log)?;

@@ -206,6 +206,25 @@ impl Server {
         Self::watched(port, command)?.wait_ready()
     }
 
+    /// Starts our server with failpoints armed (`redrock_log::failpoint`) on a port and waits for
+    /// nothing.
+    pub fn spawn_armed(
+        port: u16,
+        folder: &Path,
+        options: &[&str],
+        failpoints: &str,
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary("redrock-server")?);
+        command
+            .arg("--allow-failpoints")
+            .env("REDROCK_FAILPOINTS", failpoints)
+            .args(["--port", &port.to_string(), "--save", "", "--dir"])
+            .arg(folder)
+            .args(options)
+            .stdin(Stdio::null());
+        Self::watched(port, command)
+    }
+
     fn watched(port: u16, mut command: Command) -> anyhow::Result<Self> {
         // A port may be used again while the log of the server before is still there.
         static STARTS: AtomicU32 = AtomicU32::new(0);
@@ -223,6 +242,14 @@ impl Server {
 
     /// Waits until the server answers PING, be it that it can't write.
     pub fn wait_ready(mut self) -> anyhow::Result<Self> {
+        match self.ready_or_ended()? {
+            None => Ok(self),
+            Some(status) => bail!("the server ended with {status}:\n{}", self.log_text()),
+        }
+    }
+
+    /// Waits until the server answers PING, or has ended: then its status.
+    pub fn ready_or_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + start_wait();
         loop {
             let answer = Client::connect(self.port).and_then(|mut client| client.run(&["PING"]));
@@ -232,10 +259,10 @@ impl Server {
                 _ => false,
             };
             if ready {
-                return Ok(self);
+                return Ok(None);
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended with {status}:\n{}", self.log_text());
+                return Ok(Some(status));
             }
             if Instant::now() > deadline {
                 bail!(
@@ -313,6 +340,11 @@ impl Server {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// Its status, if it has ended.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits for its end.

@@ -1,7 +1,7 @@
 //! A rewrite under load, with all three daemons killed at each of its steps: the files are a
 //! whole data set every time, for us and for a real Redis.
 //!
-//! The persister kills itself at a failpoint (`redrock-persist/src/failpoint.rs`); server and
+//! The persister kills itself at a failpoint (`libs/log/src/failpoint.rs`); server and
 //! agent follow at once. Only one thing may stand between Redis and the files: a command cut in
 //! half at the end of the segment that the dying server wrote to, when the next one, empty, is
 //! listed already. Redis wants the last file for that and refuses; our start cuts it.

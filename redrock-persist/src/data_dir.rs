@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redrock_log::epoch::EpochGuard;
+use redrock_log::failpoint;
 use redrock_log::fs::{Fs, FsFile, OpenMode};
 use redrock_log::manifest::{Manifest, Names, RESERVE_NAME, keep_reserve, store_checked};
 
 use crate::error::{Result, io_error};
-use crate::failpoint;
 
 /// The directory, its file system and the guard. Clones are the same.
 #[derive(Debug, Clone)]

@@ -18,7 +18,6 @@ pub mod base;
 pub mod check;
 pub mod data_dir;
 pub mod error;
-pub mod failpoint;
 pub mod files;
 pub mod jobs;
 pub mod link;

@@ -5,14 +5,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use redrock_log::fs::{Fs, FsFile, OpenMode, RealFs};
+use redrock_log::failpoint;
+use redrock_log::fs::{Fs, FsFile, OpenMode, RealFs, remove_tree};
 use redrock_proto::RpcError;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::data_dir::parent;
 use crate::error::{Result, io_error};
-use crate::failpoint;
 
 /// Prefix of folders under construction and of those being removed.
 pub const TEMPORARY: &str = "temp-";
@@ -81,7 +81,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.committed
-            && let Err(error) = std::fs::remove_dir_all(&self.temporary)
+            && let Err(error) = remove_tree(&self.temporary)
         {
             tracing::warn!(path = %self.temporary.display(), %error, "could not remove");
         }
@@ -122,8 +122,8 @@ fn empty(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         match entry.file_type()?.is_dir() {
-            true => std::fs::remove_dir_all(entry.path())?,
-            false => std::fs::remove_file(entry.path())?,
+            true => remove_tree(&entry.path())?,
+            false => RealFs.unlink(&entry.path())?,
         }
     }
     Ok(())
@@ -140,7 +140,7 @@ pub fn remove_leftovers(folder: &Path) -> io::Result<usize> {
         let entry = entry?;
         let temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
         if temporary && entry.file_type()?.is_dir() && lock(&entry.path())?.is_some() {
-            std::fs::remove_dir_all(entry.path())?;
+            remove_tree(&entry.path())?;
             removed += 1;
         }
     }
@@ -155,7 +155,7 @@ pub fn remove_folder(folder: &Path, check: &dyn Fn() -> io::Result<()>) -> io::R
     check()?;
     RealFs.rename(folder, &aside)?;
     RealFs.sync_dir(parent(folder))?;
-    std::fs::remove_dir_all(aside)
+    remove_tree(&aside)
 }
 
 fn sync_folders(folder: &Path) -> io::Result<()> {

@@ -12,13 +12,13 @@ use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_daemon::tasks::Tasks;
 use redrock_daemon::{signals, uds};
 use redrock_log::epoch::read_epoch;
+use redrock_log::failpoint;
 use redrock_log::fs::{Fs, RealFs};
 use redrock_proto::client::{PERSIST_SOCKET, ServerClient, Timeouts};
 use redrock_proto::model::{HexId, RunRef};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::DaemonArgs;
-use crate::failpoint;
 use crate::service::{Current, PersistService};
 use crate::session::{Session, SessionConfig};
 
@@ -49,10 +49,10 @@ pub fn daemon(args: DaemonArgs) -> anyhow::Result<()> {
 
 /// Arms what the environment names, if that is allowed.
 pub fn arm_failpoints(args: &DaemonArgs) -> anyhow::Result<()> {
-    match std::env::var(failpoint::VARIABLE) {
-        Ok(list) if args.allow_failpoints => failpoint::arm(&list),
-        _ => Ok(()),
+    if args.allow_failpoints {
+        failpoint::arm("persist")?;
     }
+    Ok(())
 }
 
 async fn serve(args: CompanionArgs, log: LogHandle) -> anyhow::Result<()> {

@@ -21,6 +21,7 @@ use redrock_daemon::error_text::whole;
 use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
 use redrock_daemon::signals;
 use redrock_daemon::tasks::Tasks;
+use redrock_log::failpoint;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -34,8 +35,11 @@ const WORKER_STOP_WAIT: Duration = Duration::from_secs(5);
 const SERVICE_STOP_WAIT: Duration = Duration::from_millis(300);
 
 /// Runs until told to stop. An error is one that the operator must act on.
-pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+pub fn run(loaded: Loaded, allow_failpoints: bool) -> anyhow::Result<()> {
     let log = start_logging(&loaded.config)?;
+    if allow_failpoints {
+        failpoint::arm("server")?;
+    }
     let to_file = loaded.config.observation.log_file.is_some();
     let result = run_logged(loaded, log);
     if let Err(error) = &result

@@ -6,6 +6,7 @@
 use crate::config::Config;
 use redrock_daemon::supervise::{self, BackOff, CompanionSpec};
 use redrock_daemon::tasks::Tasks;
+use redrock_log::failpoint;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -80,7 +81,7 @@ impl Companions {
             let spec = CompanionSpec {
                 name,
                 program: path,
-                args: arguments(config, port),
+                args: arguments(config, name, port),
                 env: Vec::new(),
             };
             member
@@ -126,8 +127,11 @@ fn what_is_missing(name: &str) -> &'static str {
 }
 
 /// As their `main` takes them.
-fn arguments(config: &Config, port: u16) -> Vec<OsString> {
+fn arguments(config: &Config, name: &str, port: u16) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["--dir".into(), config.dir.as_os_str().into()];
+    if name == "persist" && failpoint::allowed() {
+        args.push(failpoint::FLAG.into());
+    }
     args.extend([
         "--socket-dir".into(),
         config.companions.socket_dir.clone().into(),

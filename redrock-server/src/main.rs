@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     if loaded.config.daemonize && !daemonize::in_background() {
         return go_to_background(command_line.stdin);
     }
-    match app::run(loaded) {
+    match app::run(loaded, command_line.allow_failpoints) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", whole(error.as_ref()));

@@ -6,6 +6,7 @@
 mod repair;
 mod restore;
 mod sets;
+mod steps;
 
 use anyhow::Context as _;
 use redrock_integration_tests::process::{Kind, Server, binary, copy_folder};

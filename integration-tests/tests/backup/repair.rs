@@ -6,10 +6,10 @@ use redrock_integration_tests::daemons::{ask_companion, companions_up, info, unt
 use redrock_integration_tests::process::{Kind, Server, copy_folder, has_redis};
 use std::path::{Path, PathBuf};
 
-const KEYS: i64 = 200;
+pub(crate) const KEYS: i64 = 200;
 
 /// A data directory with a dump, a base with half of the keys and a segment with the others.
-fn filled() -> anyhow::Result<tempfile::TempDir> {
+pub(crate) fn filled() -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     // A checksum for each sync, so that damage is narrowed down to a command.
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -31,7 +31,7 @@ fn filled() -> anyhow::Result<tempfile::TempDir> {
 }
 
 /// The files of a folder whose names hold `part`.
-fn named(folder: &Path, part: &str) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn named(folder: &Path, part: &str) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     let paths = entries.into_iter().map(|entry| entry.path());
     let mut found: Vec<_> = paths

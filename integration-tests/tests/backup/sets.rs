@@ -208,6 +208,9 @@ fn killed_at_any_step_a_backup_is_whole_or_absent() -> anyhow::Result<()> {
         names(folder.path())?
     );
     let _next = Daemon::start("redrock-persist", folder.path(), "")?;
+    until("the end of what it left", || {
+        Ok(std::fs::read_dir(&sets)?.count() == 1)
+    })?;
     ledger.write_for(&mut client, 20)?;
     until("a backup by the next one", || {
         Ok(tool(&["backup", "--dir", text(folder.path()), "--name", "next"])?.code == 0)

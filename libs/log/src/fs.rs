@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::failpoint::{self, Object, Operation, around, counted_write};
+
 /// How [`Fs::open`] treats a file that does or does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -134,31 +136,46 @@ pub struct RealFs;
 #[derive(Debug)]
 struct RealFile(File);
 
+impl RealFile {
+    /// Does what changes the file: tests may end the process there.
+    fn changing<T>(
+        &self,
+        operation: Operation,
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        around(operation, Object::File(&self.0), act)
+    }
+}
+
 impl FsFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         FileExt::read_at(&self.0, buffer, position)
     }
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize> {
-        FileExt::write_at(&self.0, bytes, position)
+        counted_write(&self.0, bytes, |bytes| {
+            FileExt::write_at(&self.0, bytes, position)
+        })
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.changing(Operation::SyncData, || self.0.sync_data())
     }
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.changing(Operation::Sync, || self.0.sync_all())
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.changing(Operation::Resize, || self.0.set_len(len))
     }
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
     fn allocate(&self, len: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
-        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
-            Ok(()) => Ok(()),
+        let allocated = self.changing(Operation::Resize, || {
+            Ok(fallocate(&self.0, FallocateFlags::empty(), 0, len)?)
+        });
+        match allocated {
             // File systems without preallocation still give the space to written zeros.
-            Err(rustix::io::Errno::OPNOTSUPP) => {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 let zeros = vec![0u8; 1 << 20];
                 let mut done = 0;
                 while done < len {
@@ -169,7 +186,7 @@ impl FsFile for RealFile {
                 }
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            other => other,
         }
     }
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -210,25 +227,42 @@ impl Fs for RealFs {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(RealFile(open_regular(&mut options, path)?)))
+        let mut open = || open_regular(&mut options, path);
+        let file = match mode {
+            OpenMode::Read | OpenMode::ReadWrite => open(),
+            _ => around(Operation::Create, Object::Path(path), &mut open),
+        }?;
+        Ok(Arc::new(RealFile(file)))
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        match std::fs::create_dir(path) {
+        let made = around(Operation::CreateFolder, Object::Path(path), || {
+            std::fs::create_dir(path)
+        });
+        match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             other => other,
         }
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+        around(Operation::Rename, Object::Path(to), || {
+            std::fs::rename(from, to)
+        })
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+        around(Operation::Unlink, Object::Path(path), || {
+            std::fs::remove_file(path)
+        })
     }
     fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
-        std::fs::hard_link(original, link)
+        around(Operation::Link, Object::Path(link), || {
+            std::fs::hard_link(original, link)
+        })
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let folder = File::open(path)?;
+        around(Operation::SyncFolder, Object::Path(path), || {
+            folder.sync_all()
+        })
     }
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut names = std::fs::read_dir(path)?
@@ -250,6 +284,23 @@ impl Fs for RealFs {
 fn unix_ms_rounded_up(time: SystemTime) -> Option<u64> {
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_nanos().div_ceil(1_000_000)).ok()
+}
+
+/// Removes a folder with all that is in it. Links are removed, not followed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    if failpoint::is_counting() {
+        // The system's own way can't be stopped between two names.
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => remove_tree(&entry.path())?,
+                false => RealFs.unlink(&entry.path())?,
+            }
+        }
+    }
+    around(Operation::Unlink, Object::Path(path), || {
+        std::fs::remove_dir_all(path)
+    })
 }
 
 /// Whether an error says that the disk, or the quota, is full.

@@ -15,6 +15,7 @@ pub mod backlog;
 pub mod ballast;
 mod checked_file;
 pub mod epoch;
+pub mod failpoint;
 pub mod fs;
 pub mod history;
 pub mod manifest;

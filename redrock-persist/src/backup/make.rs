@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use redrock_log::failpoint;
 use redrock_log::fs::{Fs, OpenMode, RealFs, write_durably};
 use redrock_log::manifest::Names;
 use redrock_proto::RpcError;
@@ -21,7 +22,6 @@ use super::set::{
 use super::sums::{self, Sums};
 use super::{list, retention};
 use crate::error::{Result, io_error};
-use crate::failpoint;
 use crate::moment;
 use crate::place::{Staging, link_or_copy, remove_leftovers};
 use crate::progress::unix_ms;

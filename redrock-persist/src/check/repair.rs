@@ -254,12 +254,12 @@ fn cut(path: &Path, position: u64, unlisted: &[String], unix_seconds: u64) -> Re
     unlink(&sidecar_path(&temporary))?;
     copy(path, &temporary, position)?;
     copy_up_to(&RealFs, path, position, &temporary).map_err(sidecar_error)?;
-    // The sidecar first: one that claims less than there is weakens detection, one that claims
-    // more looks like damage.
+    // The sidecar last: one that claims more than there is looks like damage and is repaired again,
+    // while behind one that claims less damage that parses would pass for commands.
+    replace(&temporary, path)?;
     if sidecar_path(&temporary).exists() {
         replace(&sidecar_path(&temporary), &sidecar_path(path))?;
     }
-    replace(&temporary, path)?;
     Ok(kept)
 }
 

@@ -1,6 +1,7 @@
 //! What happens without a request: cleaning up, listing new segments, save points, automatic
 //! rewrites, pins that run out.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::aof::schedule::{RewriteFacts, due_rewrite};
 use crate::error::Result;
 use crate::jobs::{Activity, Queueing};
 use crate::pins::delete_unpinned;
+use crate::place::remove_leftovers;
 use crate::progress::unix_ms;
 use crate::replicas::tend;
 use crate::settings::Settings;
@@ -119,9 +121,22 @@ fn open_and_clean(session: &Session) -> Result<Keeper> {
                 dir.unlink(&dir.root().join(&name))?;
             }
         }
+        clean_backups(&settings.backup_folder(dir.root()));
         session.cleaned.send_replace(Some(()));
     }
     Keeper::open(dir, &settings.append_dir_name, &settings.append_file_name)
+}
+
+/// Removes sets under construction whose maker is dead: what they link keeps its blocks, and the next
+/// backup may be far away.
+fn clean_backups(sets: &Path) {
+    match remove_leftovers(sets) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "removed backups that were not finished"),
+        Err(error) => {
+            tracing::warn!(%error, path = %sets.display(), "can't remove unfinished backups");
+        }
+    }
 }
 
 /// Whether the server has settled: a log that is wanted and not there yet may be one that is

@@ -67,7 +67,8 @@ pub(super) fn copy_checkpoint(
     Ok(())
 }
 
-fn open(path: &Path) -> Result<DB> {
+/// Opens a checkpoint, read-only.
+pub fn open(path: &Path) -> Result<DB> {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
     table.set_cache_index_and_filter_blocks(true);
@@ -218,17 +219,23 @@ impl Walk<'_> {
     }
 }
 
+/// How its records are read.
+pub fn read_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_verify_checksums(true);
+    options.set_readahead_size(READAHEAD_BYTES);
+    options
+}
+
 fn iterator<'a>(db: &'a DB, family: &str, generation: u32) -> Result<Walk<'a>> {
     let handle = db
         .cf_handle(family)
         .ok_or_else(|| RpcError::corrupt(format!("the checkpoint has no family {family}")))?;
-    let mut options = ReadOptions::default();
-    options.fill_cache(false);
-    options.set_verify_checksums(true);
-    options.set_readahead_size(match family {
-        VALUES => READAHEAD_BYTES,
-        _ => READAHEAD_TIMES_BYTES,
-    });
+    let mut options = read_options();
+    if family != VALUES {
+        options.set_readahead_size(READAHEAD_TIMES_BYTES);
+    }
     if let Some(next) = generation.checked_add(1) {
         options.set_iterate_upper_bound(next.to_be_bytes().to_vec());
     }

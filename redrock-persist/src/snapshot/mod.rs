@@ -35,6 +35,7 @@ use crate::data_dir::DataDir;
 use crate::error::Result;
 use crate::progress::ActionProgress;
 use build::Builder;
+pub use checkpoint_copy::{open as open_checkpoint, read_options as checkpoint_read_options};
 pub use rdb_file::{FileOptions, RdbSummary};
 
 /// How long the server may take from the request to the cut.

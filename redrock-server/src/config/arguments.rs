@@ -5,6 +5,7 @@
 
 use super::words::quoted;
 use crate::net::parser::split_quoted;
+use redrock_log::failpoint;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub struct CommandLine {
     pub stdin: bool,
     /// The options, as lines of configuration.
     pub lines: Vec<u8>,
+    /// For tests: obey the variable REDROCK_FAILPOINTS. Not told in the usage.
+    pub allow_failpoints: bool,
 }
 
 /// What `--help` prints.
@@ -57,6 +60,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Invocation {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut words: &[OsString] = &arguments;
     let mut result = CommandLine::default();
+    if words.first().is_some_and(|first| first == failpoint::FLAG) {
+        result.allow_failpoints = true;
+        words = words.get(1..).unwrap_or_default();
+    }
+    let given = words.len();
     match words.first().map(|first| first.as_bytes()) {
         Some(b"-v" | b"--version") => return Invocation::Version,
         Some(b"-h" | b"--help") => return Invocation::Help,
@@ -66,7 +74,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Invocation {
         }
         _ => {}
     }
-    let whole = words.len() == arguments.len();
+    let whole = words.len() == given;
     // Whether the option before has all it needs, so that `--` starts the next.
     let mut complete = true;
     for (i, word) in words.iter().enumerate() {
@@ -129,6 +137,16 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&line.lines), lines);
             assert_eq!((line.file, line.stdin), (None, false));
         }
+    }
+
+    #[test]
+    fn failpoints_are_allowed_by_the_first_argument_alone() {
+        let line = run(&["--allow-failpoints", "a.conf", "--hz", "5"]);
+        assert!(line.allow_failpoints);
+        assert_eq!(line.file, Some("a.conf".into()));
+        assert_eq!(line.lines, b"hz \"5\" ");
+        assert!(run(&["--allow-failpoints", "-"]).stdin);
+        assert!(!run(&["--hz", "5", "--allow-failpoints"]).allow_failpoints);
     }
 
     #[test]

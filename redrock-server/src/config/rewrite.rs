@@ -8,8 +8,10 @@ use super::settings::{Settings, find};
 use super::table::OPTIONS;
 use super::words::trimmed;
 use crate::net::parser::split_quoted;
+use redrock_log::failpoint::counted;
+use redrock_log::fs::{Fs as _, RealFs};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -186,10 +188,10 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
             .truncate(true)
             .mode(0o644)
             .open(&aside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&aside, path)?;
-        File::open(parent)?.sync_all()
+        counted(&aside, || file.write_all(content))?;
+        counted(&aside, || file.sync_all())?;
+        RealFs.rename(&aside, path)?;
+        RealFs.sync_dir(parent)
     };
     write().inspect_err(|_| {
         // Best effort: what matters is the error at hand.

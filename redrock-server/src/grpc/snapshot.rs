@@ -270,7 +270,7 @@ fn snapshot_ring_bytes(memory: &Memory) -> usize {
 }
 
 fn remove_checkpoint(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path)
+    if let Err(error) = redrock_log::fs::remove_tree(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(%error, path = %path.display(), "remove checkpoint failed");

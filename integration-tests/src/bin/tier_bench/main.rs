@@ -5,12 +5,14 @@
 //! tier_bench fill PORT KEYS SEED            keys of 1 KB, in order, pipelined
 //! tier_bench hits PORT KEYS OPERATIONS SEED hit ratios: zipf 0.99, then with a full scan and new keys
 //! tier_bench latency PORT KEYS SECONDS SEED hot keys' latency, quiet and during a bulk load
+//! tier_bench writes PORT KEYS SECONDS SEED  writes' latency, quiet and during a save and a rewrite
 //! ```
 
 mod hits;
 mod latency;
 mod lru;
 mod popular;
+mod writes;
 
 use anyhow::{Context as _, bail};
 use redrock_integration_tests::resp::{Client, Reply, encode};
@@ -96,6 +98,9 @@ fn main() -> anyhow::Result<()> {
         }
         (Some("latency"), [at, keys, seconds, seed]) => {
             latency::measure(port(at)?, *keys, *seconds, *seed)
+        }
+        (Some("writes"), [at, keys, seconds, seed]) => {
+            writes::measure(port(at)?, *keys, *seconds, *seed)
         }
         _ => bail!("see the head of this program's source for what it takes"),
     }

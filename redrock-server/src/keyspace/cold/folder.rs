@@ -1,7 +1,8 @@
 //! The tier's folder: wiped at each start, so it is to be ours beyond doubt.
 
 use super::{ColdError, io};
-use redrock_log::fs::open_regular;
+use redrock_log::failpoint::counted;
+use redrock_log::fs::{Fs as _, RealFs, open_regular, remove_tree};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -17,16 +18,16 @@ pub(super) fn prepare(path: &Path, kept: Option<&str>) -> Result<(), ColdError> 
     inspect(path)?;
     std::fs::create_dir_all(path).map_err(io("create", path))?;
     let marker = path.join(MARKER);
-    std::fs::write(&marker, MARKER_TEXT).map_err(io("write", &marker))?;
+    counted(&marker, || std::fs::write(&marker, MARKER_TEXT)).map_err(io("write", &marker))?;
     for entry in std::fs::read_dir(path).map_err(io("read", path))? {
         let entry = entry.map_err(io("read", path))?;
         let is_kept = kept.is_some_and(|kept| entry.file_name() == kept);
         let entry = entry.path();
         if entry != marker && !is_kept {
             let removed = if entry.is_dir() {
-                std::fs::remove_dir_all(&entry)
+                remove_tree(&entry)
             } else {
-                std::fs::remove_file(&entry)
+                RealFs.unlink(&entry)
             };
             removed.map_err(io("remove", &entry))?;
         }

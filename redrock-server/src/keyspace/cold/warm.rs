@@ -17,7 +17,8 @@ mod tests;
 pub use description::{ColdFile, WarmDatabase, WarmStart};
 
 use super::{ColdError, DATABASE_DIR, io};
-use redrock_log::fs::{RealFs, open_regular, write_durably};
+use redrock_log::failpoint::counted;
+use redrock_log::fs::{Fs as _, RealFs, open_regular, remove_tree, write_durably};
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ pub fn keep(tier: &Path, checkpoint: &Path, mut start: WarmStart) -> Result<(), 
         if !is_shared(&file.name) {
             // RocksDB has synced what it wrote itself; these are copies.
             let file = std::fs::File::open(&path).map_err(io("open", &path))?;
-            file.sync_all().map_err(io("sync", &path))?;
+            counted(&path, || file.sync_all()).map_err(io("sync", &path))?;
         }
     }
     write_durably(&RealFs, &description, start.text().as_bytes())
@@ -101,10 +102,14 @@ pub fn keep(tier: &Path, checkpoint: &Path, mut start: WarmStart) -> Result<(), 
     let (folder, former) = (tier.join(FOLDER), tier.join(FORMER));
     remove(&former)?;
     if folder.exists() {
-        std::fs::rename(&folder, &former).map_err(io("rename", &folder))?;
+        RealFs
+            .rename(&folder, &former)
+            .map_err(io("rename", &folder))?;
     }
-    std::fs::rename(checkpoint, &folder).map_err(io("rename", checkpoint))?;
-    sync_folder(tier)?;
+    RealFs
+        .rename(checkpoint, &folder)
+        .map_err(io("rename", checkpoint))?;
+    RealFs.sync_dir(tier).map_err(io("sync", tier))?;
     remove(&former)?;
     Ok(())
 }
@@ -115,16 +120,11 @@ pub fn discard(tier: &Path) -> Result<bool, ColdError> {
 }
 
 fn remove(path: &Path) -> Result<bool, ColdError> {
-    match std::fs::remove_dir_all(path) {
+    match remove_tree(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(io("remove", path)(error)),
     }
-}
-
-fn sync_folder(path: &Path) -> Result<(), ColdError> {
-    let folder = std::fs::File::open(path).map_err(io("open", path))?;
-    folder.sync_all().map_err(io("sync", path))
 }
 
 fn is_shared(name: &str) -> bool {
@@ -156,9 +156,9 @@ pub(super) fn link(tier: &Path, start: &WarmStart) -> Result<(), ColdError> {
     for file in &start.files {
         let (from, to) = (from.join(&file.name), to.join(&file.name));
         if is_shared(&file.name) {
-            std::fs::hard_link(&from, &to).map_err(io("link", &to))?;
+            RealFs.hard_link(&from, &to).map_err(io("link", &to))?;
         } else {
-            std::fs::copy(&from, &to).map_err(io("copy", &to))?;
+            counted(&to, || std::fs::copy(&from, &to)).map_err(io("copy", &to))?;
         }
     }
     Ok(())
