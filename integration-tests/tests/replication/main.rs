@@ -9,6 +9,7 @@ mod failover;
 mod fields;
 mod link;
 mod master;
+mod messages;
 mod password;
 mod replica;
 mod sentinel;

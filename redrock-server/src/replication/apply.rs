@@ -38,7 +38,7 @@ fn is_ping(command: &OwnedCommand) -> bool {
 impl<'s> Applier<'s> {
     /// Goes on at `offset` with database `db` selected, as long as `feed` is the one in force.
     pub fn new(server: &'s Server, offset: u64, db: usize, feed: u64) -> Self {
-        let mut replayer = Replayer::new(server);
+        let mut replayer = Replayer::heard(server);
         replayer.set_database(db);
         Self {
             server,
