@@ -12,4 +12,5 @@ mod master;
 mod messages;
 mod password;
 mod replica;
+mod returns;
 mod sentinel;
