@@ -6,6 +6,7 @@
 
 use crate::net::client::ClientShared;
 use parking_lot::Mutex;
+use redrock_log::sidecar::HexId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{Notify, watch};
@@ -188,6 +189,8 @@ pub struct MasterLink {
     pub read_offset: u64,
     /// Stream offset that was applied; `None` before the first transfer.
     pub applied_offset: Option<u64>,
+    /// The id to ask the master with, if that is not the stream's: a former one.
+    pub ask_as: Option<HexId>,
     /// The link as CLIENT LIST shows it, while it is up.
     pub client: Option<Arc<ClientShared>>,
 }

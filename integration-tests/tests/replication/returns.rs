@@ -1,4 +1,5 @@
-//! Servers that come back: a replica without a log goes on behind its dump, without a full sync.
+//! Servers that come back: a replica without a log goes on behind its dump, and a master that was
+//! replaced goes on behind what its replica had of it. Neither takes a full sync.
 
 use crate::link::{
     collections, companions_up, fill, info, link_is, number, same_data, start, synced, until,
@@ -168,4 +169,71 @@ fn we_go_on_from_the_dump_of_a_real_replica_unless_our_clients_may_have_changed_
     let server = start(Kind::RedRock, ours.path(), &writable)?;
     equal(&mut client, &mut server.client()?)?;
     synced(&mut client, (2, 1))
+}
+
+fn old_master_returns(kind: Kind) -> anyhow::Result<()> {
+    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let logged = ["--appendonly", "yes"];
+    let port = free_port()?;
+    let server = start_on(one.path(), port, &logged)?;
+    let mut former = server.client()?;
+    companions_up(&mut former)?;
+    collections(&mut former)?;
+    write(&mut former, 1)?;
+    let below = port.to_string();
+    let options: &[&str] = match kind {
+        Kind::Redis => &["--replicaof", "127.0.0.1", &below],
+        Kind::RedRock => &["--appendonly", "yes", "--replicaof", "127.0.0.1", &below],
+    };
+    let other = start(kind, two.path(), options)?;
+    let mut promoted = other.client()?;
+    equal(&mut former, &mut promoted)?;
+    write(&mut former, 2)?;
+    equal(&mut former, &mut promoted)?;
+    server.kill_family()?;
+    promoted.ok("REPLICAOF NO ONE")?;
+    write(&mut promoted, 3)?;
+
+    // A start as a master gives the stream another id, which nobody has heard of.
+    let above = other.port.to_string();
+    let server = start_on(one.path(), port, &logged)?;
+    let mut former = server.client()?;
+    former.ok(&format!("REPLICAOF 127.0.0.1 {above}"))?;
+    equal(&mut promoted, &mut former)?;
+    synced(&mut promoted, (0, 1))?;
+    let id = info(&mut promoted, "replication", "master_replid")?;
+    assert_eq!(info(&mut former, "replication", "master_replid")?, id);
+    // Its log goes on under that id, and so does a start as a replica.
+    server.kill_family()?;
+    write(&mut promoted, 4)?;
+    let of = [&logged[..], &["--replicaof", "127.0.0.1", &above]].concat();
+    let server = start_on(one.path(), port, &of)?;
+    let mut former = server.client()?;
+    equal(&mut promoted, &mut former)?;
+    synced(&mut promoted, (0, 2))?;
+
+    // One that wrote something as a master has another history.
+    server.kill_family()?;
+    let server = start_on(one.path(), port, &logged)?;
+    let mut former = server.client()?;
+    companions_up(&mut former)?;
+    former.ok("SET own 1")?;
+    former.ok(&format!("REPLICAOF 127.0.0.1 {above}"))?;
+    equal(&mut promoted, &mut former)?;
+    synced(&mut promoted, (1, 2))?;
+    assert_eq!(former.ok("EXISTS own")?.int(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn an_old_master_goes_on_behind_a_real_one_that_took_its_place() -> anyhow::Result<()> {
+    match has_redis() {
+        true => old_master_returns(Kind::Redis),
+        false => Ok(()),
+    }
+}
+
+#[test]
+fn an_old_master_goes_on_behind_one_of_ours_that_took_its_place() -> anyhow::Result<()> {
+    old_master_returns(Kind::RedRock)
 }
