@@ -228,6 +228,7 @@ impl load_server::Load for LoadService {
             master.down_since_s = seconds(link.down_since_unix_ms);
             master.transfer_bytes = (link.sync_bytes_total, link.sync_bytes_read);
             master.read_offset = link.received_offset;
+            master.last_error = link.last_error.unwrap_or_default();
             broken = link_client::follow_link(server, master);
         }
         drop(replication);
