@@ -8,6 +8,7 @@ pub mod append_only;
 pub mod directory;
 mod estimate;
 pub mod fate;
+mod key_count;
 mod manifest_trouble;
 pub mod progress;
 pub mod rdb;

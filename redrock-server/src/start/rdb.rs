@@ -1,5 +1,6 @@
 //! Reading an RDB into the keyspace: a dump, the base of a log, a master's snapshot.
 
+use super::key_count::KeyCount;
 use crate::command::CommandError;
 use crate::command::effect::Effect;
 use crate::keyspace::Keyspace;
@@ -130,6 +131,7 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
         index: 0,
         now_ms: crate::clock::unix_ms(),
         facts: RdbFacts::default(),
+        tally: KeyCount::default(),
         seen: 0,
         place: reader.place_of(b""),
     };
@@ -145,6 +147,7 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
     server.loading.set_modules(&load.facts.modules);
     report_modules(&load.facts.modules);
     if options.staged {
+        load.tally.check()?;
         // A start looks when the log has been replayed, too.
         let hashes = server.keyspace.lock().timed_hashes_staged();
         field_expiry::check(hashes, config.snapshot.rdb_version)
@@ -186,6 +189,8 @@ struct Load<'s> {
     index: usize,
     now_ms: i64,
     facts: RdbFacts,
+    /// The file's keys, taken or not.
+    tally: KeyCount,
     seen: u64,
     /// Where the item is, for errors.
     place: EntryPlace,
@@ -195,12 +200,15 @@ impl Load<'_> {
     fn item(&mut self, item: Item) -> anyhow::Result<()> {
         match item {
             Item::SelectDb(db) => return self.select(db),
-            Item::ResizeDb { .. } => {}
+            Item::ResizeDb { keys, .. } => self.tally.announce(keys),
             Item::Aux { key, value } => self.aux(&key, value),
             Item::Function(code) => return self.library(&code),
             Item::ModuleAux(module) => self.facts.modules.add_piece(&module),
             Item::ModuleKey(skipped) => return self.module_key(&skipped),
-            Item::EmptyKey(key) => self.empty_key(key),
+            Item::EmptyKey(key) => {
+                self.tally.add();
+                self.empty_key(key);
+            }
             Item::Entry(entry) => return self.entry(entry),
         }
         Ok(())
@@ -214,6 +222,7 @@ impl Load<'_> {
     }
 
     fn module_key(&mut self, skipped: &ModuleKey) -> anyhow::Result<()> {
+        self.tally.add();
         let modules = &mut self.facts.modules;
         modules.add_key(self.place.database, skipped);
         if modules.keys() <= NAMED_MAX {
@@ -255,6 +264,7 @@ impl Load<'_> {
     }
 
     fn select(&mut self, db: u64) -> anyhow::Result<()> {
+        self.tally.select(db);
         let keyspace = self.server.keyspace.lock();
         let count = keyspace.database_count();
         let live = usize::try_from(db).ok().filter(|db| *db < count);
@@ -304,6 +314,7 @@ impl Load<'_> {
     }
 
     fn entry(&mut self, entry: Entry) -> anyhow::Result<()> {
+        self.tally.add();
         self.count()?;
         if self.options.drop_expired && has_passed(entry.expire_at_ms, self.now_ms) {
             self.facts.expired += 1;
