@@ -3,6 +3,7 @@
 //! Data are compared by DEBUG DIGEST, which both compute alike. Links are cut by a small proxy
 //! between the two.
 
+mod backlog;
 mod blocked;
 mod durable;
 mod failover;
