@@ -8,6 +8,7 @@ mod blocked;
 mod durable;
 mod failover;
 mod fields;
+mod full_disk;
 mod link;
 mod master;
 mod messages;

@@ -30,6 +30,23 @@ const NAMED_MAX: u64 = 10;
 /// Entries between looks at the clock, for progress and for stopping.
 pub(super) const CHECK_INTERVAL: u64 = 1024;
 
+/// Why a load ends though nothing is wrong with what is loaded: the same may succeed later.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotNow(String);
+
+impl NotNow {
+    /// The server is told to end.
+    pub fn stopping() -> Self {
+        Self("the server is shutting down".to_owned())
+    }
+
+    /// Whether this is the cause of an error.
+    pub fn is_cause_of(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| cause.is::<Self>())
+    }
+}
+
 /// How to load.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RdbOptions {
@@ -370,7 +387,7 @@ impl Load<'_> {
 pub(super) fn check_stop(server: &Server) -> anyhow::Result<()> {
     server.loading.log_progress();
     if server.fate.is_stopping() {
-        bail!("the load was interrupted");
+        bail!(NotNow("the load was interrupted".to_owned()));
     }
     Ok(())
 }
@@ -390,12 +407,12 @@ pub(super) fn wait_for_room(server: &Server, bytes: u64) -> anyhow::Result<bool>
         let begun = *began.get_or_insert_with(Instant::now);
         let closed = server.memory.tier_health().and_then(Health::refusal);
         if let Some(reason) = closed.filter(|_| begun.elapsed() > CLOSED_WAIT_MAX) {
-            bail!("the data does not fit: {reason}");
+            bail!(NotNow(format!("the data does not fit: {reason}")));
         }
         if begun.elapsed() > ROOM_WAIT_MAX {
-            bail!(
+            bail!(NotNow(format!(
                 "the data does not fit: no memory became free for {ROOM_WAIT_MAX:?}, raise maxmemory"
-            );
+            )));
         }
         check_stop(server)?;
         std::thread::sleep(ROOM_PAUSE);
@@ -415,7 +432,7 @@ fn wait_for_queue(server: &Server) -> anyhow::Result<()> {
             return Ok(());
         }
         if let Some(error) = failure.filter(|_| began.elapsed() > CLOSED_WAIT_MAX) {
-            bail!("the tier can't be written: {error}");
+            bail!(NotNow(format!("the tier can't be written: {error}")));
         }
         if !busy {
             return Ok(());
