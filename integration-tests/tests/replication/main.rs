@@ -4,6 +4,7 @@
 //! between the two.
 
 mod backlog;
+mod bad_masters;
 mod blocked;
 mod durable;
 mod failover;

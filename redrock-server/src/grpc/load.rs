@@ -7,6 +7,7 @@ use crate::replication::commands::{self, Target};
 use crate::replication::follow::{self, LoadWatch};
 use crate::replication::{failover, link_client};
 use crate::server::Server;
+use crate::start::rdb::NotNow;
 use crate::state;
 use parking_lot::Mutex;
 use redrock_proto::error::RpcError;
@@ -351,12 +352,21 @@ fn load(
                 error = format!("{error:#}"),
                 "load of the master's snapshot failed"
             );
-            Err(RpcError::corrupt(format!("{error:#}")).into())
+            Err(failure(&error).into())
         }
         Err(_) => Err(RpcError::internal("the load ended unexpectedly").into()),
     };
     // The caller may be gone: then nobody is left to tell.
     let _ = sender.blocking_send(last);
+}
+
+/// Whether what came is to blame, or ourselves at the moment: the agent keeps it then.
+fn failure(error: &anyhow::Error) -> RpcError {
+    let text = format!("{error:#}");
+    match NotNow::is_cause_of(error) {
+        true => RpcError::unavailable(text),
+        false => RpcError::corrupt(text),
+    }
 }
 
 /// Reads spool files in order and feeds the applier.
@@ -384,7 +394,7 @@ impl Follower<'_> {
         }
         advanced.map_err(|error| {
             tracing::error!(error = format!("{error:#}"), "master's stream stopped");
-            RpcError::corrupt(format!("{error:#}"))
+            failure(&error)
         })
     }
 
