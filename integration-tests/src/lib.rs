@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod daemons;
 pub mod dataset;
+pub mod fake_master;
 pub mod job;
 pub mod load;
 pub mod memory;

@@ -30,7 +30,14 @@ pub struct Pins {
     by_holder: BTreeMap<String, Pin>,
     /// Files that are being removed: too late to pin them.
     condemned: BTreeSet<PathBuf>,
+    /// The stream is kept from here on for replicas that come back.
+    backlog_from: Option<u64>,
+    /// When a replica was last known to be attached, or to have been.
+    replica_seen: Option<Instant>,
 }
+
+/// What the holders are called that replicas pin by.
+const REPLICA_PREFIX: &str = "replica-";
 
 impl Pins {
     /// Replaces what the holder has pinned; without paths and offset only the lease is renewed.
@@ -55,6 +62,9 @@ impl Pins {
         if self.by_holder.len() >= HOLDERS_MAX && !self.by_holder.contains_key(holder) {
             return Err(RpcError::busy("too many holders of pins"));
         }
+        if holder.starts_with(REPLICA_PREFIX) {
+            self.replica_seen = Some(now);
+        }
         let ends = now + lease;
         if paths.is_empty()
             && from_offset.is_none()
@@ -76,7 +86,38 @@ impl Pins {
 
     /// Tells whether anything was pinned.
     pub fn unpin(&mut self, holder: &str) -> bool {
+        if holder.starts_with(REPLICA_PREFIX) {
+            self.replica_seen = Some(Instant::now());
+        }
         self.by_holder.remove(holder).is_some()
+    }
+
+    /// Somebody was attached before we began: a former process has kept the stream for it.
+    pub fn assume_replica(&mut self, now: Instant) {
+        self.replica_seen.get_or_insert(now);
+    }
+
+    /// For how long no replica has been attached; `None`: none ever was.
+    pub fn alone_for(&self, now: Instant) -> Option<Duration> {
+        let is_attached = self
+            .by_holder
+            .keys()
+            .any(|holder| holder.starts_with(REPLICA_PREFIX));
+        let seen = self.replica_seen?;
+        Some(match is_attached {
+            true => Duration::ZERO,
+            false => now.saturating_duration_since(seen),
+        })
+    }
+
+    /// Keeps the stream from an offset on, whoever has pinned what.
+    pub fn keep_backlog(&mut self, from: Option<u64>) {
+        self.backlog_from = from;
+    }
+
+    /// Whether the stream is kept for replicas that come back.
+    pub fn keeps_backlog(&self) -> bool {
+        self.backlog_from.is_some()
     }
 
     /// Drops what has run out; gives the holders.
@@ -95,7 +136,10 @@ impl Pins {
 
     /// Chooses what may be removed of a directory; nobody can pin it any more.
     fn condemn(&mut self, directory: &Path, files: &[ReplacedFile]) -> Vec<String> {
-        let names = removable(files, &self.of_directory(directory));
+        let mut pinned = self.of_directory(directory);
+        let kept = [pinned.from_offset, self.backlog_from];
+        pinned.from_offset = kept.into_iter().flatten().min();
+        let names = removable(files, &pinned);
         let paths = names.iter().map(|name| directory.join(name));
         self.condemned.extend(paths);
         names
@@ -194,6 +238,32 @@ mod tests {
         assert_eq!(late.unwrap_err().code, redrock_proto::ErrorCode::NotFound);
         pins.pin("b", paths(&["d/x"]), None, lease, Instant::now())
             .unwrap();
+    }
+
+    #[test]
+    fn the_backlog_keeps_segments_and_replicas_are_remembered() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut pins = Pins::default();
+        assert_eq!(pins.alone_for(now), None);
+        pins.pin("backup-1", BTreeSet::new(), Some(900), second, now)
+            .unwrap();
+        assert_eq!(pins.alone_for(now), None, "a backup is no replica");
+        pins.pin("replica-7", BTreeSet::new(), Some(900), second, now)
+            .unwrap();
+        assert_eq!(pins.alone_for(now + second / 2), Some(Duration::ZERO));
+        pins.expire(now + second);
+        assert_eq!(pins.alone_for(now + second * 3), Some(second * 3));
+        pins.assume_replica(now + second * 2);
+        assert_eq!(pins.alone_for(now + second * 3), Some(second * 3));
+        let segment = |name: &str, end_offset| ReplacedFile {
+            name: name.into(),
+            end_offset,
+        };
+        let files = [segment("x", Some(100)), segment("y", Some(200))];
+        pins.keep_backlog(Some(150));
+        assert_eq!(pins.condemn(Path::new("d"), &files), ["x"]);
+        pins.keep_backlog(None);
+        assert_eq!(pins.condemn(Path::new("d"), &files), ["x", "y"]);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Settings {
     pub keep_history: bool,
     /// `repl-backlog-disk-size` in bytes; 0: by the size of the disk.
     pub backlog_disk_bytes: u64,
+    /// `repl-backlog-disk-ttl`; `None` (0) is forever.
+    pub backlog_ttl: Option<Duration>,
     /// `rdb-key-save-delay`: a pause before each key, for tests.
     pub key_delay: Duration,
     pub log_level: Option<Level>,
@@ -71,6 +73,7 @@ impl Default for Settings {
             rewrite_min_bytes: 64 << 20,
             keep_history: false,
             backlog_disk_bytes: 0,
+            backlog_ttl: Some(Duration::from_secs(3600)),
             key_delay: Duration::ZERO,
             log_level: None,
             backup_dir: "backup".into(),
@@ -174,6 +177,9 @@ const READ: &[(&str, Read)] = &[
     ("repl-backlog-disk-size", |s, text| {
         set(&mut s.backlog_disk_bytes, bytes(text))
     }),
+    ("repl-backlog-disk-ttl", |s, text| {
+        set(&mut s.backlog_ttl, seconds_or_forever(text))
+    }),
     ("rdb-key-save-delay", |s, text| {
         set(&mut s.key_delay, key_delay(text))
     }),
@@ -201,6 +207,12 @@ fn rdb_version<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Opti
 fn key_delay(text: &str) -> Option<Duration> {
     let delay_us: i64 = text.parse().ok()?;
     Some(Duration::from_micros(delay_us.max(0).unsigned_abs()))
+}
+
+/// 0 is forever.
+fn seconds_or_forever(text: &str) -> Option<Option<Duration>> {
+    let seconds: u64 = text.parse().ok()?;
+    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
 /// A plain file name: paths would lead out of the directory.

@@ -105,6 +105,11 @@ impl Context {
                 .log
                 .ok_or_else(|| RpcError::invalid("the server's log state is missing"))?,
         )?;
+        let replid = match reply.ask_replid.as_str() {
+            "" => log.replid,
+            former => HexId::parse(former)
+                .ok_or_else(|| RpcError::invalid("the id to ask with is malformed"))?,
+        };
         let offset = match log.role {
             Role::Master => log.written_offset,
             Role::Replica => reply.applied_offset,
@@ -113,10 +118,7 @@ impl Context {
             role: log.role,
             master_host: reply.master_host,
             master_port: reply.master_port,
-            position: Position {
-                replid: log.replid,
-                offset,
-            },
+            position: Position { replid, offset },
         })
     }
 

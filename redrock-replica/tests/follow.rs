@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::redis::{Redis, command, free_port};
-use common::server::{Fake, id};
+use common::server::{Fake, LOAD_FAILS_AFTER, id};
 use common::{Agent, Front, LONG, eventually, scale};
-use redrock_proto::v1;
+use redrock_proto::{RpcError, v1};
 
 fn fill(redis: &mut Redis, name: &str, count: usize) {
     let mut bytes = vec![];
@@ -258,6 +258,65 @@ async fn a_wrong_password_or_an_absent_master_leaves_all_as_it_is() {
     .await;
     assert_eq!(fake.loaded.borrow().snapshots.len(), 1);
     assert_eq!(fake.loaded.borrow().replid, master.info("master_replid"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_can_not_be_loaded_is_asked_for_again_after_pauses_that_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let failures = vec![RpcError::corrupt("a value is damaged"); 3];
+    *fake.failing_loads.lock().unwrap() = failures.into();
+    let mut master = Redis::start(&["--repl-diskless-sync-delay", "0"]);
+    fill(&mut master, "before", 100);
+    let mut agent = Agent::start(&fake).await;
+    let began = Instant::now();
+    agent
+        .client
+        .follow(follow(&fake, master.port))
+        .await
+        .unwrap();
+    eventually("it is told why", || {
+        fake.link.borrow().last_error.contains("a value is damaged")
+    })
+    .await;
+    connected(&fake).await;
+    // Three loads, and 1, 2 and 4 seconds behind them.
+    let least = LOAD_FAILS_AFTER * 3 + Duration::from_secs(1 + 2 + 4);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    assert_eq!(master.info("sync_full"), "4");
+    assert_eq!(fake.link.borrow().last_error, "");
+    same_data(&fake, &mut master).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_for_which_the_server_has_no_room_is_kept_until_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let failures = vec![RpcError::unavailable("the data does not fit"); 3];
+    *fake.failing_loads.lock().unwrap() = failures.into();
+    let mut master = Redis::start(&["--repl-diskless-sync-delay", "0"]);
+    fill(&mut master, "before", 100);
+    let mut agent = Agent::start(&fake).await;
+    agent
+        .client
+        .follow(follow(&fake, master.port))
+        .await
+        .unwrap();
+    eventually("it is told why", || {
+        let link = fake.link.borrow();
+        link.status == v1::LinkStatus::Sync as i32
+            && link.last_error.contains("the data does not fit")
+    })
+    .await;
+    // What comes meanwhile is spooled, across a link that breaks.
+    fill(&mut master, "meanwhile", 100);
+    master.call("CLIENT KILL TYPE replica");
+    fill(&mut master, "while down", 100);
+    connected(&fake).await;
+    same_data(&fake, &mut master).await;
+    assert!(fake.failing_loads.lock().unwrap().is_empty());
+    assert_eq!(master.info("sync_full"), "1");
+    assert_eq!(master.info("sync_partial_ok"), "1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

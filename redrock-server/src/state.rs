@@ -6,6 +6,7 @@
 
 use crate::net::client::ClientShared;
 use parking_lot::Mutex;
+use redrock_log::sidecar::HexId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{Notify, watch};
@@ -188,6 +189,10 @@ pub struct MasterLink {
     pub read_offset: u64,
     /// Stream offset that was applied; `None` before the first transfer.
     pub applied_offset: Option<u64>,
+    /// The id to ask the master with, if that is not the stream's: a former one.
+    pub ask_as: Option<HexId>,
+    /// Why it is not up, or was not at the last attempt; empty if nothing failed.
+    pub last_error: String,
     /// The link as CLIENT LIST shows it, while it is up.
     pub client: Option<Arc<ClientShared>>,
 }
@@ -214,6 +219,8 @@ pub struct ReplicationState {
     pub master: Option<MasterLink>,
     /// Our replicas.
     pub replicas: Vec<AttachedReplica>,
+    /// When one of them was seen last, unix ms; `None`: never.
+    pub replica_seen_ms: Option<i64>,
     /// Replication id, 40 hex digits.
     pub replid: String,
     /// The id before, or 40 zeros.
@@ -234,6 +241,19 @@ pub struct ReplicationState {
     pub net_bytes: [u64; 2],
 }
 
+impl ReplicationState {
+    /// Whether somebody follows the stream, or may come back and go on in it: a replica was seen
+    /// within `backlog_ttl_s` seconds (0: at any time).
+    pub fn is_followed(&self, now_ms: i64, backlog_ttl_s: u64) -> bool {
+        let patience_ms = match backlog_ttl_s {
+            0 => i64::MAX,
+            seconds => i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX),
+        };
+        let is_recent = |seen_ms: i64| now_ms.saturating_sub(seen_ms) < patience_ms;
+        !self.replicas.is_empty() || self.replica_seen_ms.is_some_and(is_recent)
+    }
+}
+
 /// A new replication id: 40 random hex digits.
 fn new_replication_id() -> String {
     let digit = |_| char::from(b"0123456789abcdef"[rand::random_range(0..16usize)]);
@@ -245,6 +265,7 @@ impl Default for ReplicationState {
         Self {
             master: None,
             replicas: Vec::new(),
+            replica_seen_ms: None,
             replid: new_replication_id(),
             replid2: "0".repeat(40),
             second_offset: -1,
@@ -460,6 +481,17 @@ impl Shutdown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_followed_while_a_replica_is_there_or_may_come_back() {
+        let mut replication = ReplicationState::default();
+        assert!(!replication.is_followed(9_000, 10) && !replication.is_followed(9_000, 0));
+        replication.replica_seen_ms = Some(9_000);
+        assert!(replication.is_followed(18_999, 10) && !replication.is_followed(19_000, 10));
+        assert!(replication.is_followed(i64::MAX, 0), "0 is forever");
+        replication.replicas.push(AttachedReplica::default());
+        assert!(replication.is_followed(i64::MAX, 10));
+    }
 
     #[test]
     fn a_pause_never_becomes_weaker_or_shorter_and_ends_by_itself() {

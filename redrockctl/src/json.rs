@@ -186,6 +186,7 @@ pub(crate) fn replication(state: &v1::AdminReplication) -> Value {
         "master_port": state.master_port,
         "link": lower(state.link().as_str_name(), "LINK_STATUS_"),
         "last_io_unix_ms": state.last_io_unix_ms,
+        "last_error": state.last_error,
         "sync_bytes_total": state.sync_bytes_total,
         "sync_bytes_read": state.sync_bytes_read,
         "applied_offset": state.applied_offset,

@@ -248,6 +248,9 @@ pub(crate) fn replication(state: &v1::AdminReplication) -> String {
             format!("{}:{}", state.master_host, state.master_port),
         );
         page.pair("link", lower(state.link().as_str_name(), "LINK_STATUS_"));
+        if !state.last_error.is_empty() {
+            page.pair("trouble", &state.last_error);
+        }
         page.pair("applied", state.applied_offset);
         page.pair("last heard", unless_zero(state.last_io_unix_ms, ago));
         if state.link() == v1::LinkStatus::Sync {

@@ -1,6 +1,7 @@
 //! What only modules can read is left out, named everywhere, and kept nowhere.
 
 use crate::replies::{fixture, folder_with};
+use redrock_integration_tests::fake_master::{Answer, FakeMaster};
 use redrock_integration_tests::process::{Kind, Server, binary};
 use redrock_integration_tests::resp::{Client, Reply, encode};
 use std::path::Path;
@@ -109,18 +110,16 @@ fn a_replica_of_a_server_with_modules_names_what_it_does_not_take() {
     let folder = folder_with("modules.rdb");
     let rdb = std::fs::read(folder.path().join("dump.rdb")).unwrap();
     std::fs::remove_file(folder.path().join("dump.rdb")).unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let master = std::thread::spawn(move || {
-        while let Ok((stream, _)) = listener.accept() {
-            if serve(stream, &rdb).unwrap_or(true) {
-                return;
-            }
-        }
-    });
+    let answer = Answer {
+        rdb,
+        ..Answer::default()
+    };
+    let master = FakeMaster::start(answer).unwrap();
     let server = Server::start(Kind::RedRock, folder.path(), &[]).unwrap();
     let mut client = server.client().unwrap();
-    client.ok(&format!("REPLICAOF 127.0.0.1 {port}")).unwrap();
+    client
+        .ok(&format!("REPLICAOF 127.0.0.1 {}", master.port))
+        .unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while client.ok("DBSIZE").unwrap().int() != Some(1) {
         assert!(
@@ -131,45 +130,6 @@ fn a_replica_of_a_server_with_modules_names_what_it_does_not_take() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_loaded(&server);
-    drop(client);
-    drop(server);
-    master.join().unwrap();
-}
-
-/// Answers a replica as a master does; true at the end of a link that was sent the snapshot.
-fn serve(stream: std::net::TcpStream, rdb: &[u8]) -> std::io::Result<bool> {
-    use std::io::{BufRead, BufReader, Read, Write};
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    let mut sent = false;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(sent);
-        }
-        let Some(count) = line.trim_end().strip_prefix('*') else {
-            continue;
-        };
-        let mut words = Vec::new();
-        for _ in 0..count.parse::<usize>().unwrap() {
-            line.clear();
-            reader.read_line(&mut line)?;
-            let mut word = vec![0; line[1..].trim_end().parse::<usize>().unwrap() + 2];
-            reader.read_exact(&mut word)?;
-            words.push(String::from_utf8_lossy(&word[..word.len() - 2]).to_uppercase());
-        }
-        match words[0].as_str() {
-            "PING" => stream.write_all(b"+PONG\r\n")?,
-            "REPLCONF" if words[1] == "ACK" => {}
-            "PSYNC" => {
-                let id = "0123456789abcdef0123456789abcdef01234567";
-                write!(stream, "+FULLRESYNC {id} 100\r\n${}\r\n", rdb.len())?;
-                stream.write_all(rdb)?;
-                sent = true;
-            }
-            _ => stream.write_all(b"+OK\r\n")?,
-        }
-    }
 }
 
 #[test]

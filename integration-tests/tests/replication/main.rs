@@ -3,12 +3,17 @@
 //! Data are compared by DEBUG DIGEST, which both compute alike. Links are cut by a small proxy
 //! between the two.
 
+mod backlog;
+mod bad_masters;
 mod blocked;
 mod durable;
 mod failover;
 mod fields;
+mod full_disk;
 mod link;
 mod master;
+mod messages;
 mod password;
 mod replica;
+mod returns;
 mod sentinel;

@@ -210,6 +210,7 @@ fn persister_may(change: &Change) -> bool {
             || path.starts_with("temp-")
             || path.starts_with("appendonlydir/temp-")
             || path == "appendonlydir/redrock.reserve"
+            || path == "appendonlydir/redrock.backlog"
     };
     match change {
         Change::Open(path) => own(path),

@@ -137,6 +137,14 @@ impl ReplicationState {
                 .any(|former| former.replid == *replid && offset <= former.valid_to_offset)
     }
 
+    /// The id under which the byte before `offset` was appended: others who have that byte may
+    /// know no later one.
+    pub fn id_of_byte_before(&self, offset: u64) -> HexId {
+        let later = self.former.iter();
+        let earlier = later.take_while(|former| former.valid_to_offset >= offset);
+        earlier.last().map_or(self.replid, |former| former.replid)
+    }
+
     /// What stood here before the last change of the id: the file is ahead of the server for a
     /// moment.
     pub fn before_last_change(&self) -> Option<Self> {
@@ -407,6 +415,18 @@ mod tests {
         assert!(state.former().all(|entry| entry.valid_to_offset == 420));
         state.replace_stream(id(b'd'), 9, 1);
         assert_eq!(state.former().len(), 0);
+    }
+
+    #[test]
+    fn the_last_byte_is_known_by_the_id_that_was_in_force_when_it_was_appended() {
+        let mut state = ReplicationState::new(id(b'a'), 0, 0);
+        assert_eq!(state.id_of_byte_before(700), id(b'a'));
+        state.change_id(id(b'b'), 300);
+        // Two starts, and nothing was appended since.
+        state.change_id(id(b'c'), 500);
+        state.change_id(id(b'd'), 500);
+        assert_eq!(state.id_of_byte_before(500), id(b'b'));
+        assert_eq!(state.id_of_byte_before(501), id(b'd'));
     }
 
     #[test]

@@ -21,6 +21,8 @@ use super::retention::ReplacedFile;
 use crate::data_dir::DataDir;
 use crate::error::{Result, edit_error, manifest_error, sidecar_error};
 
+/// An empty file in the append-only directory: replaced segments are kept for replicas.
+const BACKLOG_MARKER: &str = "redrock.backlog";
 /// Prefix of the marker of a segment that is the first one of a log being turned on.
 const ENABLING_PREFIX: &str = "temp-enabling-";
 
@@ -274,6 +276,25 @@ impl Keeper {
                 .collect(),
             incr: Vec::new(),
         }
+    }
+
+    /// Remembers whether replaced segments are kept for replicas, for a process that comes after
+    /// this one.
+    pub fn mark_backlog(&self, is_kept: bool) -> Result<()> {
+        let path = self.path_of(BACKLOG_MARKER);
+        match (is_kept, self.is_backlog_kept()?) {
+            (true, false) => {
+                self.dir.create_dir(&self.directory)?;
+                self.dir.create_empty(&path)
+            }
+            (false, true) => self.dir.unlink(&path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether replaced segments are kept for replicas.
+    pub fn is_backlog_kept(&self) -> Result<bool> {
+        self.dir.exists(&self.path_of(BACKLOG_MARKER))
     }
 
     /// Removes those history files that `choose` names, then forgets them. Gives their number.

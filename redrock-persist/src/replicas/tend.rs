@@ -21,7 +21,7 @@ const UNUSED_BASE_PATIENCE: Duration = Duration::from_secs(60);
 /// After a segment could not be begun.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// Holders of pins of a persister that died have renewed them by then.
-const PINS_KNOWN_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const PINS_KNOWN_AFTER: Duration = Duration::from_secs(30);
 
 /// Has the server begin another segment each time the present one is long, until it is cancelled.
 /// Looks at each state of the log, so that a segment is not much longer than it should be.

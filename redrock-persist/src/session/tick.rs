@@ -11,6 +11,7 @@ use redrock_proto::model::{LogKind, LogState};
 
 use super::{Session, current_segment};
 use crate::aof::keeper::Keeper;
+use crate::aof::retention::{Facts, backlog_from};
 use crate::aof::rewrite::blocking;
 use crate::aof::schedule::{RewriteFacts, due_rewrite};
 use crate::error::Result;
@@ -26,6 +27,8 @@ use crate::snapshot::schedule::{SaveFacts, due_save_point};
 const TICK: Duration = Duration::from_millis(100);
 /// File lengths are looked at once in so many ticks.
 const TICKS_PER_LOOK: u32 = 10;
+/// Replaced segments are looked at once in so many.
+const TICKS_PER_BACKLOG_LOOK: u32 = 20;
 /// Between attempts to open files that can't be used.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,10 @@ pub(super) async fn run(session: Arc<Session>) {
         return;
     }
     let keeper = opened(&session).await;
+    if keeper.is_backlog_kept().unwrap_or(true) {
+        // What a former process has kept is not removed before whoever needs it may come back.
+        session.pins.lock().assume_replica(Instant::now());
+    }
     session
         .aof_base_bytes
         .store(keeper.total_bytes(), Ordering::Relaxed);
@@ -62,6 +69,7 @@ pub(super) async fn run(session: Arc<Session>) {
         let settings = session.settings.borrow().clone().unwrap_or_default();
         let seq = log.segment.as_ref().map(|segment| segment.seq);
         let present = (log.kind, seq, settings.append_only);
+        keep_backlog(&session, &settings, &log);
         if segment != Some(present) && reconcile(&session, &keeper, &settings, &log).await {
             segment = Some(present);
             tend::tell_segments(&session).await;
@@ -70,12 +78,43 @@ pub(super) async fn run(session: Arc<Session>) {
             keep_reserve(&keeper, &mut reserved).await;
             tend::tend(&session, &settings, &log).await;
         }
+        if ticks.is_multiple_of(TICKS_PER_BACKLOG_LOOK) {
+            // What the backlog kept goes as the stream goes on.
+            mark_backlog(&session, &keeper, &log).await;
+            session.unpinned(&keeper, &settings).await;
+        }
         expire_pins(&session, &keeper, &settings).await;
         consider_save(&session, &settings, &log);
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
             consider_rewrite(&session, &keeper, &settings, &log);
             session.consider_backup(&settings).await;
         }
+    }
+}
+
+/// Says from where on replaced segments stay for replicas that come back.
+fn keep_backlog(session: &Session, settings: &Settings, log: &LogState) {
+    let now = Instant::now();
+    let mut pins = session.pins.lock();
+    let from = backlog_from(Facts {
+        written_offset: log.written_offset,
+        backlog_bytes: settings.backlog_bytes(session.source.dir.root()),
+        alone_for: pins.alone_for(now),
+        ttl: settings.backlog_ttl,
+        pins_are_known: session.began.elapsed() > tend::PINS_KNOWN_AFTER,
+        is_failing: log.write_error.is_some(),
+    });
+    pins.keep_backlog(from);
+}
+
+async fn mark_backlog(session: &Arc<Session>, keeper: &Arc<Keeper>, log: &LogState) {
+    if log.kind != LogKind::AppendOnly {
+        return;
+    }
+    let is_kept = session.pins.lock().keeps_backlog();
+    let owned = Arc::clone(keeper);
+    if let Err(error) = blocking(move || owned.mark_backlog(is_kept)).await {
+        tracing::debug!(%error, "the next start may not know that replicas come back");
     }
 }
 

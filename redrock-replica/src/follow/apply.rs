@@ -15,12 +15,15 @@ use redrock_proto::{ErrorCode, RpcError, v1};
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
+use super::link::Link;
 use super::spool::{SpoolShared, remove_files};
 use crate::context::{Context, Position};
 
 /// The server sends progress each second while it loads.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Between attempts to load a snapshot that the server can't take at the moment.
+const LOAD_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// In a row, without a byte applied between them.
 const FAILURES_MAX: u32 = 10;
 
@@ -53,9 +56,10 @@ pub(super) async fn run(
     snapshot: Option<Snapshot>,
     spool: Arc<SpoolShared>,
     progress: watch::Sender<Progress>,
+    link: &watch::Sender<Link>,
 ) -> Result<(), RpcError> {
     if let Some(snapshot) = snapshot {
-        load(context, &snapshot).await?;
+        load(context, &snapshot, link).await?;
         remove(context, vec![snapshot.path]).await;
         progress.send_modify(|progress| progress.loading = false);
     }
@@ -65,7 +69,12 @@ pub(super) async fn run(
         let result = apply(context, &spool, &progress).await;
         let Err(error) = result else { continue };
         let moved = progress.borrow().applied > before;
-        failures = if moved { 1 } else { failures + 1 };
+        failures = match (moved, error.code.is_retryable()) {
+            (true, _) => 1,
+            // Nothing is wrong with the stream: the server has no room, or is about to end.
+            (false, true) => failures,
+            (false, false) => failures + 1,
+        };
         if failures > FAILURES_MAX {
             return Err(error);
         }
@@ -77,7 +86,13 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn load(context: &Context, snapshot: &Snapshot) -> Result<(), RpcError> {
+/// Loads the snapshot. Where the trouble is ours and not the snapshot's it is kept and tried again:
+/// the master need not send another one.
+async fn load(
+    context: &Context,
+    snapshot: &Snapshot,
+    link: &watch::Sender<Link>,
+) -> Result<(), RpcError> {
     let request = v1::LoadRdbRequest {
         run: context.run.to_wire(),
         path: SharedPath::new(&context.data_dir, &snapshot.path).to_wire(),
@@ -89,27 +104,33 @@ async fn load(context: &Context, snapshot: &Snapshot) -> Result<(), RpcError> {
             master_port: snapshot.master_port.into(),
         }),
     };
+    let mut pause = RETRY_PAUSE;
     loop {
-        let answer = context.server.load().load_rdb(request.clone()).await;
-        match context.checked(answer) {
-            Ok(stream) => {
-                let mut stream = stream.into_inner();
-                while let Some(step) = next_within(&mut stream, SILENCE_MAX).await? {
-                    if step.outcome.is_some() {
-                        return Ok(());
-                    }
-                }
-                return Err(RpcError::cancelled("the load ended without an outcome"));
-            }
-            // Another load is just being cancelled, or the server is busy
-            // with its own start.
-            Err(error) if error.code.is_retryable() => {
-                tracing::info!(%error, "the snapshot can't be loaded yet");
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            Err(error) => return Err(error),
+        let Err(error) = load_once(context, request.clone()).await else {
+            return Ok(());
+        };
+        // Another load is just being cancelled, the server is busy with its own start, or it has
+        // no room.
+        if !error.code.is_retryable() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the snapshot can't be loaded yet, and is kept");
+        let error = anyhow::Error::from(error).context("load the master's snapshot");
+        link.send_modify(|link| link.set_error(&error));
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(LOAD_PAUSE_MAX);
+    }
+}
+
+async fn load_once(context: &Context, request: v1::LoadRdbRequest) -> Result<(), RpcError> {
+    let answer = context.server.load().load_rdb(request).await;
+    let mut steps = context.checked(answer)?.into_inner();
+    while let Some(step) = next_within(&mut steps, SILENCE_MAX).await? {
+        if step.outcome.is_some() {
+            return Ok(());
         }
     }
+    Err(RpcError::cancelled("the load ended without an outcome"))
 }
 
 /// One ApplyStream call; ends well when the id changes or the spool is closed.

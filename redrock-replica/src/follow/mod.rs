@@ -34,6 +34,8 @@ use session::Session;
 /// Redis tries again each second.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Each full sync costs the master a snapshot: between those that can't be loaded it has rest.
+const LOAD_PAUSE_MAX: Duration = Duration::from_secs(60);
 const SETTINGS_TIME_MAX: Duration = Duration::from_secs(2);
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -219,6 +221,7 @@ struct Work {
 impl Work {
     async fn run(mut self, stop: CancellationToken) {
         let mut pause = PAUSE_FIRST;
+        let mut load_pause = PAUSE_FIRST;
         loop {
             self.link
                 .send_modify(|link| link.set_status(LinkStatus::Connecting));
@@ -233,17 +236,23 @@ impl Work {
                 link.set_status(LinkStatus::Connect);
                 link.set_error(&error);
             });
-            if up_since.is_some_and(|since| since.elapsed() >= PAUSE_FIRST) {
+            let was_up = up_since.is_some_and(|since| since.elapsed() >= PAUSE_FIRST);
+            let session = self.session.as_ref();
+            if was_up && session.is_some_and(|session| !session.is_over()) {
                 // As Redis: the sooner, the likelier the master still has what
                 // we lack.
-                pause = PAUSE_FIRST;
+                (pause, load_pause) = (PAUSE_FIRST, PAUSE_FIRST);
                 continue;
             }
+            let (wait, most) = match session.is_some_and(Session::failed_to_load) {
+                true => (&mut load_pause, LOAD_PAUSE_MAX),
+                false => (&mut pause, PAUSE_MAX),
+            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(*wait) => {}
                 () = stop.cancelled() => break,
             }
-            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+            *wait = wait.saturating_mul(2).min(most);
         }
         self.close_session().await;
     }
@@ -338,7 +347,7 @@ impl Work {
             replid: replid.unwrap_or(asked.replid),
             ..asked
         };
-        self.session = Some(Session::start(&self.context, position, None).await?);
+        self.session = Some(Session::start(&self.context, position, None, &self.link).await?);
         self.first = None;
         Ok(())
     }
@@ -360,7 +369,8 @@ impl Work {
             &self.link,
         )
         .await?;
-        self.session = Some(Session::start(&self.context, position, Some(snapshot)).await?);
+        let session = Session::start(&self.context, position, Some(snapshot), &self.link);
+        self.session = Some(session.await?);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::apply::{self, Progress, Snapshot};
+use super::link::Link;
 use super::spool::{GetAck, SpoolShared, SpoolWriter, remove_files};
 use crate::context::{Context, Position};
 
@@ -36,6 +37,7 @@ impl Session {
         context: &Arc<Context>,
         position: Position,
         snapshot: Option<Snapshot>,
+        link: &watch::Sender<Link>,
     ) -> anyhow::Result<Session> {
         let data_dir = context.data_dir.clone();
         let limit_bytes = context.settings().spool_bytes(&data_dir);
@@ -57,8 +59,9 @@ impl Session {
         });
         let spool = Arc::clone(writer.shared());
         let (shared, task_context) = (Arc::clone(&spool), Arc::clone(context));
+        let link = link.clone();
         let applier = context.tasks.spawn("apply", async move {
-            apply::run(&task_context, snapshot, shared, sender).await
+            apply::run(&task_context, snapshot, shared, sender, &link).await
         });
         Ok(Session {
             context: Arc::clone(context),
@@ -89,6 +92,11 @@ impl Session {
 
     pub(super) fn is_over(&self) -> bool {
         self.writer.is_none() || self.applier.is_finished()
+    }
+
+    /// It ended before the snapshot was in: the next link would bring another one.
+    pub(super) fn failed_to_load(&self) -> bool {
+        self.is_over() && self.progress.borrow().loading
     }
 
     /// Where a link would be resumed.

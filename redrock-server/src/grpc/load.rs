@@ -7,6 +7,7 @@ use crate::replication::commands::{self, Target};
 use crate::replication::follow::{self, LoadWatch};
 use crate::replication::{failover, link_client};
 use crate::server::Server;
+use crate::start::rdb::NotNow;
 use crate::state;
 use parking_lot::Mutex;
 use redrock_proto::error::RpcError;
@@ -228,6 +229,7 @@ impl load_server::Load for LoadService {
             master.down_since_s = seconds(link.down_since_unix_ms);
             master.transfer_bytes = (link.sync_bytes_total, link.sync_bytes_read);
             master.read_offset = link.received_offset;
+            master.last_error = link.last_error.unwrap_or_default();
             broken = link_client::follow_link(server, master);
         }
         drop(replication);
@@ -350,12 +352,21 @@ fn load(
                 error = format!("{error:#}"),
                 "load of the master's snapshot failed"
             );
-            Err(RpcError::corrupt(format!("{error:#}")).into())
+            Err(failure(&error).into())
         }
         Err(_) => Err(RpcError::internal("the load ended unexpectedly").into()),
     };
     // The caller may be gone: then nobody is left to tell.
     let _ = sender.blocking_send(last);
+}
+
+/// Whether what came is to blame, or ourselves at the moment: the agent keeps it then.
+fn failure(error: &anyhow::Error) -> RpcError {
+    let text = format!("{error:#}");
+    match NotNow::is_cause_of(error) {
+        true => RpcError::unavailable(text),
+        false => RpcError::corrupt(text),
+    }
 }
 
 /// Reads spool files in order and feeds the applier.
@@ -383,7 +394,7 @@ impl Follower<'_> {
         }
         advanced.map_err(|error| {
             tracing::error!(error = format!("{error:#}"), "master's stream stopped");
-            RpcError::corrupt(format!("{error:#}"))
+            failure(&error)
         })
     }
 

@@ -294,8 +294,13 @@ fn note_replicas(server: &Server, services: &Services) {
             offset: ack.acked_offset,
             acknowledged_s: i64::try_from(ack.acked_unix_ms / 1000).unwrap_or(i64::MAX),
         })
-        .collect();
-    server.state.replication.lock().replicas = attached;
+        .collect::<Vec<_>>();
+    let mut replication = server.state.replication.lock();
+    let former = std::mem::replace(&mut replication.replicas, attached);
+    if !former.is_empty() || !replication.replicas.is_empty() {
+        replication.replica_seen_ms = Some(crate::clock::unix_ms());
+    }
+    drop(replication);
     server.refresh_gates();
 }
 

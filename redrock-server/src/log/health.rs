@@ -7,6 +7,7 @@
 //! | sync | an fsync failed | refused; under `always` the server stops | go | a fresh base has landed |
 
 use super::EffectLog;
+use super::batch::Batch;
 use super::sync::FsyncPolicy;
 use std::sync::atomic::Ordering;
 
@@ -100,6 +101,29 @@ impl EffectLog {
             drop(health);
             self.advanced();
         }
+    }
+
+    /// Leaves a log that can't be written where it ends: what is at hand is dropped and nobody
+    /// waits for it. For a stream that others have too. Called with all shards held; waits for a
+    /// write under way.
+    pub fn abandon(&self) {
+        let mut writer = self.writer.lock();
+        let mut pending = self.pending.lock();
+        self.enabled.store(false, Ordering::Release);
+        self.open.store(false, Ordering::Release);
+        let switches = [writer.switch.take(), pending.switch.take()];
+        for switch in switches.into_iter().flatten() {
+            switch.refuse("the log is left");
+        }
+        writer.batch = Batch::default();
+        pending.batch = Batch::default();
+        writer.segment = None;
+        *self.syncer.lock() = None;
+        let appended = self.appended.load(Ordering::Acquire);
+        self.written.store(appended, Ordering::Release);
+        drop(pending);
+        drop(writer);
+        self.leave_stream();
     }
 
     /// Tries to come back from a failing state. Called by the sync thread.

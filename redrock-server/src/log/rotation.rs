@@ -62,6 +62,14 @@ pub enum Offered {
     Refused(u64),
 }
 
+impl Switch {
+    /// Tells who waits for it that it does not happen.
+    pub(super) fn refuse(self, why: &str) {
+        // Nobody may wait any more.
+        let _ = self.done.send(Err(why.to_owned()));
+    }
+}
+
 impl EffectLog {
     /// Keeps an empty segment for the next cut; a second offer replaces the first.
     pub fn offer(&self, sequence: u64, path: PathBuf, kind: LogKind) -> Offered {
@@ -260,6 +268,12 @@ impl EffectLog {
     /// segment finished. The stream's offset stays.
     pub fn disable(&self) -> Result<(), String> {
         let closed = self.close();
+        self.leave_stream();
+        closed
+    }
+
+    /// No segment holds the stream any more.
+    pub(super) fn leave_stream(&self) {
         let mut stream = self.stream.lock();
         stream.kind = LogKind::None;
         stream.segment = None;
@@ -268,6 +282,5 @@ impl EffectLog {
         self.for_replicas.store(false, Ordering::Release);
         self.forget_failure();
         self.publish();
-        closed
     }
 }

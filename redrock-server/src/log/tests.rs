@@ -164,6 +164,23 @@ fn the_ballast_lets_the_work_at_hand_finish_on_a_full_disk_and_writes_come_back(
 }
 
 #[test]
+fn a_log_that_is_left_keeps_what_it_has_and_holds_nobody_up() {
+    let fs = PowerLossFs::new("/d");
+    let log = log(&fs);
+    set(&log, 0, "a");
+    assert_eq!(log.flush(), FlushPoint::Written);
+    let before = stream(&fs, ONE);
+    fs.set_capacity_bytes(Some(0));
+    set(&log, 0, "b");
+    log.flush();
+    assert!(log.refuses_writes() && log.has_unwritten());
+    log.abandon();
+    assert!(!log.refuses_writes() && !log.has_unwritten() && !log.is_on());
+    assert_eq!(log.flush(), FlushPoint::Written);
+    assert_eq!(stream(&fs, ONE), before);
+}
+
+#[test]
 fn without_any_room_replies_wait_and_the_file_ends_at_a_whole_record() {
     let fs = PowerLossFs::new("/d");
     let log = log(&fs);

@@ -10,6 +10,8 @@ use crate::command::effect::Effect;
 use crate::keyspace::{ExpireMode, Keyspace};
 use crate::net::client::OwnedCommand;
 use crate::server::Server;
+use crate::services::again;
+use crate::start::rdb::NotNow;
 use crate::start::replay::{Replayer, is_frame};
 use crate::start::transaction::{Transaction, parse};
 use anyhow::bail;
@@ -38,7 +40,7 @@ fn is_ping(command: &OwnedCommand) -> bool {
 impl<'s> Applier<'s> {
     /// Goes on at `offset` with database `db` selected, as long as `feed` is the one in force.
     pub fn new(server: &'s Server, offset: u64, db: usize, feed: u64) -> Self {
-        let mut replayer = Replayer::new(server);
+        let mut replayer = Replayer::heard(server);
         replayer.set_database(db);
         Self {
             server,
@@ -103,6 +105,7 @@ impl<'s> Applier<'s> {
         for command in transaction.in_memory() {
             self.replayer.wait_for_memory(&command.argv())?;
         }
+        self.wait_for_log()?;
         if transaction.is_large() || !transaction.in_memory().iter().all(is_ping) {
             self.wait_unpaused()?;
         }
@@ -145,6 +148,41 @@ impl<'s> Applier<'s> {
         self.replayer.run(keyspace, argv)
     }
 
+    /// Waits until our own log can be written, which else would take the stream into memory. What
+    /// comes meanwhile stays in the spool, and behind that with the master. Where such errors are
+    /// to be ignored the log is left instead, and begun anew once there is room.
+    fn wait_for_log(&self) -> anyhow::Result<()> {
+        /// How soon it is seen that the log can be written.
+        const LOOK: Duration = Duration::from_millis(50);
+        while self.server.log.refuses_writes() && !self.is_superseded() {
+            if self.server.fate.is_stopping() {
+                bail!(NotNow::stopping());
+            }
+            if self.server.config().replication.ignore_disk_errors {
+                self.leave_log();
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn leave_log(&self) {
+        let server = self.server;
+        {
+            let _keyspace = server.keyspace.lock();
+            server.log.abandon();
+            server.history.end_log();
+        }
+        tracing::warn!(
+            "the append only file can't be written and is left, since \
+             replica-ignore-disk-write-errors is on: a restart before there is room again goes on \
+             from where it ends"
+        );
+        server.report_log();
+        again::keep_log(server);
+    }
+
     /// Waits for the end of CLIENT PAUSE, which holds back our master's changes as everybody's.
     fn wait_unpaused(&self) -> anyhow::Result<()> {
         /// How soon a stop or another feed is noticed.
@@ -152,7 +190,7 @@ impl<'s> Applier<'s> {
         let pause = &self.server.state.pause;
         while pause.is_on() && !self.is_superseded() {
             if self.server.fate.is_stopping() {
-                bail!("the server is shutting down");
+                bail!(NotNow::stopping());
             }
             let Some(services) = self.server.services.get() else {
                 break;
@@ -176,7 +214,7 @@ impl<'s> Applier<'s> {
             }
             drop(keyspace);
             if self.server.fate.is_stopping() {
-                bail!("the server is shutting down");
+                bail!(NotNow::stopping());
             }
             if let Some(services) = self.server.services.get() {
                 // The main thread drives this; ours is made for waiting.

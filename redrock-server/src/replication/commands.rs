@@ -78,8 +78,9 @@ pub async fn connect_again(services: &Services) {
     let (link, position) = {
         let _keyspace = server.keyspace_when_idle().await;
         let link = server.state.replication.lock().master.clone();
-        let position = (server.log.state().replid, server.log.appended_offset());
-        (link, position)
+        let known_as = link.as_ref().and_then(|link| link.ask_as);
+        let replid = known_as.unwrap_or_else(|| server.log.state().replid);
+        (link, (replid, server.log.appended_offset()))
     };
     if let Some(link) = link {
         let master = (link.host.as_str(), link.port);

@@ -129,6 +129,7 @@ pub fn load_snapshot(
     drop(old);
     if let Some(master) = &mut server.state.replication.lock().master {
         master.applied_offset = Some(source.offset);
+        master.ask_as = None;
     }
     server.report_log();
     again::keep_log(server);
@@ -163,8 +164,13 @@ pub fn demote_at(
     Ok(demote(server, &mut keyspace, host, port))
 }
 
-/// Becomes a replica of a master: keys expire only when it says so. Where our stream stands:
-/// `None` if its changes were not counted, so that nobody may go on from there.
+/// Becomes a replica of a master: keys expire only when it says so. Where our stream stands, and
+/// the id that the master may know it by: `None` if its changes were not counted, so that nobody
+/// may go on from there.
+///
+/// A start as a master gives the stream an id that nobody knows before a replica attaches. While
+/// nothing was appended under it either, the id before tells as much: a master that took our
+/// place knows that one.
 pub fn demote(
     server: &Server,
     keyspace: &mut Keyspace,
@@ -180,6 +186,12 @@ pub fn demote(
     let state = server.log.state();
     let offset = server.log.appended_offset();
     let is_counted = replication.master.is_some() || state.kind != LogKind::None;
+    let is_own = replication.master.is_none() && replication.replica_seen_ms.is_none();
+    let earlier = server.history.present().id_of_byte_before(offset);
+    let ask_as = match &replication.master {
+        Some(link) => link.ask_as,
+        None => (is_own && is_counted && earlier != state.replid).then_some(earlier),
+    };
     if !same {
         server.disconnect_blocked(keyspace);
         server.state.feed.fetch_add(1, Ordering::AcqRel);
@@ -189,6 +201,7 @@ pub fn demote(
             state: LinkState::Connect,
             down_since_s: Some(crate::clock::unix_ms() / 1000),
             applied_offset: is_counted.then_some(offset),
+            ask_as,
             ..MasterLink::default()
         });
     }
@@ -201,7 +214,7 @@ pub fn demote(
         server.history.replace(replid, offset);
         server.log.set_replid(replid, None);
     }
-    is_counted.then_some((state.replid, offset))
+    is_counted.then_some((ask_as.unwrap_or(state.replid), offset))
 }
 
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
@@ -258,6 +271,9 @@ pub fn adopt(
         return Err(RpcError::invalid("a master follows nobody"));
     }
     let feed = server.state.feed.fetch_add(1, Ordering::AcqRel) + 1;
+    if let Some(master) = &mut server.state.replication.lock().master {
+        master.ask_as = None;
+    }
     drop(keyspace);
     Ok((feed, server.log.stream_database()))
 }

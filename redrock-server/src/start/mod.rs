@@ -8,6 +8,7 @@ pub mod append_only;
 pub mod directory;
 mod estimate;
 pub mod fate;
+mod key_count;
 mod manifest_trouble;
 pub mod progress;
 pub mod rdb;
@@ -88,18 +89,25 @@ pub fn recover(
         .observe(Arc::new(Observer(Arc::downgrade(server))));
     server.log.set_policy(fsync_policy(&config));
     let mut recovered = None;
+    let mut dump = None;
     let loaded = if config.append_only.enabled {
         append_only::load(server, data, warm)?
     } else {
         let plan = replicas_log::plan(data, &config)?;
         let facts = load_dump(server, data, &config, plan.is_some(), warm)?;
         recovered = replicas_log::replay(server, data, plan, facts.as_ref())?;
+        dump = facts;
         None
     };
     check_field_expiry(server, &config)?;
     data.begin()?;
     replicas_log::clean_up(data, recovered.as_ref())?;
-    stream::begin(server, data, &config, loaded, recovered)?;
+    let found = stream::Found {
+        loaded,
+        recovered,
+        dump,
+    };
+    stream::begin(server, data, &config, found)?;
     let mut keyspace = server.keyspace.lock();
     // A replica's keys go by its master's word alone.
     keyspace.expire_mode = match server.is_replica() {

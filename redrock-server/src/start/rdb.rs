@@ -1,5 +1,6 @@
 //! Reading an RDB into the keyspace: a dump, the base of a log, a master's snapshot.
 
+use super::key_count::KeyCount;
 use crate::command::CommandError;
 use crate::command::effect::Effect;
 use crate::keyspace::Keyspace;
@@ -28,6 +29,23 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 const NAMED_MAX: u64 = 10;
 /// Entries between looks at the clock, for progress and for stopping.
 pub(super) const CHECK_INTERVAL: u64 = 1024;
+
+/// Why a load ends though nothing is wrong with what is loaded: the same may succeed later.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotNow(String);
+
+impl NotNow {
+    /// The server is told to end.
+    pub fn stopping() -> Self {
+        Self("the server is shutting down".to_owned())
+    }
+
+    /// Whether this is the cause of an error.
+    pub fn is_cause_of(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| cause.is::<Self>())
+    }
+}
 
 /// How to load.
 #[derive(Debug, Clone, Copy, Default)]
@@ -130,6 +148,7 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
         index: 0,
         now_ms: crate::clock::unix_ms(),
         facts: RdbFacts::default(),
+        tally: KeyCount::default(),
         seen: 0,
         place: reader.place_of(b""),
     };
@@ -145,6 +164,7 @@ pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::
     server.loading.set_modules(&load.facts.modules);
     report_modules(&load.facts.modules);
     if options.staged {
+        load.tally.check()?;
         // A start looks when the log has been replayed, too.
         let hashes = server.keyspace.lock().timed_hashes_staged();
         field_expiry::check(hashes, config.snapshot.rdb_version)
@@ -186,6 +206,8 @@ struct Load<'s> {
     index: usize,
     now_ms: i64,
     facts: RdbFacts,
+    /// The file's keys, taken or not.
+    tally: KeyCount,
     seen: u64,
     /// Where the item is, for errors.
     place: EntryPlace,
@@ -195,12 +217,15 @@ impl Load<'_> {
     fn item(&mut self, item: Item) -> anyhow::Result<()> {
         match item {
             Item::SelectDb(db) => return self.select(db),
-            Item::ResizeDb { .. } => {}
+            Item::ResizeDb { keys, .. } => self.tally.announce(keys),
             Item::Aux { key, value } => self.aux(&key, value),
             Item::Function(code) => return self.library(&code),
             Item::ModuleAux(module) => self.facts.modules.add_piece(&module),
             Item::ModuleKey(skipped) => return self.module_key(&skipped),
-            Item::EmptyKey(key) => self.empty_key(key),
+            Item::EmptyKey(key) => {
+                self.tally.add();
+                self.empty_key(key);
+            }
             Item::Entry(entry) => return self.entry(entry),
         }
         Ok(())
@@ -214,6 +239,7 @@ impl Load<'_> {
     }
 
     fn module_key(&mut self, skipped: &ModuleKey) -> anyhow::Result<()> {
+        self.tally.add();
         let modules = &mut self.facts.modules;
         modules.add_key(self.place.database, skipped);
         if modules.keys() <= NAMED_MAX {
@@ -255,6 +281,7 @@ impl Load<'_> {
     }
 
     fn select(&mut self, db: u64) -> anyhow::Result<()> {
+        self.tally.select(db);
         let keyspace = self.server.keyspace.lock();
         let count = keyspace.database_count();
         let live = usize::try_from(db).ok().filter(|db| *db < count);
@@ -304,6 +331,7 @@ impl Load<'_> {
     }
 
     fn entry(&mut self, entry: Entry) -> anyhow::Result<()> {
+        self.tally.add();
         self.count()?;
         if self.options.drop_expired && has_passed(entry.expire_at_ms, self.now_ms) {
             self.facts.expired += 1;
@@ -359,7 +387,7 @@ impl Load<'_> {
 pub(super) fn check_stop(server: &Server) -> anyhow::Result<()> {
     server.loading.log_progress();
     if server.fate.is_stopping() {
-        bail!("the load was interrupted");
+        bail!(NotNow("the load was interrupted".to_owned()));
     }
     Ok(())
 }
@@ -379,12 +407,12 @@ pub(super) fn wait_for_room(server: &Server, bytes: u64) -> anyhow::Result<bool>
         let begun = *began.get_or_insert_with(Instant::now);
         let closed = server.memory.tier_health().and_then(Health::refusal);
         if let Some(reason) = closed.filter(|_| begun.elapsed() > CLOSED_WAIT_MAX) {
-            bail!("the data does not fit: {reason}");
+            bail!(NotNow(format!("the data does not fit: {reason}")));
         }
         if begun.elapsed() > ROOM_WAIT_MAX {
-            bail!(
+            bail!(NotNow(format!(
                 "the data does not fit: no memory became free for {ROOM_WAIT_MAX:?}, raise maxmemory"
-            );
+            )));
         }
         check_stop(server)?;
         std::thread::sleep(ROOM_PAUSE);
@@ -404,7 +432,7 @@ fn wait_for_queue(server: &Server) -> anyhow::Result<()> {
             return Ok(());
         }
         if let Some(error) = failure.filter(|_| began.elapsed() > CLOSED_WAIT_MAX) {
-            bail!("the tier can't be written: {error}");
+            bail!(NotNow(format!("the tier can't be written: {error}")));
         }
         if !busy {
             return Ok(());

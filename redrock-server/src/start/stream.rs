@@ -5,10 +5,12 @@
 //! asks the master to go on from the recovered offset.
 //!
 //! The ids come from the history of the very log that was replayed; without one nothing is
-//! claimed of the past.
+//! claimed of the past, but by a replica: its dump says where in a master's stream it was made,
+//! as Redis's does. An id whose log has ended is never used again, so what a dump says stays true.
 
 use super::append_only::{self, LoadedLog};
 use super::directory::{DataDirectory, random_id};
+use super::rdb::RdbFacts;
 use super::replicas_log::{self, Recovered};
 use crate::config::Config;
 use crate::log::OpenSegment;
@@ -25,15 +27,28 @@ const BALLAST_BYTES: u64 = 4 << 20;
 /// Name of the file that holds it, in the append-only directory.
 const BALLAST_NAME: &str = "redrock.ballast";
 
-/// Gives the stream its identity, makes that durable, and opens the log. `recovered` is a log for
-/// replicas that was replayed, with the append-only log off.
+/// What recovery has loaded.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The append-only log.
+    pub(super) loaded: Option<LoadedLog>,
+    /// A log for replicas that was replayed, with the append-only log off.
+    pub(super) recovered: Option<Recovered>,
+    /// The dump, with the append-only log off.
+    pub(super) dump: Option<RdbFacts>,
+}
+
+/// Gives the stream its identity, makes that durable, and opens the log.
 pub(super) fn begin(
     server: &Arc<Server>,
     data: &DataDirectory,
     config: &Config,
-    loaded: Option<LoadedLog>,
-    recovered: Option<Recovered>,
+    found: Found,
 ) -> anyhow::Result<()> {
+    let (loaded, recovered) = (found.loaded, found.recovered);
+    // What clients wrote to a replica of its own is in its dump and must not outlive it.
+    let is_copy = server.is_replica() && config.replication.read_only;
+    let dump = found.dump.as_ref().filter(|_| is_copy);
     let fs = data.fs.as_ref();
     let stored = Histories::load(fs, &data.path)?;
     let kept = match (config.append_only.enabled, &recovered) {
@@ -47,7 +62,10 @@ pub(super) fn begin(
             state.change_id(random_id(), recovered.offset);
             (state, true)
         }
-        None => present(stored.as_ref(), loaded.as_ref(), server.is_replica()),
+        None => match dump.and_then(of_dump) {
+            Some(state) => (state, true),
+            None => present(stored.as_ref(), loaded.as_ref(), server.is_replica()),
+        },
     };
     let histories = if kept == LogKind::AppendOnly {
         let histories = Histories::new(state.clone());
@@ -92,6 +110,13 @@ fn go_on_for_replicas(
         database: recovered.database,
     });
     Ok(())
+}
+
+/// Where in a stream a dump was made, if it says so.
+fn of_dump(dump: &RdbFacts) -> Option<ReplicationState> {
+    let replid = dump.repl_id.as_deref()?.try_into().ok()?;
+    let database = dump.repl_stream_db?;
+    Some(ReplicationState::new(replid, dump.repl_offset?, database))
 }
 
 /// The history to go on with, and whether it continues a former run's.
@@ -144,6 +169,10 @@ fn enter(server: &Server, data: &DataDirectory, state: &ReplicationState, is_kno
     if let Some(link) = replication.master.as_mut() {
         server.log.set_following(true);
         link.applied_offset = is_known.then_some(state.offset);
+        if is_known {
+            // The master's stream goes on in this database.
+            server.log.select(state.database as usize);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use redrock_proto::v1;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{BoxStream, Reply, Service, id};
+use super::{BoxStream, LOAD_FAILS_AFTER, Reply, Service, id};
 
 #[tonic::async_trait]
 impl v1::load_server::Load for Service {
@@ -20,7 +20,12 @@ impl v1::load_server::Load for Service {
         assert_eq!(std::fs::metadata(&from).unwrap().len(), request.bytes);
         let mut stalled = self.0.stalled.subscribe();
         let fake = Arc::clone(&self.0);
+        let failure = self.0.failing_loads.lock().unwrap().pop_front();
         let done = async move {
+            if let Some(failure) = failure {
+                tokio::time::sleep(LOAD_FAILS_AFTER).await;
+                return Err(failure.into());
+            }
             stalled.wait_for(|stalled| !stalled).await.unwrap();
             let number = fake.loaded.borrow().snapshots.len();
             let copy = fake.dir.join(format!("copy-{number}.rdb"));

@@ -6,10 +6,12 @@ mod load;
 mod log;
 mod persist;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use redrock_log::epoch::begin_run;
 use redrock_log::fs::RealFs;
@@ -17,13 +19,16 @@ use redrock_log::history::{LogOrigin, ReplicationState};
 use redrock_log::writer::{SegmentStart, SegmentWriter};
 use redrock_proto::client::{PERSIST_SOCKET, SERVER_SOCKET};
 use redrock_proto::model::{HexId, RunRef, SharedPath};
-use redrock_proto::v1;
+use redrock_proto::{RpcError, v1};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Response, Status};
+
+/// Long enough for a link to count as one that was up.
+pub const LOAD_FAILS_AFTER: Duration = Duration::from_millis(1200);
 
 type Reply<T> = Result<Response<T>, Status>;
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -52,6 +57,8 @@ pub struct Fake {
     pub loaded: watch::Sender<Loaded>,
     /// While true nothing is applied.
     pub stalled: watch::Sender<bool>,
+    /// How the next loads of a snapshot fail, a second after they began.
+    pub failing_loads: Mutex<VecDeque<RpcError>>,
     pub settings: watch::Sender<Vec<(String, String)>>,
     /// As a replica it keeps a log, so that it can have replicas.
     pub keeps_log: AtomicBool,
@@ -92,6 +99,7 @@ impl Fake {
             link: watch::channel(v1::LinkStateRequest::default()).0,
             loaded: watch::channel(Loaded::default()).0,
             stalled: watch::channel(false).0,
+            failing_loads: Mutex::default(),
             settings: watch::channel(vec![]).0,
             keeps_log: AtomicBool::new(false),
             base: Mutex::new(None),

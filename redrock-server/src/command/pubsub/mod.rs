@@ -174,8 +174,12 @@ fn unsubscribe(ctx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> CommandRes
 /// `PUBLISH channel message`, `SPUBLISH shardchannel message`
 fn publish(ctx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> CommandResult {
     let receivers = pubsub::publish(ctx.server, kind, args.at(1), args.at(2));
-    // For replicas only: a message is no data.
-    if !ctx.server.state.replication.lock().replicas.is_empty() {
+    // For replicas only, those that are away for a while included: a message is no data.
+    let (now_ms, ttl_s) = (ctx.now_ms(), ctx.config.replication.backlog_ttl_s);
+    let replication = ctx.server.state.replication.lock();
+    let is_followed = replication.is_followed(now_ms, ttl_s);
+    drop(replication);
+    if is_followed {
         ctx.propagate(args.all());
     }
     ctx.reply.len_int(receivers);

@@ -7,6 +7,7 @@ use crate::server::Server;
 use crate::services::Heard;
 use crate::state::LinkState;
 use redrock_daemon::memory;
+use redrock_log::sidecar::HexId;
 use redrock_proto::v1::{self, DaemonKind, LinkStatus, Role};
 use std::sync::atomic::Ordering;
 
@@ -235,6 +236,9 @@ pub(super) fn replication(shared: &Shared) -> v1::AdminReplication {
         reply.link = status.into();
         reply.last_io_unix_ms = u64::try_from(link.last_io_s.unwrap_or(0)).unwrap_or(0) * 1000;
         (reply.sync_bytes_total, reply.sync_bytes_read) = link.transfer_bytes;
+        let digits = |id: HexId| String::from_utf8_lossy(&id).into_owned();
+        reply.last_error = link.last_error;
+        reply.ask_replid = link.ask_as.map(digits).unwrap_or_default();
         // Counted with and without a log.
         reply.applied_offset = server.log.appended_offset();
     }
