@@ -64,6 +64,8 @@ impl Pins {
         }
         if holder.starts_with(REPLICA_PREFIX) {
             self.replica_seen = Some(now);
+            // Until it is worked out how far back: a link that breaks before may come back for all of it.
+            self.backlog_from.get_or_insert(0);
         }
         let ends = now + lease;
         if paths.is_empty()
@@ -251,6 +253,7 @@ mod tests {
         pins.pin("replica-7", BTreeSet::new(), Some(900), second, now)
             .unwrap();
         assert_eq!(pins.alone_for(now + second / 2), Some(Duration::ZERO));
+        assert!(pins.keeps_backlog(), "from the first moment on");
         pins.expire(now + second);
         assert_eq!(pins.alone_for(now + second * 3), Some(second * 3));
         pins.assume_replica(now + second * 2);

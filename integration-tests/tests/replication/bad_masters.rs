@@ -1,11 +1,12 @@
 //! Masters that send what can't be used: the data from before serve on, INFO says why, snapshots are
 //! asked for with pauses, and the first good one is taken.
 
-use crate::link::{companions_up, fill, info, link_is, start, until};
+use crate::link::{companions_up, fill, info, link_is, same_data, start, until};
 use redrock_integration_tests::fake_master::{Answer, FakeMaster};
 use redrock_integration_tests::process::{Kind, Server};
 use redrock_integration_tests::resp::{Client, encode};
 use redrock_integration_tests::small_disk::SmallDisk;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Keys of the snapshot: their number is one byte in the file.
@@ -63,6 +64,12 @@ fn trouble_is(client: &mut Client, text: &str) -> anyhow::Result<()> {
         Ok(seen.contains(text))
     });
     told.map_err(|error| error.context(format!("'{seen}' instead of '{text}'")))
+}
+
+fn trouble_is_over(client: &mut Client) -> anyhow::Result<()> {
+    until("no trouble", || {
+        Ok(info(client, "replication", "master_link_last_error")?.is_empty())
+    })
 }
 
 #[test]
@@ -161,30 +168,64 @@ fn fill_with_noise(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A replica that has room for a part of 200 MB only, in memory and on a disk for its tier.
+fn small_replica(disk: &SmallDisk, folder: &Path, port: u16) -> anyhow::Result<Server> {
+    let tier = disk.path().join("tier").display().to_string();
+    let port = port.to_string();
+    let memory = ["--maxmemory", "128mb", "--enable-rocksdb-feature", "yes"];
+    let rest = [
+        "--enable-debug-command",
+        "yes",
+        "--rockdbdir",
+        &tier,
+        "--replicaof",
+        "127.0.0.1",
+        &port,
+    ];
+    start(Kind::RedRock, folder, &[&memory[..], &rest].concat())
+}
+
+#[test]
+fn a_stream_without_room_waits_for_it_and_says_so() -> anyhow::Result<()> {
+    let Some(disk) = SmallDisk::mount(24 << 20) else {
+        return Ok(());
+    };
+    let source = tempfile::tempdir()?;
+    let options = ["--appendonly", "yes", "--enable-debug-command", "yes"];
+    let server = start(Kind::RedRock, source.path(), &options)?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    let folder = tempfile::tempdir()?;
+    let follower = small_replica(&disk, folder.path(), server.port)?;
+    let mut replica = follower.client()?;
+    link_is(&mut replica, "up")?;
+    fill_with_noise(&mut client)?;
+    trouble_is(
+        &mut replica,
+        "apply the master's stream: the data does not fit",
+    )?;
+    link_is(&mut replica, "up")?;
+    replica.ok("CONFIG SET maxmemory 512mb")?;
+    trouble_is_over(&mut replica)?;
+    same_data(&mut client, &mut replica)?;
+    assert_eq!(info(&mut client, "stats", "sync_full")?, "1");
+    Ok(())
+}
+
 #[test]
 fn a_snapshot_without_room_waits_for_it_and_is_not_sent_twice() -> anyhow::Result<()> {
     let Some(disk) = SmallDisk::mount(24 << 20) else {
         return Ok(());
     };
     let source = tempfile::tempdir()?;
-    let server = start(Kind::RedRock, source.path(), &["--appendonly", "yes"])?;
+    // All data are in the snapshot, none in the stream behind it.
+    let options = ["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0"];
+    let server = start(Kind::RedRock, source.path(), &options)?;
     let mut client = server.client()?;
     companions_up(&mut client)?;
     fill_with_noise(&mut client)?;
-    let tier = disk.path().join("tier").display().to_string();
-    let options = [
-        "--maxmemory",
-        "128mb",
-        "--enable-rocksdb-feature",
-        "yes",
-        "--rockdbdir",
-        &tier,
-        "--replicaof",
-        "127.0.0.1",
-        &server.port.to_string(),
-    ];
     let folder = tempfile::tempdir()?;
-    let follower = start(Kind::RedRock, folder.path(), &options)?;
+    let follower = small_replica(&disk, folder.path(), server.port)?;
     let mut replica = follower.client()?;
     let mut told = String::new();
     until("that there is no room", || {

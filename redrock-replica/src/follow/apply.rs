@@ -64,9 +64,15 @@ pub(super) async fn run(
         progress.send_modify(|progress| progress.loading = false);
     }
     let mut failures = 0;
+    let mut trouble: Option<String> = None;
     while !spool.is_closed() {
         let before = progress.borrow().applied;
-        let result = apply(context, &spool, &progress).await;
+        let on_progress = || {
+            if let Some(text) = trouble.take() {
+                link.send_if_modified(|link: &mut Link| link.clear_error(&text));
+            }
+        };
+        let result = apply(context, &spool, &progress, on_progress).await;
         let Err(error) = result else { continue };
         let moved = progress.borrow().applied > before;
         failures = match (moved, error.code.is_retryable()) {
@@ -79,11 +85,19 @@ pub(super) async fn run(
             return Err(error);
         }
         tracing::warn!(%error, "applying the master's stream was interrupted");
+        trouble = tell(link, &error);
         tokio::time::sleep(RETRY_PAUSE).await;
         let applied = take_up(context, &spool, error).await?;
         progress.send_modify(|progress| progress.applied = applied);
     }
     Ok(())
+}
+
+/// Says in the link's state why the stream stands still, in these words.
+fn tell(link: &watch::Sender<Link>, error: &RpcError) -> Option<String> {
+    let error = anyhow::Error::from(error.clone()).context("apply the master's stream");
+    link.send_modify(|link| link.set_error(&error));
+    link.borrow().state.last_error.clone()
 }
 
 /// Loads the snapshot. Where the trouble is ours and not the snapshot's it is kept and tried again:
@@ -133,11 +147,13 @@ async fn load_once(context: &Context, request: v1::LoadRdbRequest) -> Result<(),
     Err(RpcError::cancelled("the load ended without an outcome"))
 }
 
-/// One ApplyStream call; ends well when the id changes or the spool is closed.
+/// One ApplyStream call; ends well when the id changes or the spool is closed. `on_progress`: the server has
+/// executed more than it had.
 async fn apply(
     context: &Context,
     spool: &Arc<SpoolShared>,
     progress: &watch::Sender<Progress>,
+    mut on_progress: impl FnMut(),
 ) -> Result<(), RpcError> {
     let start_offset = progress.borrow().applied;
     let (_, version) = spool.replid();
@@ -158,6 +174,9 @@ async fn apply(
             progress.applied = progress.applied.max(applied.applied_offset);
             progress.durable = progress.durable.max(applied.durable_offset);
         });
+        if applied.applied_offset > start_offset {
+            on_progress();
+        }
         let done = spool.take_applied(applied.applied_offset);
         if !done.is_empty() {
             remove(context, done).await;

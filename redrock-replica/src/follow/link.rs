@@ -82,6 +82,15 @@ impl Link {
         }
         self.state.last_error = Some(text);
     }
+
+    /// What `error` says is over; another trouble stays. Whether anything changed.
+    pub(crate) fn clear_error(&mut self, error: &str) -> bool {
+        let is_it = self.state.last_error.as_deref() == Some(error);
+        if is_it {
+            self.state.last_error = None;
+        }
+        is_it
+    }
 }
 
 /// Reports until the daemon stops. A report that fails is made up for by the

@@ -189,11 +189,12 @@ fn master_link(link: &MasterLink, now_s: i64, out: &mut Section<'_>) {
     if !up {
         let down_s = link.down_since_s.map_or(-1, |then| now_s - then);
         out.field("master_link_down_since_seconds", down_s);
-        if !link.last_error.is_empty() {
-            // One line: INFO's end with CR LF.
-            let text = link.last_error.replace(['\r', '\n'], " ");
-            out.field("master_link_last_error", text);
-        }
+    }
+    // Also while the link is up: what it brings may have no room here.
+    if !link.last_error.is_empty() {
+        // One line: INFO's end with CR LF.
+        let text = link.last_error.replace(['\r', '\n'], " ");
+        out.field("master_link_last_error", text);
     }
 }
 

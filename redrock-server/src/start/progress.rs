@@ -127,7 +127,8 @@ impl LoadingState {
         self.total_bytes.store(total_bytes, Ordering::Relaxed);
     }
 
-    /// Says how far the load is, each few seconds.
+    /// Says how far the load is, each few seconds. What a replica's stream waits for behind the snapshot is no
+    /// load.
     pub fn log_progress(&self) {
         if let Some(line) = self.due_line(crate::clock::unix_ms(), LOG_INTERVAL_MS) {
             tracing::info!("{line}");
@@ -139,8 +140,12 @@ impl LoadingState {
         if now_ms - self.logged_ms.load(Ordering::Relaxed) < interval_ms {
             return None;
         }
+        let progress = self.progress();
+        if !self.is_active() && progress.percent >= 100.0 {
+            return None;
+        }
         self.logged_ms.store(now_ms, Ordering::Relaxed);
-        Some(self.progress().line())
+        Some(progress.line())
     }
 
     /// How far the present or the last load is.

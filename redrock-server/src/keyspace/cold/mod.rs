@@ -135,8 +135,8 @@ pub struct ColdStore {
     options: rocksdb::Options,
     /// Whether any record ever had times beside it: else there is nothing to look up.
     timed: AtomicBool,
-    /// Whether any record ever was so large that many of them don't fit into memory together.
-    large: AtomicBool,
+    /// Bytes of the largest record that ever was put: many of them may not fit into memory together.
+    largest_bytes: AtomicUsize,
     /// Counters.
     pub stats: ColdStats,
 }
@@ -184,7 +184,8 @@ impl ColdStore {
         warm::link(path, start)?;
         let store = Self::open_there(path, budget)?;
         store.timed.store(start.timed, Ordering::Relaxed);
-        store.large.store(start.large, Ordering::Relaxed);
+        let largest_bytes = start.largest_bytes();
+        store.largest_bytes.store(largest_bytes, Ordering::Relaxed);
         // What was flushed just before the cut may still have been there.
         store.drop_generations_but(start.databases.iter().map(|d| d.generation).collect())?;
         Ok(store)
@@ -216,7 +217,7 @@ impl ColdStore {
             #[cfg(test)]
             options,
             timed: AtomicBool::new(false),
-            large: AtomicBool::new(false),
+            largest_bytes: AtomicUsize::new(0),
             stats: ColdStats::default(),
         })
     }
@@ -255,7 +256,12 @@ impl ColdStore {
 
     /// Whether a record may be large ([`LARGE_BYTES`]).
     pub fn has_large_records(&self) -> bool {
-        self.large.load(Ordering::Relaxed)
+        self.largest_bytes() >= LARGE_BYTES
+    }
+
+    /// No record is larger, bytes; `usize::MAX` if that is not known.
+    pub fn largest_bytes(&self) -> usize {
+        self.largest_bytes.load(Ordering::Relaxed)
     }
 
     /// Reads one key.
@@ -359,8 +365,8 @@ impl ColdStore {
         batch.batch.put_cf(&values, key.as_bytes(), record);
         batch.puts += 1;
         batch.put_bytes += record.len() as u64;
-        self.large
-            .fetch_or(record.len() >= LARGE_BYTES, Ordering::Relaxed);
+        let largest_bytes = &self.largest_bytes;
+        largest_bytes.fetch_max(record.len(), Ordering::Relaxed);
         self.set_times(batch, key, Times::default(), times)
     }
 

@@ -9,7 +9,7 @@
 //! come meanwhile. A disk is waited for by several, the more the later it answers ([`depth`]), each with its
 //! share of what waits; there are a few threads always, and more while they are needed. While all is in
 //! the page cache most commands read themselves ([`super::direct`]). Large values are read one by one, when there is
-//! room for them ([`super::transit`]).
+//! room for them ([`super::transit`]), and by no more threads than memory has room for what they read.
 
 pub mod depth;
 
@@ -20,7 +20,7 @@ use crate::keyspace::locks::give_way;
 use crate::keyspace::tiering::direct::{Direct, Watch};
 use crate::keyspace::tiering::loader::{Finished, ReadValue};
 use crate::keyspace::tiering::one_read::{Begun, OneRead};
-use crate::keyspace::tiering::transit::Transit;
+use crate::keyspace::tiering::transit::{LARGE_BYTES, Transit, reads_at_once};
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -112,12 +112,13 @@ impl Readers {
         // A thread that is at work looks again before it sleeps; one that was woken takes all.
         let first = before == 0 && self.working.load(Ordering::Relaxed) == 0;
         let many = waiting / WAITING_MAX > before / WAITING_MAX;
-        first || many || (self.slow.load(Ordering::Relaxed) && self.may_work())
+        first || many || (self.slow.load(Ordering::Relaxed) && self.may_work(0))
     }
 
-    /// Whether one more thread may read.
-    fn may_work(&self) -> bool {
-        self.working.load(Ordering::Relaxed) < self.depth.threads()
+    /// Whether one more thread may read; no record has more than `largest_bytes`.
+    fn may_work(&self, largest_bytes: usize) -> bool {
+        let room = reads_at_once(largest_bytes).max(THREADS_MIN);
+        self.working.load(Ordering::Relaxed) < self.depth.threads().min(room)
     }
 
     /// Whether there should be one more thread, for `waiting` requests: it counts from now on.
@@ -148,10 +149,14 @@ impl Readers {
         // A thread that only lost its processor for a while was not waiting for a disk.
         self.slow
             .store(waited && took > cached_max, Ordering::Relaxed);
+        self.direct.note_pool(keys, waited);
+    }
+
+    /// Notes what the device took for small values: with large ones it is how wide it is that counts.
+    fn note_latency(&self, keys: usize, took: Duration, waited: bool) {
         if waited && keys > 0 {
             self.depth.note(took / u32::try_from(keys).unwrap_or(1));
         }
-        self.direct.note_pool(keys, waited);
     }
 
     /// Runs something on a reader thread and waits for what it returns; `None` when the server
@@ -182,13 +187,13 @@ impl Readers {
     }
 
     /// The next work for a thread that has ended its last, if it had any.
-    fn take(&self, worked: bool) -> Option<Work> {
+    fn take(&self, worked: bool, store: &ColdStore) -> Option<Work> {
         let mut queue = self.queue.lock();
         if worked {
             self.working.fetch_sub(1, Ordering::Relaxed);
         }
         loop {
-            if !queue.is_empty() && self.may_work() {
+            if !queue.is_empty() && self.may_work(store.largest_bytes()) {
                 let count = self.share(queue.len());
                 let requests = queue.drain(..count).collect();
                 self.working.fetch_add(1, Ordering::Relaxed);
@@ -258,7 +263,7 @@ fn spawn(server: Arc<Server>, store: Arc<ColdStore>) -> std::io::Result<()> {
 fn work(server: &Arc<Server>, store: &Arc<ColdStore>) {
     let readers = &server.readers;
     let mut worked = false;
-    while let Some(work) = readers.take(worked) {
+    while let Some(work) = readers.take(worked, store) {
         worked = matches!(work, Work::Requests { .. });
         match work {
             Work::Requests { requests, grow } => {
@@ -284,9 +289,9 @@ fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
     let watch = Watch::begin();
     let keys = requests.iter().map(Request::key);
     let read = store.read_many(keys, ReadValue::decode);
-    server
-        .readers
-        .note(requests.len(), watch.elapsed(), watch.has_waited());
+    let (took, waited) = (watch.elapsed(), watch.has_waited());
+    server.readers.note(requests.len(), took, waited);
+    server.readers.note_latency(requests.len(), took, waited);
     let values: Vec<_> = match read {
         Ok(values) => values.into_iter().map(Ok).collect(),
         // One bad record must not fail the others: each is read alone.
@@ -325,7 +330,11 @@ fn read_large(server: &Server, store: &ColdStore, request: Request) {
         bytes = record.len();
         ReadValue::decode(record, expire)
     });
-    readers.note(1, watch.elapsed(), watch.has_waited());
+    let (took, waited) = (watch.elapsed(), watch.has_waited());
+    readers.note(1, took, waited);
+    if bytes < LARGE_BYTES {
+        readers.note_latency(1, took, waited);
+    }
     let in_transit = readers.transit.note(&server.memory, bytes);
     match request {
         Request::Memory(key) => {
@@ -374,7 +383,7 @@ mod tests {
     fn threads_come_for_a_slow_device_and_not_beyond_what_it_needs() {
         let readers = Readers::default();
         readers.threads.store(THREADS_MIN, Ordering::Relaxed);
-        let wait = |latency| (0..2000).for_each(|_| readers.note(1, latency, true));
+        let wait = |latency| (0..2000).for_each(|_| readers.note_latency(1, latency, true));
         wait(Duration::from_micros(70));
         assert!(!readers.grow(100));
         wait(Duration::from_micros(210));
@@ -388,6 +397,11 @@ mod tests {
         readers
             .working
             .store(readers.depth.threads(), Ordering::Relaxed);
-        assert!(!readers.may_work());
+        assert!(!readers.may_work(0));
+        // Large values: no more threads than there always are.
+        readers.working.store(THREADS_MIN - 1, Ordering::Relaxed);
+        assert!(readers.may_work(1 << 30));
+        readers.working.store(THREADS_MIN, Ordering::Relaxed);
+        assert!(!readers.may_work(1 << 30) && readers.may_work(LARGE_BYTES));
     }
 }

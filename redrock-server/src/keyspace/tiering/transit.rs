@@ -15,10 +15,18 @@ use std::time::{Duration, Instant};
 pub const LARGE_BYTES: usize = 32 << 10;
 /// Bytes of large values that wait for their commands, beyond which no more are read.
 const TRANSIT_BYTES_MAX: usize = 2 << 20;
+/// Bytes that may be read at a time, beyond what the threads read that there always are: how large a value is
+/// shows when it has been read.
+const READ_BYTES_MAX: usize = 2 * TRANSIT_BYTES_MAX;
 /// How long a read waits for room in memory: commands end that hold what could leave.
 const ROOM_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Between two looks whether there is room, or the server stops.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// How many reads of records of up to so many bytes memory has room for at a time.
+pub fn reads_at_once(largest_bytes: usize) -> usize {
+    READ_BYTES_MAX / largest_bytes.max(1)
+}
 
 /// The account of what was read.
 #[derive(Debug, Default)]
@@ -72,6 +80,12 @@ impl Drop for InTransit {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn as_many_are_read_at_a_time_as_the_largest_leaves_room_for() {
+        assert!(reads_at_once(0) > 64 && reads_at_once(LARGE_BYTES) > 64);
+        assert_eq!((reads_at_once(1 << 20), reads_at_once(usize::MAX)), (4, 0));
+    }
 
     #[test]
     fn large_values_are_read_when_those_before_them_have_been_taken() {

@@ -58,6 +58,11 @@ pub struct ColdFile {
 }
 
 impl WarmStart {
+    /// No record has more bytes: how large the large ones are is not kept.
+    pub(in crate::keyspace::cold) fn largest_bytes(&self) -> usize {
+        if self.large { usize::MAX } else { 0 }
+    }
+
     /// The description's text.
     pub fn text(&self) -> String {
         let mut out = format!("{FIRST_LINE}\n");
