@@ -383,7 +383,10 @@ mod tests {
     fn threads_come_for_a_slow_device_and_not_beyond_what_it_needs() {
         let readers = Readers::default();
         readers.threads.store(THREADS_MIN, Ordering::Relaxed);
-        let wait = |latency| (0..2000).for_each(|_| readers.note_latency(1, latency, true));
+        let wait = |latency| {
+            (0..2000).for_each(|_| readers.note_latency(1, latency, true));
+            readers.note(1, latency, true);
+        };
         wait(Duration::from_micros(70));
         assert!(!readers.grow(100));
         wait(Duration::from_micros(210));
