@@ -8,6 +8,7 @@ use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply, encode};
 use redrock_integration_tests::small_disk::SmallDisk;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const OPTIONS: [&str; 8] = [
     "--maxmemory",
@@ -103,6 +104,36 @@ fn goes_on_with(server: &Server) -> anyhow::Result<u64> {
 
 fn dump(folder: &Path) -> PathBuf {
     folder.join("dump.rdb")
+}
+
+#[test]
+fn what_has_expired_meanwhile_goes_when_all_is_loaded_and_not_before() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, mut client) = start(folder.path(), &AOF)?;
+    let life = Duration::from_secs(6);
+    let ends = Instant::now() + life;
+    let mut bytes = Vec::new();
+    for n in 0..KEYS {
+        let (key, life) = (format!("key:{n}"), life.as_millis().to_string());
+        match n % 10 {
+            0 => encode(&mut bytes, &["SET", &key, "stays"]),
+            _ => encode(&mut bytes, &["SET", &key, "goes", "PX", &life]),
+        }
+    }
+    client.send_raw(&bytes)?;
+    for _ in 0..KEYS {
+        anyhow::ensure!(client.receive()? == Reply::Status("OK".into()));
+    }
+    client.ok("ROCKALL")?;
+    rewrite(&mut client)?;
+    anyhow::ensure!(client.ok("DBSIZE")? == Reply::Int(KEYS as i64), "too slow");
+    server.kill_family()?;
+    until("that they expire", || Ok(Instant::now() > ends))?;
+    let (server, mut client) = start(folder.path(), &AOF)?;
+    assert_eq!(goes_on_with(&server)?, KEYS as u64);
+    until("that they go", || {
+        Ok(client.ok("DBSIZE")?.int() == Some(KEYS as i64 / 10))
+    })
 }
 
 #[test]

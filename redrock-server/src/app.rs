@@ -257,6 +257,8 @@ async fn serve(
     }
     let data = DataDirectory::open(&config, &server.run_id).await?;
     tracing::info!("Server initialized");
+    // Before anything can delete what the tier goes on with: nothing expires until all is loaded.
+    crate::start::expire_nothing(server);
     let warm = crate::start::warm::find(server, &config, &data);
     let warm = tiering::start::start(server, &config.memory, warm)?;
     crate::keyspace::expire::spawn(server.clone()).context("start active expiry")?;

@@ -68,6 +68,11 @@ pub fn fsync_policy(config: &Config) -> FsyncPolicy {
     }
 }
 
+/// Until [`recover`] is done expired keys stay: the log's commands apply to what was there when they ran.
+pub fn expire_nothing(server: &Server) {
+    server.keyspace.lock().expire_mode = ExpireMode::Ignore;
+}
+
 /// Loads the data and opens the log. On success the server serves; an error is for the operator,
 /// and nothing may be served.
 ///
@@ -79,11 +84,9 @@ pub fn recover(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = server.config();
-    {
-        let mut keyspace = server.keyspace.lock();
-        keyspace.expire_mode = ExpireMode::Ignore;
-        keyspace.access.set_clock(crate::clock::unix_ms());
-    }
+    expire_nothing(server);
+    let now_ms = crate::clock::unix_ms();
+    server.keyspace.lock().access.set_clock(now_ms);
     server
         .log
         .observe(Arc::new(Observer(Arc::downgrade(server))));

@@ -104,7 +104,12 @@ fn same_file(file: &Arc<dyn FsFile>, start: &WarmStart) -> Result<(), String> {
 pub fn complete(server: &Server, warm: &WarmStart) -> anyhow::Result<()> {
     let completed = server.keyspace.lock().complete_cold(warm);
     completed.map_err(|why| {
-        anyhow::anyhow!("{why}. Start with --warm-restart no: all is then loaded from the file")
+        let tier = &server.config().memory.tier_dir;
+        let hint = match warm::discard(tier) {
+            Ok(_) => "The tier's kept checkpoint is given up: start again, and all is loaded from the file",
+            Err(_) => "Start with --warm-restart no: all is then loaded from the file",
+        };
+        anyhow::anyhow!("{why}. {hint}")
     })?;
     let cold: u64 = warm.databases.iter().map(|d| d.cold).sum();
     tracing::info!("The tier goes on with {cold} keys of {}", warm.file);
