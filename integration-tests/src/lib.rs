@@ -9,6 +9,7 @@ pub mod load;
 pub mod memory;
 pub mod mixed;
 pub mod process;
+pub mod proxy;
 pub mod resp;
 pub mod scale;
 pub mod small_disk;
