@@ -6,6 +6,9 @@ use redrock_integration_tests::process::{Kind, Server, free_port};
 use redrock_integration_tests::proxy::Proxy;
 use redrock_integration_tests::resp::{Client, Reply, encode};
 use redrock_integration_tests::scale::between;
+use std::collections::BTreeSet;
+
+use super::writer::KEYS;
 
 /// `maxmemory` of each member, MiB.
 const MAX_MEMORY_MIB: u64 = 128;
@@ -193,22 +196,23 @@ impl Chain {
     /// Compares all data, and when keys expire; nobody writes.
     pub(crate) fn compare_data(&self) -> anyhow::Result<()> {
         let mut clients = self.clients()?;
-        let keys = expiring(&mut clients[0])?;
-        ensure!(!keys.is_empty(), "no key expires");
+        let keys = only_lasting(&mut clients[0])?;
+        self.compare_offsets()?;
         let mut seen = Vec::new();
         for client in &mut clients {
             let mut told = vec![client.ok("DBSIZE")?, client.ok("DEBUG DIGEST")?];
-            for key in &keys {
+            for key in keys.iter().take(EXPIRIES) {
                 told.push(client.run(&[b"PEXPIRETIME", key.as_slice()])?);
             }
             seen.push(told);
         }
-        for (at, told) in seen.iter().enumerate() {
+        for at in 1..seen.len() {
             ensure!(
-                *told == seen[0],
-                "member {at} differs: {:?} instead of {:?}",
-                &told[..2],
-                &seen[0][..2]
+                seen[at] == seen[0],
+                "member {at} differs: {:?} instead of {:?}; {}",
+                &seen[at][..2],
+                &seen[0][..2],
+                differing(&mut clients, at)?
             );
         }
         Ok(())
@@ -238,19 +242,43 @@ impl Chain {
     }
 }
 
-/// Some keys that expire.
-fn expiring(client: &mut Client) -> anyhow::Result<Vec<Vec<u8>>> {
+/// Keys that expire some day, once those that expire at once are gone.
+///
+/// `DBSIZE` and the digest count what has expired until it is deleted.
+fn only_lasting(client: &mut Client) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut keys = Vec::new();
-    for number in 0..20_000 {
+    for number in 0..KEYS {
         let key = format!("ttl:{number}").into_bytes();
         if client.run(&[b"PTTL", key.as_slice()])?.int() > Some(0) {
             keys.push(key);
         }
-        if keys.len() == EXPIRIES {
-            break;
-        }
     }
+    ensure!(!keys.is_empty(), "no key expires");
+    let due = format!("expires={},", keys.len());
+    until("the end of what expires at once", || {
+        Ok(info(client, "keyspace", "db0")?.contains(&due))
+    })?;
     Ok(keys)
+}
+
+/// Some names that only one of the first and another member has.
+fn differing(clients: &mut [Client], at: usize) -> anyhow::Result<String> {
+    const SHOWN: usize = 10;
+    let mut names = Vec::new();
+    for member in [0, at] {
+        let all = clients[member].ok("KEYS *")?.elements();
+        let some = all.iter().map(|name| format!("{name:?}"));
+        names.push(some.collect::<BTreeSet<_>>());
+    }
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+        let some: Vec<_> = a.difference(b).take(SHOWN).cloned().collect();
+        some.join(" ")
+    };
+    Ok(format!(
+        "only the first has [{}], only this has [{}]",
+        only(&names[0], &names[1]),
+        only(&names[1], &names[0])
+    ))
 }
 
 /// Data of a multiple of `maxmemory` that do not compress.

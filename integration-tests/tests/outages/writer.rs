@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Commands sent at once.
 const AT_ONCE: u64 = 16;
 /// Keys of each kind.
-const KEYS: u64 = 20_000;
+pub(crate) const KEYS: u64 = 20_000;
 /// Bytes of a value, at most.
 const VALUE_BYTES_MAX: usize = 4 << 10;
 /// Between attempts to reach the master.
