@@ -347,3 +347,53 @@ fn absent_altogether_only_what_needs_them_fails_until_they_come() -> anyhow::Res
     let end = load.stop()?;
     setting.nothing_is_lost(server, end)
 }
+
+/// Whether a write is taken, or refused for want of replicas.
+fn is_taken(client: &mut Client) -> anyhow::Result<bool> {
+    match client.run(&["INCR", "counted"])? {
+        Reply::Int(_) => Ok(true),
+        Reply::Error(text) if text.starts_with("NOREPLICAS") => Ok(false),
+        other => anyhow::bail!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_agent_s_death_is_no_replica_s_silence() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let (ours, theirs) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let wanted = [
+        "--min-replicas-to-write",
+        "1",
+        "--min-replicas-max-lag",
+        "10",
+    ];
+    let options = [&["--appendonly", "yes"], &wanted[..]].concat();
+    let server = Server::start(Kind::RedRock, ours.path(), &options)?;
+    let mut client = server.client()?;
+    companions_up(&mut client)?;
+    anyhow::ensure!(!is_taken(&mut client)?, "there is no replica yet");
+    let port = server.port.to_string();
+    let options = ["--replicaof", "127.0.0.1", &port];
+    let replica = Server::start(Kind::Redis, theirs.path(), &options)?;
+    until("a replica that counts", || is_taken(&mut client))?;
+    for _ in 0..between(2, 20) {
+        let pid = companion(&mut client, "replica")?;
+        kill_9(pid)?;
+        let mut taken = 0;
+        until("a replica of the next agent", || {
+            anyhow::ensure!(is_taken(&mut client)?, "refused after {taken} writes");
+            taken += 1;
+            let text = client.ok("INFO replication")?.text();
+            let other = companion(&mut client, "replica").is_ok_and(|now| now != pid);
+            Ok(other && text.contains("state=online"))
+        })?;
+        println!("{taken} writes while the agent was away");
+    }
+    // One that is silent counts until it is too long, and again once it speaks.
+    signal(replica.pid(), Signal::STOP)?;
+    until("the replica's silence", || Ok(!is_taken(&mut client)?))?;
+    signal(replica.pid(), Signal::CONT)?;
+    until("the replica's return", || is_taken(&mut client))
+}

@@ -155,10 +155,11 @@ impl Chain {
     }
 
     pub(crate) fn save_all(&mut self) -> anyhow::Result<()> {
-        for member in &self.members {
+        for (at, member) in self.members.iter().enumerate() {
             let mut client = member.client()?;
             companions_up(&mut client)?;
-            client.ok("SAVE")?;
+            let saved = client.ok("SAVE");
+            saved.with_context(|| format!("member {at}\n{}", self.logs(at)))?;
         }
         Ok(())
     }

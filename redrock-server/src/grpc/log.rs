@@ -203,7 +203,7 @@ impl log_server::Log for LogService {
             result = receive_acks(server, &services, stream, first.replicas, messages) => result,
             () = self.shared.stop.cancelled() => Err(RpcError::unavailable("the server stops")),
         };
-        if services.replicas.replace(stream, Vec::new()) {
+        if services.replicas.leave(stream) {
             note_replicas(server, &services);
         }
         result

@@ -1,17 +1,25 @@
 //! What the attached replicas have acknowledged: for WAIT, WAITAOF, INFO, ROLE and
 //! `min-replicas-to-write`.
 //!
-//! The agent states the whole list each time; when its stream ends all replicas count as gone.
+//! The agent states the whole list each time; when its stream ends all replicas count as gone. Only
+//! `min-replicas-to-write` goes on by what they said last, for `min-replicas-max-lag`: the agent's
+//! death is no replica's silence, and they come back to the next one.
 
+use parking_lot::Mutex;
 use redrock_proto::model::{ReplicaAck, ReplicaState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
+/// As many as an agent takes.
+const FORMER_MAX: usize = 1024;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct ReplicaTable {
     list: watch::Sender<Arc<Vec<ReplicaAck>>>,
+    /// What an agent that is gone said last.
+    former: Mutex<Arc<Vec<ReplicaAck>>>,
     /// Number of the stream that may change the table.
     stream: AtomicU64,
 }
@@ -31,6 +39,17 @@ impl ReplicaTable {
         true
     }
 
+    /// The stream of the agent has ended. False if a newer one has the table.
+    pub fn leave(&self, stream: u64) -> bool {
+        let last = self.list();
+        let is_newest = self.replace(stream, Vec::new());
+        if is_newest && !last.is_empty() {
+            let mut former = self.former.lock();
+            *former = Arc::new(merged(&former, &last));
+        }
+        is_newest
+    }
+
     /// The table now.
     pub fn list(&self) -> Arc<Vec<ReplicaAck>> {
         self.list.borrow().clone()
@@ -41,14 +60,42 @@ impl ReplicaTable {
         self.list.subscribe()
     }
 
-    /// Replicas that follow the stream and were heard of within `lag_s_max` seconds.
+    /// Replicas that follow the stream and were heard of within `lag_s_max` seconds, be it by an
+    /// agent that is gone.
     pub fn good(&self, lag_s_max: u64, now_ms: i64) -> usize {
         let oldest_ms = (now_ms.max(0) as u64).saturating_sub(lag_s_max.saturating_mul(1000));
-        let list = self.list.borrow();
-        list.iter()
-            .filter(|r| r.state == ReplicaState::Online && r.acked_unix_ms >= oldest_ms.max(1))
-            .count()
+        let good = |list: &[ReplicaAck]| {
+            let online = list.iter().filter(|r| r.state == ReplicaState::Online);
+            online
+                .filter(|r| r.acked_unix_ms >= oldest_ms.max(1))
+                .count()
+        };
+        // The same ones may be in both.
+        good(&self.list.borrow()).max(good(&self.former.lock()))
     }
+}
+
+/// What two agents in a row have said: of a replica that the later one had not heard of yet, what the
+/// earlier one had.
+fn merged(earlier: &[ReplicaAck], later: &[ReplicaAck]) -> Vec<ReplicaAck> {
+    // Its own port is another on each link.
+    let place = |ack: &ReplicaAck| {
+        let host = ack
+            .address
+            .rsplit_once(':')
+            .map(|(host, _)| host.to_owned());
+        (host, ack.listening_port)
+    };
+    let mut both = later.to_vec();
+    for ack in earlier {
+        let found = both.iter().position(|known| place(known) == place(ack));
+        if let Some(known) = found.and_then(|at| both.get_mut(at)) {
+            known.acked_unix_ms = known.acked_unix_ms.max(ack.acked_unix_ms);
+        } else if both.len() < FORMER_MAX {
+            both.push(ack.clone());
+        }
+    }
+    both
 }
 
 /// Replicas that acknowledged at least `offset`.
@@ -99,6 +146,32 @@ mod tests {
         assert_eq!(table.good(10, 100_000), 1);
         assert_eq!(table.good(60, 100_000), 2);
         assert_eq!(table.good(u64::MAX, 100_000), 2, "one was never heard of");
+    }
+
+    #[test]
+    fn what_an_agent_said_last_counts_until_it_is_too_old() {
+        let table = ReplicaTable::default();
+        let first = table.begin();
+        let online = |at_ms| ack(10, 0, at_ms, ReplicaState::Online);
+        assert!(table.replace(first, vec![online(99_000), online(95_000)]));
+        assert!(table.leave(first));
+        assert!(table.list().is_empty(), "WAIT and INFO see nobody");
+        assert_eq!(table.good(10, 100_000), 2);
+        assert_eq!(table.good(10, 106_000), 1);
+        // One of the two is back, and counts once.
+        let second = table.begin();
+        assert!(table.replace(second, vec![online(106_000)]));
+        assert_eq!(table.good(10, 106_000), 1);
+        assert_eq!(table.good(10, 104_000), 2);
+        assert!(!table.leave(first) && table.good(10, 110_000) == 1);
+        // The next one dies before it has heard of anybody.
+        let silent = vec![ack(10, 0, 0, ReplicaState::Online)];
+        assert!(table.replace(second, silent) && table.leave(second));
+        assert_eq!(table.good(10, 104_000), 1);
+        let second = table.begin();
+        // One that left while the agent was there is gone at once.
+        assert!(table.replace(second, Vec::new()));
+        assert_eq!(table.good(10, 110_000), 0);
     }
 
     #[test]

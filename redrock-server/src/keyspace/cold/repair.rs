@@ -23,7 +23,7 @@ const PROBE_KEY: &[u8] = b"";
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at them, where no flush ends.
 const FLUSH_LOOK: Duration = Duration::from_millis(50);
-/// So many ends of flushes, one a column family: the second whole flush began after it was asked for.
+/// So many ends of flushes, one a column family: two whole ones.
 const FLUSH_ENDS: u64 = 2 * FAMILIES.len() as u64;
 /// What RocksDB says when options are in force but not in its file of them.
 const NOT_IN_FILE: &str = "Unable to persist options";
@@ -176,9 +176,23 @@ impl ColdStore {
         Ok(sum)
     }
 
-    /// Writes all that is in memtables to files. An error where that fails or takes too long.
+    /// Writes all that is in memtables to files. An error where that fails or takes too long. For who
+    /// alone writes: it waits until no memtable is left.
+    ///
+    /// Ends of flushes tell nothing here. One that was asked for earlier, and only begins later, writes what was
+    /// there when it was asked for.
     pub(super) fn flush(&self) -> Result<(), ColdError> {
-        let (begun, ends) = (Instant::now(), self.background.flush_ends());
+        self.flush_until(|| false)
+    }
+
+    /// As [`Self::flush`] beside others who write: about all that is there now.
+    fn flush_roughly(&self) -> Result<(), ColdError> {
+        let ends = self.background.flush_ends();
+        self.flush_until(|| self.background.flush_ends() >= ends + FLUSH_ENDS)
+    }
+
+    fn flush_until(&self, is_over: impl Fn() -> bool) -> Result<(), ColdError> {
+        let begun = Instant::now();
         let mut is_requested = false;
         loop {
             if let Some(trouble) = self.background.flush_trouble() {
@@ -187,8 +201,7 @@ impl ColdStore {
             if !is_requested {
                 is_requested = self.request_flush()?;
             }
-            let is_over = self.background.flush_ends() >= ends + FLUSH_ENDS;
-            if is_requested && (is_over || !self.has_unflushed()?) {
+            if is_requested && (is_over() || !self.has_unflushed()?) {
                 // It may have been noted between the two looks.
                 return match self.background.flush_trouble() {
                     Some(trouble) => Err(ColdError::Flush(trouble)),
@@ -222,7 +235,7 @@ impl ColdStore {
     /// file that can't be read fails it, and so does a full disk; if all went well, damage that was known
     /// is over.
     pub fn compact(&self) -> Result<(), ColdError> {
-        self.flush()?;
+        self.flush_roughly()?;
         self.background.forget_damage();
         self.background.forget_no_room();
         for name in FAMILIES {

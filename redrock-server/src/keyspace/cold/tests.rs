@@ -209,3 +209,40 @@ fn options_are_in_force_even_if_they_can_not_be_written_down() {
     store.set_compaction(false).expect("they are set");
     store.set_compaction(true).expect("they are set");
 }
+
+/// Records in a checkpoint.
+fn records(path: &Path) -> usize {
+    let names = [VALUES, EXPIRES, EXPIRE_INDEX];
+    let options = rocksdb::Options::default();
+    let db = Database::open_cf_for_read_only(&options, path, names, false).expect("open");
+    let values = db.cf_handle(VALUES).expect("values");
+    db.iterator_cf(&values, IteratorMode::Start).count()
+}
+
+#[test]
+fn a_checkpoint_has_all_that_was_written_however_many_flushes_were_due_before_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let budget = ColdBudget::for_cache(16 << 20);
+    let store = ColdStore::open(folder.path(), budget).expect("open");
+    let keys = keys(20_000);
+    let mut filled = 0;
+    for (id, some) in keys.chunks(4_000).enumerate() {
+        for few in some.chunks(100) {
+            fill(&store, few);
+            // As if the memtable were full: many are, while the first one is being written.
+            let families =
+                [VALUES, EXPIRES, EXPIRE_INDEX].map(|name| store.family(name).expect("it"));
+            let mut flush = rocksdb::FlushOptions::default();
+            flush.set_wait(false);
+            let families: Vec<_> = families.iter().collect();
+            store
+                .db
+                .flush_cfs_opt(&families, &flush)
+                .expect("asked for");
+        }
+        filled += some.len();
+        let path = store.checkpoint_path(id as u64);
+        store.checkpoint(&path).expect("checkpoint");
+        assert_eq!(records(&path), filled, "checkpoint {id}");
+    }
+}

@@ -121,6 +121,11 @@ pub(super) fn end_failed<T>(
 fn finish(server: &Server, time: i64, key: &TierKey, current: Times, now_ms: i64) {
     let mut effect = Effect::default();
     let mut keyspace = server.keyspace.lock();
+    if keyspace.expire_mode != ExpireMode::Delete {
+        // It has become a replica since.
+        keyspace.abandon_load(key);
+        return;
+    }
     let Some(index) = keyspace.end_cold_expiry(time, key, current) else {
         return;
     };
