@@ -3,11 +3,12 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use redrock_integration_tests::daemons::{companions_up, info, until};
+use redrock_integration_tests::daemons::{companions_up, info, signal, until};
 use redrock_integration_tests::dataset::random_writes;
 use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis};
 use redrock_integration_tests::resp::Client;
 use redrock_integration_tests::scale::scale;
+use rustix::process::Signal;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -20,6 +21,11 @@ fn times() -> usize {
 
 fn digest(client: &mut Client) -> anyhow::Result<String> {
     Ok(client.ok("DEBUG DIGEST")?.text())
+}
+
+/// How far it is, and what it holds.
+fn stand(client: &mut Client) -> anyhow::Result<(String, String)> {
+    Ok((info(client, "all", "master_repl_offset")?, digest(client)?))
 }
 
 fn replica_of(port: u16) -> Vec<String> {
@@ -179,6 +185,60 @@ fn a_chain_survives_the_restart_of_its_middle_without_a_full_sync() -> anyhow::R
     counted(&mut client, 0, 1)?;
     let id = info(&mut master, "everything", "master_replid")?;
     assert_eq!(info(&mut replica, "everything", "master_replid")?, id);
+    Ok(())
+}
+
+#[test]
+fn a_middle_without_a_log_comes_back_with_all_that_its_replica_has() -> anyhow::Result<()> {
+    if !has_redis() {
+        return Ok(());
+    }
+    let (first, middle, last) = (
+        tempfile::tempdir()?,
+        tempfile::tempdir()?,
+        tempfile::tempdir()?,
+    );
+    let redis = Server::start(Kind::Redis, first.path(), &[])?;
+    let mut master = redis.client()?;
+    random_writes(&mut master, 5, 1000 * times())?;
+    let port = free_port()?;
+    let (above, here) = (redis.port.to_string(), port.to_string());
+    let options = [
+        "--enable-debug-command",
+        "yes",
+        "--replicaof",
+        "127.0.0.1",
+        &above,
+    ];
+    let mut server = start_on(middle.path(), port, &options)?;
+    let mut client = server.client()?;
+    same(&mut master, &mut client)?;
+    let leaf = Server::start(
+        Kind::Redis,
+        last.path(),
+        &["--replicaof", "127.0.0.1", &here],
+    )?;
+    let mut replica = leaf.client()?;
+    same(&mut master, &mut replica)?;
+    client.ok("SAVE")?;
+    for round in 0..2 {
+        // What is behind the dump is in the log for the replica alone.
+        random_writes(&mut master, 7 + round, 500)?;
+        same(&mut master, &mut replica)?;
+        let held = stand(&mut replica)?;
+        server.kill_family()?;
+        signal(redis.pid(), Signal::STOP)?;
+        server = start_on(middle.path(), port, &options)?;
+        client = server.client()?;
+        let came_back = stand(&mut client)?;
+        signal(redis.pid(), Signal::CONT)?;
+        assert_eq!(came_back, held);
+        random_writes(&mut master, 17 + round, 500)?;
+        same(&mut master, &mut client)?;
+        same(&mut master, &mut replica)?;
+        counted(&mut client, 0, 1)?;
+    }
+    assert_eq!(syncs(&mut master)?, count(1, 2));
     Ok(())
 }
 

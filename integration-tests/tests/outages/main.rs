@@ -37,17 +37,13 @@ enum Trouble {
 }
 
 /// One to three troubles, in order; those of one outage may meet the same member.
-///
-/// `saves`: the log is off. A member in the middle that dies then comes back with its dump, behind its own
-/// replica, which takes a full sync from it as from Redis: there it is the agent that dies.
-fn troubles(random: &mut StdRng, saves: bool) -> Vec<Trouble> {
+fn troubles(random: &mut StdRng) -> Vec<Trouble> {
     let one = |random: &mut StdRng| {
         let (member, replica) = (
             random.random_range(0..MEMBERS),
             random.random_range(1..MEMBERS),
         );
         match random.random_range(0..8) {
-            0..3 if saves && member == 1 => Trouble::KillAgent(member),
             0..3 => Trouble::KillAll(member),
             3 => Trouble::KillAgent(member),
             4 => Trouble::KillPersister(member),
@@ -60,8 +56,8 @@ fn troubles(random: &mut StdRng, saves: bool) -> Vec<Trouble> {
 }
 
 /// One outage with a load on the master, and its end.
-fn outage(chain: &mut Chain, random: &mut StdRng, saves: bool) -> anyhow::Result<()> {
-    let troubles = troubles(random, saves);
+fn outage(chain: &mut Chain, random: &mut StdRng) -> anyhow::Result<()> {
+    let troubles = troubles(random);
     println!("outage: {troubles:?}");
     let writer = Writer::start(chain.port(0), random.random());
     writer.wait_for(OUTAGE_BYTES / 4)?;
@@ -104,7 +100,7 @@ fn outages(options: &[&str], saves: bool) -> anyhow::Result<()> {
         if saves {
             chain.save_all()?;
         }
-        outage(&mut chain, &mut random, saves)?;
+        outage(&mut chain, &mut random)?;
         if number % compare_every == 0 {
             chain.compare_data()?;
         }

@@ -116,12 +116,15 @@ pub fn continuing(
     state: &ReplicationState,
     offset: u64,
 ) -> Vec<BacklogSegment> {
+    // An id may change in the middle of a segment. One that another begins within has been cut, or should
+    // have been: the other tells where.
+    let is_cut = |segment: &BacklogSegment| {
+        segments.iter().any(|later| {
+            later.sequence > segment.sequence && later.start_offset() < segment.end_offset()
+        })
+    };
     let is_ours = |segment: &&BacklogSegment| {
-        let id = segment.header.replid;
-        id == state.replid
-            || state
-                .former()
-                .any(|former| former.replid == id && segment.end_offset() <= former.valid_to_offset)
+        state.knows(&segment.header.replid, segment.start_offset()) && !is_cut(segment)
     };
     let mut chain: Vec<BacklogSegment> = Vec::new();
     for segment in segments.iter().filter(is_ours) {
@@ -225,9 +228,15 @@ mod tests {
         assert_eq!(numbers(&continuing(&gap, &state, 150)), [2]);
         let stranger = [all[1].clone(), segment(3, b'z', 200, 9), all[3].clone()];
         assert_eq!(numbers(&continuing(&stranger, &state, 150)), [2]);
-        // Beyond the point where our stream left the former id.
-        let beyond = [segment(2, b'a', 100, 300)];
-        assert!(continuing(&beyond, &state, 150).is_empty());
+        // Begun beyond the point where our stream left the former id.
+        let beyond = [segment(2, b'a', 301, 99)];
+        assert!(continuing(&beyond, &state, 350).is_empty());
+        // The id changed within it; or it was to end there, and another goes on.
+        let within = [segment(2, b'a', 100, 300), segment(3, b'b', 400, 9)];
+        assert_eq!(numbers(&continuing(&within, &state, 150)), [2, 3]);
+        let overlong = [segment(2, b'a', 100, 300), segment(3, b'b', 300, 9)];
+        assert!(continuing(&overlong, &state, 150).is_empty());
+        assert_eq!(numbers(&continuing(&overlong, &state, 305)), [3]);
     }
 
     #[test]

@@ -78,7 +78,13 @@ pub struct ReplicationState {
     pub snapshot: Option<SnapshotIdentity>,
     /// The log that this is the history of.
     pub origin: LogOrigin,
+    /// All of the log is a master's stream: it has nothing that the master may lack.
+    pub is_copy: bool,
 }
+
+/// Bits of the byte in front of the snapshot.
+const HAS_SNAPSHOT: u8 = 1;
+const IS_COPY: u8 = 2;
 
 impl ReplicationState {
     /// A state without history.
@@ -90,6 +96,7 @@ impl ReplicationState {
             former: VecDeque::new(),
             snapshot: None,
             origin: LogOrigin::default(),
+            is_copy: false,
         }
     }
 
@@ -99,7 +106,8 @@ impl ReplicationState {
     }
 
     /// The stream goes on under a new id from `offset` (start as master, promotion, a
-    /// `+CONTINUE` with another id): the present one becomes history, valid up to there.
+    /// `+CONTINUE` with another id): the present one becomes history, valid up to there. Whether the
+    /// log is still a copy is for who knows whose id it is.
     pub fn change_id(&mut self, replid: HexId, offset: u64) {
         self.offset = offset;
         if replid == self.replid {
@@ -115,6 +123,7 @@ impl ReplicationState {
         });
         self.former.truncate(HISTORY_MAX);
         self.replid = replid;
+        self.is_copy = false;
     }
 
     /// The stream was found to end at `offset` (a start that goes on under the same id): ids
@@ -164,7 +173,13 @@ impl ReplicationState {
         body.extend_from_slice(&self.replid);
         body.extend_from_slice(&self.offset.to_le_bytes());
         body.extend_from_slice(&self.database.to_le_bytes());
-        body.push(u8::from(self.snapshot.is_some()));
+        let snapshot = if self.snapshot.is_some() {
+            HAS_SNAPSHOT
+        } else {
+            0
+        };
+        let copy = if self.is_copy { IS_COPY } else { 0 };
+        body.push(snapshot | copy);
         if let Some(snapshot) = &self.snapshot {
             body.extend_from_slice(&snapshot.file_bytes.to_le_bytes());
             body.extend_from_slice(&snapshot.crc64.to_le_bytes());
@@ -182,7 +197,12 @@ impl ReplicationState {
 
     fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let mut state = Self::new(reader.array()?, reader.u64()?, reader.u32()?);
-        if reader.u8()? == 1 {
+        let flags = reader.u8()?;
+        if flags & !(HAS_SNAPSHOT | IS_COPY) != 0 {
+            return None;
+        }
+        state.is_copy = flags & IS_COPY != 0;
+        if flags & HAS_SNAPSHOT != 0 {
             state.snapshot = Some(SnapshotIdentity {
                 file_bytes: reader.u64()?,
                 crc64: reader.u64()?,
@@ -339,6 +359,7 @@ mod tests {
             sequence: 7,
             offset: 90,
         };
+        state.is_copy = true;
         state.store(&fs, dir, &|| Ok(())).unwrap();
         let read = ReplicationState::load(&fs, dir).unwrap().unwrap();
         assert_eq!(read, state);

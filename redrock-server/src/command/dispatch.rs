@@ -420,7 +420,7 @@ fn run_command(
     let start = out.len();
     let limit = server.reply_limit(config, &client.shared, start);
     // CLIENT PAUSE: nothing expires, what has is hidden.
-    let paused = server.state.pause.is_set() && keyspace.expire_mode == ExpireMode::Delete;
+    let paused = server.state.pause.is_on() && keyspace.expire_mode == ExpireMode::Delete;
     if paused {
         keyspace.expire_mode = ExpireMode::Hide;
     }

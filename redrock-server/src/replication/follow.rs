@@ -274,6 +274,10 @@ pub fn adopt(
     if let Some(master) = &mut server.state.replication.lock().master {
         master.ask_as = None;
     }
+    let database = server.log.stream_database();
     drop(keyspace);
-    Ok((feed, server.log.stream_database()))
+    if let Err(error) = server.history.note_copy(|| server.is_replica()) {
+        tracing::warn!(%error, "after a restart replicas may have to wait for what the master has");
+    }
+    Ok((feed, database))
 }

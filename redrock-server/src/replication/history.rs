@@ -170,6 +170,32 @@ impl StreamHistory {
         self.write_for_replicas(&state)
     }
 
+    /// A master goes on where the log ends: all of it is that master's stream, if this is a replica still.
+    /// Blocks on the disk.
+    pub(super) fn note_copy(
+        &self,
+        is_replica: impl FnOnce() -> bool,
+    ) -> Result<(), StateFileError> {
+        // A promotion waits for this.
+        let _changing = self.changing.lock();
+        if !is_replica() {
+            return Ok(());
+        }
+        let mut inner = self.inner.lock();
+        if inner.present.is_copy {
+            return Ok(());
+        }
+        inner.present.is_copy = true;
+        inner.version += 1;
+        let (kept, state) = (inner.kept, inner.present.clone());
+        drop(inner);
+        match kept {
+            LogKind::Replication => self.write_for_replicas(&state),
+            // The append-only log is replayed, whosever it is.
+            LogKind::AppendOnly | LogKind::None => Ok(()),
+        }
+    }
+
     /// The log that recovery has begun starts here.
     pub fn begin_at(&self, origin: LogOrigin) -> Result<(), StateFileError> {
         {
@@ -419,5 +445,34 @@ mod tests {
         assert_eq!(stored.snapshot, None);
         history.note_dump(dump([b'c'; 40], 1010)).unwrap();
         assert_eq!(on_disk(&fs).newest().snapshot, None);
+    }
+
+    #[test]
+    fn a_log_is_a_copy_from_when_a_master_goes_on_behind_it_until_the_promotion() {
+        let fs = PowerLossFs::new("/d");
+        fs.create_dir(&backlog::directory(Path::new("/d"))).unwrap();
+        let history = opened(&fs, LogKind::None);
+        let follow = |is_replica: bool| history.note_copy(|| is_replica).unwrap();
+        history.replace(B, 900);
+        follow(false);
+        assert!(!history.present().is_copy);
+        follow(true);
+        let mut begun = cut(900, 3);
+        begun.kind = LogKind::Replication;
+        assert!(history.switched(&begun, true));
+        history.store().unwrap();
+        assert!(for_replicas(&fs).is_copy);
+        // Whose id this is is not known yet.
+        let change = |replid| {
+            let prepared = history.prepare(replid, 990, 0, Former::Keep).unwrap();
+            assert!(history.commit(prepared));
+        };
+        change([b'c'; 40]);
+        assert!(!for_replicas(&fs).is_copy);
+        follow(true);
+        assert!(for_replicas(&fs).is_copy);
+        change([b'd'; 40]);
+        follow(false);
+        assert!(!for_replicas(&fs).is_copy && !history.present().is_copy);
     }
 }

@@ -98,8 +98,10 @@ pub fn recover(
     } else {
         let plan = replicas_log::plan(data, &config)?;
         let facts = load_dump(server, data, &config, plan.is_some(), warm)?;
+        let planned = plan.is_some();
         recovered = replicas_log::replay(server, data, plan, facts.as_ref())?;
-        dump = facts;
+        // A log that was replayed in part only leaves data of no known place in the stream.
+        dump = facts.filter(|_| !planned || recovered.is_some());
         None
     };
     check_field_expiry(server, &config)?;

@@ -47,13 +47,19 @@ pub struct Recovered {
 }
 
 /// Looks whether the log continues the dump; `None` if there is nothing to replay. Changes
-/// nothing. A server that starts as a replica asks its master instead.
+/// nothing.
+///
+/// A server that starts as a replica goes on behind it only if all of it is a master's, so that its own
+/// replicas are not ahead of it. Of what it wrote as a master the new one may lack the end: from its dump
+/// on it can be had.
 pub fn plan(data: &DataDirectory, config: &Config) -> anyhow::Result<Option<Plan>> {
-    if config.append_only.enabled || config.replication.master.is_some() {
+    let follows = config.replication.master.is_some();
+    if config.append_only.enabled || (follows && !config.replication.read_only) {
         return Ok(None);
     }
     let fs = data.fs.as_ref();
     let state = match ReplicationState::load(fs, &backlog::directory(&data.path)) {
+        Ok(Some(state)) if follows && !state.is_copy => return Ok(None),
         Ok(Some(state)) => state,
         Ok(None) => return Ok(None),
         Err(error) => {

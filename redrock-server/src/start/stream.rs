@@ -59,7 +59,11 @@ pub(super) fn begin(
     let (state, is_known) = match &recovered {
         Some(recovered) => {
             let mut state = recovered.state.clone();
-            state.change_id(random_id(), recovered.offset);
+            match server.is_replica() {
+                true => state.stands_at(recovered.offset),
+                false => state.change_id(random_id(), recovered.offset),
+            }
+            state.database = u32::try_from(recovered.database).unwrap_or(0);
             (state, true)
         }
         None => match dump.and_then(of_dump) {

@@ -62,6 +62,8 @@ pub(super) fn hgetdel(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let Some(hash) = ctx.db.write::<Hash>(key)? else {
         return Err(CommandError::NoSuchKey);
     };
+    // The last field with a time may be among them.
+    let timed = hash.is_timed();
     let mut deleted = Vec::new();
     ctx.reply.array(fields.len());
     for field in fields {
@@ -74,7 +76,7 @@ pub(super) fn hgetdel(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
             None => ctx.reply.null(),
         }
     }
-    if hash.is_timed() {
+    if timed {
         ctx.db.fields_changed(key);
     }
     propagate_deletion(ctx, key, &deleted);

@@ -18,6 +18,10 @@ pub(super) fn move_element(
         return Ok(false);
     }
     let destination_exists = exists(ctx, destination)?;
+    if destination_exists && source != destination {
+        // A value that a snapshot reads may have to be waited for: before the first change.
+        ctx.db.write::<List>(destination)?;
+    }
     let limits = &ctx.config.limits;
     let Some(list) = ctx.db.write::<List>(source)? else {
         return Ok(false);

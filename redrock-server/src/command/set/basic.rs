@@ -72,6 +72,8 @@ pub(super) fn smove(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         ctx.reply.int(i64::from(found));
         return Ok(());
     }
+    // A value that a snapshot reads may have to be waited for: before the first change.
+    ctx.db.write::<Set>(destination)?;
     if let Some(set) = ctx.db.write::<Set>(source)? {
         set.remove(member);
     }

@@ -78,11 +78,10 @@ impl Db<'_> {
         read.map_err(CommandError::tier)
     }
 
-    /// Removes what has expired and is only hidden, where a new value takes its place.
+    /// Removes what has expired and is only hidden, where a new value takes its place. Whatever hid it: that
+    /// may be over by now, as a pause.
     pub(super) fn remove_hidden(&mut self, key: &[u8]) {
-        let hides = self.keyspace.expire_mode == ExpireMode::Hide
-            || self.keyspace.expiry_paused_until_ms > 0;
-        if hides {
+        if self.database().expires > 0 {
             self.expire_if_due(key);
         }
     }

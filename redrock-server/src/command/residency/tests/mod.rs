@@ -4,7 +4,8 @@ mod bench;
 mod one_read;
 mod read_ahead;
 
-use crate::command::dispatch::Wait;
+use crate::command::dispatch::{Outcome, Wait};
+use crate::keyspace::snapshot::ring::Ring;
 use crate::net::client::{Client, ClientShared};
 use crate::waits::WaitBudget;
 use bench::Bench;
@@ -75,6 +76,42 @@ async fn a_transaction_waits_once_for_all_its_keys_in_all_databases() {
     assert_eq!(keyspace.pinned(), 0);
     let stats = &keyspace.tiering.as_ref().expect("tiering").stats;
     assert_eq!((stats.loaded, stats.blocking_reads), (3, 0));
+}
+
+#[test]
+fn a_move_waits_for_what_a_snapshot_reads_before_it_changes_anything() {
+    let mut bench = Bench::new();
+    let item = "x".repeat(1000);
+    for n in 0..400 {
+        bench.run(&format!("RPUSH list {n}{item}"));
+        bench.run(&format!("SADD set {n}{item}"));
+    }
+    bench.run("RPUSH from a b c");
+    bench.run("SADD some a b c");
+    let moves = [
+        ("LMOVE from list LEFT RIGHT", "$1 a"),
+        ("RPOPLPUSH from list", "$1 c"),
+        ("SMOVE some set a", ":1"),
+    ];
+    let ring = Arc::new(Ring::new(64 << 20, 64 << 10));
+    assert!(bench.server.keyspace.lock().cut(ring.clone()).is_some());
+    for (command, _) in moves.into_iter().chain(moves) {
+        let outcome = bench.try_run(command, &mut Vec::new());
+        let waits = matches!(outcome, Outcome::Retry(Wait::Snapshot));
+        assert!(waits, "{command}: {outcome:?}");
+    }
+    assert_eq!(bench.run("LRANGE from 0 -1"), "*3 $1 a $1 b $1 c");
+    assert_eq!(bench.run("SCARD some"), ":3");
+    // It has been read.
+    drop(bench.server.keyspace.lock().end_snapshot());
+    drop(ring);
+    for (command, reply) in moves {
+        assert_eq!(bench.run(command), reply, "{command}");
+    }
+    assert_eq!(bench.run("LLEN list"), ":402");
+    assert_eq!(bench.run("LRANGE from 0 -1"), "*1 $1 b");
+    assert_eq!(bench.run("SMISMEMBER set a b"), "*2 :1 :0");
+    assert_eq!(bench.run("SCARD some"), ":2");
 }
 
 #[tokio::test]
