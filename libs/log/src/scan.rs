@@ -38,11 +38,13 @@ pub struct ScanLimits {
 }
 
 impl Default for ScanLimits {
-    /// A million arguments, and twice Redis's largest string.
+    /// As many arguments as a client may send, and four times what a client may send by default
+    /// (`client-query-buffer-limit`): what was acknowledged must be read again. Nothing is allocated for what a
+    /// length says and the file does not have.
     fn default() -> Self {
         Self {
-            arguments_max: 1024 * 1024,
-            command_bytes_max: 1 << 30,
+            arguments_max: i32::MAX as usize,
+            command_bytes_max: 4 << 30,
         }
     }
 }

@@ -228,7 +228,7 @@ impl SnapshotService {
         let server = &self.shared.server;
         if tell_file && let Err(error) = server.history.store() {
             // Nobody has been promised anything by a log that only begins.
-            let _closed = server.log.disable();
+            server.log.disable();
             return Err(format!("store the replication state: {error}"));
         }
         server.log.finish_switch()

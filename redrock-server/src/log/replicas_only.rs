@@ -217,4 +217,20 @@ mod tests {
         let segment = state.segment.unwrap();
         assert_eq!((segment.sequence, segment.start_offset), (7, end));
     }
+
+    #[test]
+    fn a_log_whose_end_can_not_be_written_is_off_as_a_whole() {
+        for kind in [LogKind::AppendOnly, LogKind::Replication] {
+            let fs = PowerLossFs::new("/d");
+            let log = log(&fs, kind);
+            set(&log, "a");
+            log.flush();
+            assert!(!log.has_unwritten());
+            fs.fail_after(0, libc::EIO);
+            set(&log, "b");
+            log.disable();
+            assert!(!log.is_on() && !log.has_unwritten() && !log.refuses_writes());
+            assert_eq!(log.state().kind, LogKind::None);
+        }
+    }
 }

@@ -265,11 +265,19 @@ impl EffectLog {
     }
 
     /// Stops writing (AOF turned off, last replica gone): what was appended is written and the
-    /// segment finished. The stream's offset stays.
-    pub fn disable(&self) -> Result<(), String> {
-        let closed = self.close();
-        self.leave_stream();
-        closed
+    /// segment finished. The stream's offset stays. Where that can't be written the log is left as it is:
+    /// half a log, which takes nothing and refuses nothing, would lose what comes.
+    pub fn disable(&self) {
+        match self.close() {
+            Ok(()) => self.leave_stream(),
+            Err(error) => {
+                tracing::warn!(
+                    error,
+                    "the end of the log that is turned off is not in its file"
+                );
+                self.abandon();
+            }
+        }
     }
 
     /// No segment holds the stream any more.

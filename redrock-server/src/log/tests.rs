@@ -340,7 +340,7 @@ fn the_log_can_be_turned_off_and_on() {
     let fs = PowerLossFs::new("/d");
     let log = log(&fs);
     set(&log, 0, "a");
-    log.disable().unwrap();
+    log.disable();
     let end = log.appended_offset();
     set(&log, 0, "lost");
     assert_eq!(

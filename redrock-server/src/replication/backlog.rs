@@ -69,9 +69,7 @@ impl Watch {
         } else {
             return;
         }
-        if let Err(error) = server.log.disable() {
-            tracing::warn!(error, "the log for replicas was not ended cleanly");
-        }
+        server.log.disable();
         lose_count_of_a_log_that_ended(server);
         self.alone_since = None;
     }
@@ -88,7 +86,7 @@ pub fn go_on_for_replicas(server: &Server) -> Result<(), String> {
         server.history.switched(&point, false);
     }
     if let Err(error) = server.history.store() {
-        server.log.disable()?;
+        server.log.disable();
         return Err(format!("store the replication state: {error}"));
     }
     server.log.finish_switch()

@@ -97,10 +97,6 @@ pub fn load_snapshot(
             return Err(error);
         }
     };
-    // Our log told another history up to here.
-    if let Err(error) = server.log.disable() {
-        tracing::warn!(error, "the log could not be closed before the new data set");
-    }
     let source = &request.source;
     let old = {
         let mut keyspace = server.keyspace.lock();
@@ -113,6 +109,9 @@ pub fn load_snapshot(
             anyhow::bail!("the server does not follow this master any more");
         }
         server.state.feed.fetch_add(1, Ordering::AcqRel);
+        // Our log told another history up to here. Not before it is sure that it ends: a server that has just
+        // become a master needs it.
+        server.log.abandon();
         touch_everything(server, &mut keyspace);
         keyspace.expire_mode = ExpireMode::Hide;
         server

@@ -22,6 +22,8 @@ const START_WAIT: Duration = Duration::from_secs(5);
 /// The same for one that has died: its supervisor starts it again after a pause.
 const RESTART_WAIT: Duration = Duration::from_millis(1500);
 const START_PAUSE: Duration = Duration::from_millis(20);
+/// A rewrite that waits for its turn may be taken for the beginning of the log.
+const ENABLE_ATTEMPTS: u32 = 3;
 const SAVING: &str = "ERR Background save already in progress";
 const REWRITING: &str = "ERR Background append only file rewriting already in progress";
 const OTHER: &str = "ERR Another child process is active (AOF?): can't BGSAVE right now. Use \
@@ -224,19 +226,8 @@ impl Services {
             // How it fares shows below.
             let _ = self.activity().await;
         }
-        let request = v1::EnableAppendOnlyRequest {
-            run: self.run.to_wire(),
-        };
-        let enabled = async {
-            let stream = self
-                .persist()
-                .enable_append_only(request)
-                .await?
-                .into_inner();
-            let (stream, first) = begun(stream).await?;
-            finish(stream, first, |_| {}).await
-        };
-        let result = enabled
+        let result = self
+            .begin_append_only()
             .await
             .map_err(|error| companion_error(NAME, &error).split_off("ERR ".len()));
         if result.is_err()
@@ -245,10 +236,31 @@ impl Services {
                 && server.log.state().kind == LogKind::Replication)
         {
             // Whatever was begun has no base: nothing may count on it.
-            server.log.disable()?;
+            server.log.disable();
             begin_anew(server).await;
         }
         result
+    }
+
+    /// Has the persister write the first base, until the log is on.
+    async fn begin_append_only(&self) -> Result<(), RpcError> {
+        let is_on = |server: Arc<Server>| server.log.state().kind == LogKind::AppendOnly;
+        for _ in 0..ENABLE_ATTEMPTS {
+            let request = v1::EnableAppendOnlyRequest {
+                run: self.run.to_wire(),
+            };
+            let stream = self
+                .persist()
+                .enable_append_only(request)
+                .await?
+                .into_inner();
+            let (stream, first) = begun(stream).await?;
+            finish(stream, first, |_| {}).await?;
+            if self.server().is_none_or(is_on) {
+                return Ok(());
+            }
+        }
+        Err(RpcError::busy("rewrites were under way: try again"))
     }
 
     /// `appendonly no` at run time. Without a persister no rewrite can be running.
@@ -287,7 +299,7 @@ impl Services {
                 Err(error) => tracing::error!(%error, "switching the log failed"),
             }
         }
-        server.log.disable()?;
+        server.log.disable();
         begin_anew(server).await;
         Ok(())
     }
