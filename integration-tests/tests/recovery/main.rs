@@ -8,6 +8,7 @@ mod kill;
 mod load;
 mod power;
 mod sync_fails;
+mod unbegun;
 
 use std::path::{Path, PathBuf};
 

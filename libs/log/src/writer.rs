@@ -206,23 +206,41 @@ impl SegmentWriter {
         };
         let mut sidecar = SidecarWriter::create(fs, &sidecar_path(path), &header)
             .map_err(failed("create the sidecar of"))?;
-        let file = fs
-            .open(path, OpenMode::CreateKeep)
-            .map_err(failed("create"))?;
-        fs.sync_dir(directory_of(path))
-            .map_err(failed("sync the directory of"))?;
-        file.write_all_at(&prefix, 0)
-            .and_then(|()| file.sync_data())
-            .inspect_err(|_| {
-                // Left empty, the file can be begun again.
-                let _ = file.set_len(0);
-            })
-            .map_err(failed("write the prefix of"))?;
+        let file = match Self::create_with(fs, path, &prefix) {
+            Ok(file) => file,
+            Err(error) => {
+                sidecar.withdraw();
+                return Err(error);
+            }
+        };
         sidecar.note_written(&prefix, unix_ms);
         let position = prefix.len() as u64;
         Ok(Self::assemble(
             path, file, layout, sidecar, position, position,
         ))
+    }
+
+    /// Creates the file with its prefix, durably; left empty on an error, it can be begun again.
+    fn create_with(fs: &dyn Fs, path: &Path, prefix: &[u8]) -> Result<Arc<dyn FsFile>, OpenError> {
+        let failed = |action| {
+            move |source| OpenError::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        let file = fs
+            .open(path, OpenMode::CreateKeep)
+            .map_err(failed("create"))?;
+        fs.sync_dir(directory_of(path))
+            .map_err(failed("sync the directory of"))?;
+        file.write_all_at(prefix, 0)
+            .and_then(|()| file.sync_data())
+            .inspect_err(|_| {
+                let _ = file.set_len(0);
+            })
+            .map_err(failed("write the prefix of"))?;
+        Ok(file)
     }
 
     /// Continues a segment after a restart. `verification` is recovery's check of it; the

@@ -97,8 +97,11 @@ fn following(
     directory: &Path,
     base: &FileEntry,
     bases: usize,
-    segments: Vec<Found>,
+    mut segments: Vec<Found>,
 ) -> Option<Vec<FileEntry>> {
+    // What was made for a switch that did not happen stands nowhere.
+    segments
+        .retain(|found| found.offsets.is_some() || length(&directory.join(&found.entry.name)) > 0);
     let ours = segments.iter().all(|found| found.offsets.is_some()) && !segments.is_empty();
     if !ours {
         // Files of Redis say nothing about their place: one base leaves no choice.

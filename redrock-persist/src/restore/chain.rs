@@ -303,6 +303,8 @@ fn chain(
     let segments: Vec<Segment> = segments
         .iter()
         .map(|entry| segment(fs, directory, entry))
+        // One that was made for a switch which did not happen stands nowhere.
+        .filter(|found| !matches!(found, Ok(found) if found.bytes == 0 && found.place.is_none()))
         .collect::<Result<_>>()?;
     let begun = segments.first().and_then(|segment| segment.place);
     let begins_ms = match (begun, &base) {

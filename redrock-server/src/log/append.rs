@@ -24,12 +24,12 @@ impl EffectLog {
             if effect.is_transaction() {
                 write_command(bytes, &[b"MULTI"]);
             }
-            if pending.db != Some(first_db) {
+            if pending.db != first_db || !pending.is_selected {
                 let mut digits = itoa::Buffer::new();
                 let digits = digits.format(first_db).as_bytes();
                 write_command(pending.batch.memory(), &[b"SELECT", digits]);
             }
-            pending.db = Some(last_db);
+            pending.select(last_db);
             let mut added = 0;
             if let Some(overflow) = effect.take_overflow() {
                 added += overflow.bytes();
@@ -57,8 +57,8 @@ impl EffectLog {
             return;
         }
         pending.batch.memory().extend_from_slice(bytes);
-        if db.is_some() {
-            pending.db = db;
+        if let Some(db) = db {
+            pending.select(db);
         }
         self.appended
             .fetch_add(bytes.len() as u64, Ordering::Release);
@@ -93,5 +93,52 @@ impl EffectLog {
         } else {
             effect.forget_commands();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::LogKind;
+    use super::*;
+    use crate::log::rotation::SwitchTarget;
+    use redrock_log::testing::PowerLossFs;
+    use std::sync::Arc;
+
+    fn set(log: &EffectLog, db: usize) {
+        let mut effect = Effect::default();
+        effect.replace(db, &[b"SET", b"k", b"v"]);
+        log.append_effect(&mut effect);
+    }
+
+    fn switch_to(log: &EffectLog, name: &str, replid: Option<[u8; 40]>) -> usize {
+        let cut = log.cut(Some(SwitchTarget {
+            sequence: 1,
+            path: Path::new("/d").join(name),
+            kind: LogKind::AppendOnly,
+            replid,
+        }));
+        log.wait_switched(cut.switched.unwrap()).unwrap();
+        cut.database
+    }
+
+    /// Replicas skip a segment's prefix: what a switch knows of the selected database must be what
+    /// they have, and an effect that was to select its own still does.
+    #[test]
+    fn the_streams_database_is_known_while_the_next_effect_is_to_select_its_own() {
+        let fs = PowerLossFs::new("/d");
+        let log = EffectLog::new(Arc::new(fs.clone()));
+        switch_to(&log, "1", Some([b'a'; 40]));
+        set(&log, 5);
+        log.force_select();
+        assert_eq!(log.stream_database(), 5);
+        assert_eq!(switch_to(&log, "2", None), 5);
+        assert_eq!(log.stream_database(), 5);
+        set(&log, 5);
+        set(&log, 0);
+        log.flush();
+        let text = String::from_utf8(fs.content(Path::new("/d/2")).unwrap()).unwrap();
+        let selected: Vec<&str> = text.split("SELECT\r\n$1\r\n").skip(1).collect();
+        let selected: Vec<&str> = selected.iter().map(|rest| &rest[..1]).collect();
+        assert_eq!(selected, ["5", "5", "0"], "{text}");
     }
 }

@@ -55,10 +55,21 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 #[derive(Debug, Default)]
 struct Pending {
     batch: Batch,
-    /// Database that the stream has selected; `None`: the next effect selects its own.
-    db: Option<usize>,
+    /// Database that the stream has selected; 0 before the first SELECT.
+    db: usize,
+    /// Whether the next effect may rely on that; if not it selects its own. Set apart from `db`: a
+    /// replica may have to go on from here, or a segment to begin, before that effect comes.
+    is_selected: bool,
     /// The stream goes on in another segment within `batch`.
     switch: Option<Switch>,
+}
+
+impl Pending {
+    /// The stream has selected `db`.
+    fn select(&mut self, db: usize) {
+        self.db = db;
+        self.is_selected = true;
+    }
 }
 
 /// The writing side; whoever holds it writes.
@@ -204,17 +215,17 @@ impl EffectLog {
 
     /// The stream has this database selected: a replica's, whose bytes may not be kept.
     pub fn select(&self, db: usize) {
-        self.pending.lock().db = Some(db);
+        self.pending.lock().select(db);
     }
 
     /// Makes the next effect select its database in the stream.
     pub fn force_select(&self) {
-        self.pending.lock().db = None;
+        self.pending.lock().is_selected = false;
     }
 
     /// The database that the stream has selected; 0 before the first SELECT.
     pub fn stream_database(&self) -> usize {
-        self.pending.lock().db.unwrap_or(0)
+        self.pending.lock().db
     }
 
     /// `master_repl_offset`

@@ -37,7 +37,7 @@ impl EffectLog {
             stream.enter(&open.segment, open.sequence, open.kind);
             stream.replid = open.replid;
         }
-        self.pending.lock().db = Some(open.database);
+        self.pending.lock().select(open.database);
         writer.segment = Some(open.segment);
         let for_replicas = open.kind == LogKind::Replication;
         self.for_replicas.store(for_replicas, Ordering::Release);

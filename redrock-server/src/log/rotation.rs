@@ -124,7 +124,7 @@ impl EffectLog {
     pub fn cut(&self, target: Option<SwitchTarget>) -> Cut {
         let mut pending = self.pending.lock();
         let offset = self.appended.load(Ordering::Acquire);
-        let database = pending.db.unwrap_or(0);
+        let database = pending.db;
         let mut stream = self.stream.lock();
         let mut replid = stream.replid;
         let switched = target.map(|target| {
@@ -145,7 +145,10 @@ impl EffectLog {
                 run_id: stream.run_id,
                 epoch: stream.epoch,
             };
-            pending.db = Some(database);
+            if target.replid.is_some() {
+                // Nobody goes on from before, and the segment's own prefix selects.
+                pending.is_selected = true;
+            }
             if stream.kind == LogKind::None && target.kind == LogKind::Replication {
                 self.for_replicas.store(true, Ordering::Release);
             }

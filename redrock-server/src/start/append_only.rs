@@ -2,6 +2,7 @@
 
 use super::directory::{DataDirectory, names};
 use super::estimate::{Extent, refuse_what_does_not_fit};
+use super::last_segment::{self, Former, LastSegment, sequence};
 use super::manifest_trouble;
 use super::rdb::{self, CountingReader, RdbOptions};
 use super::replay::{Replayer, UnknownCommand};
@@ -16,34 +17,15 @@ use redrock_log::scan::{
     detect_content, truncate_tail,
 };
 use redrock_log::sidecar::{HexId, SidecarReader, Verification, has_stream_bytes};
-use redrock_log::writer::{SegmentStart, SegmentWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How the last listed file ends.
-#[derive(Debug)]
-enum LastSegment {
-    /// A segment of ours.
-    Ours {
-        entry: FileEntry,
-        path: PathBuf,
-        verification: Box<Verification>,
-        start_offset: u64,
-        end_offset: u64,
-        replid: HexId,
-    },
-    /// Listed and still empty: made for a switch that did not happen.
-    Empty { entry: FileEntry, path: PathBuf },
-    /// None, or one that Redis wrote.
-    Foreign,
-}
-
 /// What the files held.
 #[derive(Debug)]
 pub struct LoadedLog {
-    manifest: Manifest,
-    last: LastSegment,
+    pub(super) manifest: Manifest,
+    pub(super) last: LastSegment,
     /// Database selected at the end.
     pub database: usize,
     /// Stream offset of the end and the id of the last segment's first byte; `None` if the log
@@ -191,7 +173,7 @@ impl Load<'_> {
         self.server.loading.set_total(total);
         let mut replayer = Replayer::new(self.server);
         let mut last = LastSegment::Foreign;
-        let mut end: Option<(u64, HexId)> = None;
+        let mut end: Option<Former> = None;
         let mut last_start_offset = 0;
         for (at, entry) in entries.iter().enumerate() {
             let started = Instant::now();
@@ -205,7 +187,11 @@ impl Load<'_> {
                     ..
                 } => {
                     last_start_offset = *start_offset;
-                    Some((*end_offset, *replid))
+                    Some(Former {
+                        end_offset: *end_offset,
+                        replid: *replid,
+                        sequence: sequence(entry),
+                    })
                 }
                 LastSegment::Empty { .. } => end,
                 LastSegment::Foreign => None,
@@ -227,18 +213,18 @@ impl Load<'_> {
             manifest,
             last,
             database: replayer.database(),
-            end,
+            end: end.map(|end| (end.end_offset, end.replid)),
             last_start_offset,
         })
     }
 
-    /// Loads one file. `former_end` is where the one before ended, if it was ours.
+    /// Loads one file. `former` is where the one before ended, if it was ours.
     fn file(
         &self,
         replayer: &mut Replayer<'_>,
         entry: &FileEntry,
         later: &[FileEntry],
-        former_end: Option<(u64, HexId)>,
+        former: Option<Former>,
     ) -> anyhow::Result<LastSegment> {
         let fs = self.fs;
         let path = self.directory.join(&entry.name);
@@ -261,7 +247,19 @@ impl Load<'_> {
             Some(sidecar) => Some(sidecar.verify(file.as_ref())?),
             None => None,
         };
-        if let (Some(sidecar), Some((end, _))) = (&sidecar, former_end) {
+        if let (Some(sidecar), Some(verification)) = (&sidecar, &verification)
+            && last_segment::is_unbegun(sidecar, verification, entry, former)
+        {
+            let entry = entry.clone();
+            return Ok(LastSegment::Empty { entry, path });
+        }
+        if let (
+            Some(sidecar),
+            Some(Former {
+                end_offset: end, ..
+            }),
+        ) = (&sidecar, former)
+        {
             let start = sidecar.header().layout.start_offset;
             if start != end {
                 bail!(
@@ -412,88 +410,4 @@ fn not_replayed(error: anyhow::Error, path: &Path, command: &Command<'_>) -> any
         "{place}: {error}. What to do: load the file with the server that wrote it, a later version or \
          one with modules, or restore the directory from a backup or a replica"
     )
-}
-
-/// Where new effects go.
-#[derive(Debug)]
-pub struct Opened {
-    /// The writer.
-    pub segment: SegmentWriter,
-    /// Its number.
-    pub sequence: u64,
-    /// Database selected at its end.
-    pub database: usize,
-}
-
-/// Opens the segment that the log goes on in: the last one if it is ours, else a new one that the
-/// manifest is made to name (the first one of our log, the one case in which the server writes a
-/// manifest).
-pub fn open(
-    config: &Config,
-    data: &DataDirectory,
-    loaded: Option<LoadedLog>,
-    start: &SegmentStart,
-) -> anyhow::Result<Opened> {
-    let names = names(config);
-    let directory = data.log_directory(config);
-    let fs = data.fs.as_ref();
-    let now = crate::clock::unix_ms() as u64;
-    let database = loaded.as_ref().map_or(0, |loaded| loaded.database);
-    let manifest = match loaded {
-        Some(LoadedLog {
-            last:
-                LastSegment::Ours {
-                    entry,
-                    path,
-                    verification,
-                    ..
-                },
-            ..
-        }) => {
-            let segment = SegmentWriter::resume(fs, &path, &verification)?;
-            return Ok(Opened {
-                segment,
-                sequence: sequence(&entry),
-                database,
-            });
-        }
-        Some(LoadedLog {
-            last: LastSegment::Empty { entry, path },
-            ..
-        }) => {
-            let segment = SegmentWriter::begin(fs, &path, start, now)?;
-            return Ok(Opened {
-                segment,
-                sequence: sequence(&entry),
-                database,
-            });
-        }
-        Some(LoadedLog { manifest, .. }) => manifest,
-        None => Manifest::default(),
-    };
-    fs.create_dir(&directory)
-        .with_context(|| format!("create {}", directory.display()))?;
-    fs.sync_dir(&data.path)
-        .with_context(|| format!("sync {}", data.path.display()))?;
-    let mut number = manifest.next_incr_sequence(&names);
-    // What an earlier run began and did not come to list.
-    while fs
-        .metadata(&directory.join(names.incr(number)))
-        .is_ok_and(|file| file.len > 0)
-    {
-        number += 1;
-    }
-    let path = directory.join(names.incr(number));
-    let segment = SegmentWriter::begin(fs, &path, start, now)?;
-    let listed = manifest.with_incr(&names, number, Some(start.start_offset))?;
-    manifest::store(fs, &directory, &names, &listed).context("write the AOF manifest")?;
-    Ok(Opened {
-        segment,
-        sequence: number.unsigned_abs(),
-        database,
-    })
-}
-
-fn sequence(entry: &FileEntry) -> u64 {
-    entry.sequence.unsigned_abs()
 }

@@ -9,6 +9,7 @@ pub mod directory;
 mod estimate;
 pub mod fate;
 mod key_count;
+mod last_segment;
 mod manifest_trouble;
 pub mod progress;
 pub mod rdb;

@@ -8,8 +8,9 @@
 //! claimed of the past, but by a replica: its dump says where in a master's stream it was made,
 //! as Redis's does. An id whose log has ended is never used again, so what a dump says stays true.
 
-use super::append_only::{self, LoadedLog};
+use super::append_only::LoadedLog;
 use super::directory::{DataDirectory, random_id};
+use super::last_segment;
 use super::rdb::RdbFacts;
 use super::replicas_log::{self, Recovered};
 use crate::config::Config;
@@ -196,7 +197,7 @@ fn open_log(
         epoch: data.epoch.number,
     };
     let is_new = loaded.as_ref().is_none_or(|loaded| loaded.end.is_none());
-    let opened = append_only::open(config, data, loaded, &start)?;
+    let opened = last_segment::open(config, data, loaded, &start)?;
     if is_new {
         // What lies beside the first segment is no part of the stream.
         server.history.begin_at(LogOrigin {

@@ -74,7 +74,8 @@ pub struct SidecarReader {
 }
 
 impl SidecarReader {
-    /// Opens the sidecar of a segment; `None` if there is none (a segment of Redis's).
+    /// Opens the sidecar of a segment; `None` if there is none (a segment of Redis's), or if a death or a
+    /// full disk has left a part of its header: that comes before the segment's first byte.
     pub fn open(fs: &dyn Fs, segment: &Path) -> Result<Option<Self>, SidecarError> {
         let path = sidecar_path(segment);
         let failed = |source| SidecarError::Io {
@@ -88,8 +89,16 @@ impl SidecarReader {
         };
         let mut bytes = [0u8; HEADER_BYTES];
         let count = file.read_full_at(&mut bytes, 0).map_err(failed)?;
-        let (header, header_checksum) =
-            SidecarHeader::decode(bytes.get(..count).unwrap_or(&[]), &path)?;
+        let decoded = SidecarHeader::decode(bytes.get(..count).unwrap_or(&[]), &path);
+        let (header, header_checksum) = match decoded {
+            Ok(decoded) => decoded,
+            Err(SidecarError::Damaged { .. })
+                if file.len().map_err(failed)? <= HEADER_BYTES as u64 && is_empty(fs, segment) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Some(Self {
             path,
             file,
@@ -275,6 +284,14 @@ pub fn has_stream_bytes(fs: &dyn Fs, segment: &Path) -> Result<bool, SidecarErro
     let prefix_bytes =
         SidecarReader::open(fs, segment)?.map_or(0, |reader| reader.header().layout.prefix_bytes);
     Ok(len > u64::from(prefix_bytes))
+}
+
+/// Whether a segment has no byte, not of its prefix either; a missing one has none.
+fn is_empty(fs: &dyn Fs, segment: &Path) -> bool {
+    match fs.metadata(segment) {
+        Ok(metadata) => metadata.len == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// CRC-32C of `from..to`; a file that ends earlier gives the checksum of what is there.

@@ -51,7 +51,7 @@ fn the_header_reads_back() {
 
 #[test]
 fn a_foreign_or_damaged_header_is_an_error_and_a_missing_file_is_none() {
-    let fs = written(&[]);
+    let fs = written(&[(b"abc", 10, true)]);
     assert!(
         SidecarReader::open(&fs, Path::new("/d/other"))
             .unwrap()

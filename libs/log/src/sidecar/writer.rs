@@ -73,8 +73,12 @@ impl SidecarWriter {
     pub(crate) fn create(fs: &dyn Fs, path: &Path, header: &SidecarHeader) -> io::Result<Self> {
         let file = fs.open(path, OpenMode::CreateTruncate)?;
         let bytes = header.encode();
-        file.write_all_at(&bytes, 0)?;
-        file.sync_all()?;
+        file.write_all_at(&bytes, 0)
+            .and_then(|()| file.sync_all())
+            .inspect_err(|_| {
+                // Without a header it says nothing about a segment that is not begun.
+                let _ = file.set_len(0);
+            })?;
         Ok(Self {
             file,
             header_checksum: super::u32_at(&bytes, super::HEADER_CHECKSUM_AT),
@@ -234,6 +238,12 @@ impl SidecarWriter {
         if let Some(sealed) = self.sealed.take() {
             self.open = sealed.followed_by(self.open);
         }
+    }
+
+    /// Takes the header back: the segment was not begun. Best effort, since readers expect the rest
+    /// of an interrupted beginning.
+    pub(crate) fn withdraw(self) {
+        let _ = self.file.set_len(0);
     }
 
     /// Makes the records durable (clean shutdown, end of the segment).

@@ -420,3 +420,47 @@ fn records_behind_a_damaged_one_do_not_come_back_to_life() {
     assert_eq!(checked.durable_position, checked.segment_bytes);
     assert_eq!(checked.verified_position, checked.segment_bytes);
 }
+
+/// Whatever fails or whenever the power goes while a segment is begun: what is left is none, and can be
+/// begun again.
+#[test]
+fn an_interrupted_beginning_leaves_no_segment_and_can_be_made_again() {
+    let begin =
+        |fs: &PowerLossFs, offset| SegmentWriter::begin(fs, Path::new(SEGMENT), &start(offset), 1);
+    let steps = {
+        let fs = PowerLossFs::new("/d");
+        begin(&fs, 100).unwrap();
+        fs.operations()
+    };
+    for step in 0..steps {
+        let fs = PowerLossFs::new("/d");
+        fs.fail_after(step, 28);
+        begin(&fs, 100).unwrap_err();
+        let left = SidecarReader::open(&fs, Path::new(SEGMENT)).unwrap();
+        assert!(left.is_none(), "step {step}");
+        assert!(!has_stream_bytes(&fs, Path::new(SEGMENT)).unwrap());
+        assert_eq!(begin(&fs, 200).unwrap().offset(), 200);
+        for seed in 0..8 {
+            let fs = PowerLossFs::new("/d");
+            fs.lose_power_after(step);
+            begin(&fs, 100).unwrap_err();
+            fs.crash(CrashMode::Scattered { seed });
+            SidecarReader::open(&fs, Path::new(SEGMENT)).unwrap();
+            assert!(!has_stream_bytes(&fs, Path::new(SEGMENT)).unwrap());
+        }
+    }
+}
+
+/// A sidecar with records is never taken for the rest of an interrupted beginning.
+#[test]
+fn a_damaged_sidecar_beside_an_emptied_segment_is_damage() {
+    let fs = PowerLossFs::new("/d");
+    let mut segment = SegmentWriter::begin(&fs, Path::new(SEGMENT), &start(100), 1).unwrap();
+    segment.write(&set(1, 10), 2).unwrap();
+    segment.syncer().sync(3).unwrap();
+    let sidecar = sidecar_path(Path::new(SEGMENT));
+    fs.flip_bits(&sidecar, 20, 1);
+    let file = fs.open(Path::new(SEGMENT), OpenMode::ReadWrite).unwrap();
+    file.set_len(0).unwrap();
+    SidecarReader::open(&fs, Path::new(SEGMENT)).unwrap_err();
+}
