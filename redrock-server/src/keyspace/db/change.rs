@@ -216,11 +216,11 @@ impl Db<'_> {
     ) -> CommandResult<Option<&mut Object>> {
         let touch = self.touch;
         let access = self.keyspace.access;
-        let blocking_reads = self.blocking_reads;
+        let can_wait = self.can_wait();
         if self.entry_for_change(hash, key)?.is_none() {
             return Ok(None);
         }
-        if blocking_reads {
+        if !can_wait {
             self.spool_old_value(hash, key);
         }
         let Some(entry) = self.database_mut().table.find_value_mut(hash, key) else {
@@ -234,7 +234,7 @@ impl Db<'_> {
         if entry.is_shared()
             && let Some(object) = entry.share()
         {
-            if object.memory_bytes() > LARGE_VALUE_BYTES && !blocking_reads {
+            if object.memory_bytes() > LARGE_VALUE_BYTES && can_wait {
                 return Err(CommandError::Busy);
             }
             // A snapshot still reads the old value: the writer continues on a copy.

@@ -69,9 +69,9 @@ impl Db<'_> {
     }
 
     /// A value must come from the tier: fails with [`CommandError::Cold`], or reads it now where
-    /// waiting is not possible any more.
+    /// the command can't wait any more.
     fn cold(&mut self, key: &[u8]) -> CommandResult {
-        if !self.blocking_reads {
+        if self.can_wait() {
             return Err(CommandError::Cold(self.index, key.to_vec()));
         }
         let read = self.keyspace.load_blocking(self.index, key);

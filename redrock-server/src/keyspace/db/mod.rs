@@ -126,6 +126,8 @@ pub struct Db<'a> {
     pub blocking_reads: bool,
     /// What the command changed so far.
     pub effect: &'a mut Effect,
+    /// Changes in `effect` before the command.
+    dirty_before: u64,
 }
 
 impl<'a> Db<'a> {
@@ -144,6 +146,7 @@ impl<'a> Db<'a> {
             now_ms,
             touch: true,
             blocking_reads: false,
+            dirty_before: effect.dirty,
             effect,
         }
     }
@@ -158,7 +161,15 @@ impl<'a> Db<'a> {
             touch: self.touch,
             blocking_reads: self.blocking_reads,
             effect: self.effect,
+            dirty_before: self.dirty_before,
         }
+    }
+
+    /// Whether the command may end with [`CommandError::Cold`] or [`CommandError::Busy`] and be run
+    /// again: not once it has changed something. What commands look at first does not rule that out: the
+    /// tier's filters may answer otherwise a moment later, when RocksDB has made a new file.
+    pub(super) fn can_wait(&self) -> bool {
+        !self.blocking_reads && self.effect.dirty == self.dirty_before
     }
 
     /// The selected database's number.

@@ -1,7 +1,11 @@
 //! Reads of the pool that go to one command, and what may happen between a read and its answer.
 
 use super::bench::Bench;
+use crate::command::CommandError;
 use crate::command::dispatch::{Outcome, Wait};
+use crate::command::effect::Effect;
+use crate::keyspace::db::{Db, Expiry};
+use crate::notify::Class;
 use crate::waits::WaitBudget;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
@@ -242,4 +246,22 @@ async fn a_new_key_is_asked_for_once() {
     assert_eq!(bench.run_waiting("GET none").await.0, "$1 v");
     assert_eq!(bench.run_waiting("DEL none").await.0, ":1");
     assert_eq!(bench.run("GET none"), "$-1");
+}
+
+/// The tier's filters may say of a key that was denied that it may be there, a moment later: a command
+/// that has changed something goes on all the same.
+#[test]
+fn a_command_that_has_changed_something_reads_what_it_meets_then() {
+    let mut bench = Bench::new();
+    bench.run("SET cold v");
+    bench.evict(0, &["cold"], true);
+    let mut effect = Effect::default();
+    let mut keyspace = bench.server.keyspace.lock();
+    let mut db = Db::new(&mut keyspace, &*bench.server, &mut effect, 0, 1);
+    assert!(matches!(db.exists(b"cold"), Err(CommandError::Cold(0, _))));
+    db.set_string(b"new", b"v", Expiry::Clear).expect("set");
+    db.changed(b"new", Class::STRING, "set");
+    assert!(db.other(0).exists(b"cold").expect("read in place"));
+    let other = Db::new(&mut keyspace, &*bench.server, &mut effect, 0, 1).exists(b"colder");
+    assert!(other.is_ok_and(|exists| !exists), "the filters deny it");
 }
