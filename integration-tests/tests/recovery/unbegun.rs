@@ -8,29 +8,34 @@ use std::path::Path;
 const HEADER_BYTES: usize = 128;
 
 /// Lists a second log file with this content and this sidecar.
-fn list_next(folder: &Path, sequence: u64, bytes: &[u8], sidecar: &[u8]) {
+fn list_next(folder: &Path, sequence: u64, bytes: &[u8], sidecar: &[u8]) -> anyhow::Result<()> {
     let folder = folder.join("appendonlydir");
     let name = format!("appendonly.aof.{sequence}.incr.aof");
-    std::fs::write(folder.join(&name), bytes).unwrap();
-    std::fs::write(folder.join(format!("{name}.meta")), sidecar).unwrap();
+    std::fs::write(folder.join(&name), bytes)?;
+    std::fs::write(folder.join(format!("{name}.meta")), sidecar)?;
     let manifest = folder.join("appendonly.aof.manifest");
-    let mut text = std::fs::read_to_string(&manifest).unwrap();
+    let mut text = std::fs::read_to_string(&manifest)?;
     text.push_str(&format!("file {name} seq {sequence} type i\n"));
-    std::fs::write(&manifest, text).unwrap();
+    std::fs::write(&manifest, text)?;
+    Ok(())
 }
 
-fn meta(folder: &Path) -> Vec<u8> {
-    std::fs::read(format!("{}.meta", segment(folder).display())).unwrap()
+fn meta(folder: &Path) -> anyhow::Result<Vec<u8>> {
+    Ok(std::fs::read(format!(
+        "{}.meta",
+        segment(folder).display()
+    ))?)
 }
 
 /// A log of a hundred keys, synced, and of a server that was killed.
-fn log_of_100_keys(folder: &Path) {
-    let server = Server::start(Kind::RedRock, folder, &policy("always")).unwrap();
-    let mut client = server.client().unwrap();
+fn log_of_100_keys(folder: &Path) -> anyhow::Result<()> {
+    let server = Server::start(Kind::RedRock, folder, &policy("always"))?;
+    let mut client = server.client()?;
     for n in 0..100 {
-        client.ok(&format!("SET key:{n} value")).unwrap();
+        client.ok(&format!("SET key:{n} value"))?;
     }
-    server.kill().unwrap();
+    server.kill()?;
+    Ok(())
 }
 
 #[test]
@@ -46,9 +51,9 @@ fn a_log_file_that_was_not_begun_is_begun_anew() {
         (PREFIX, HEADER_BYTES),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        log_of_100_keys(folder.path());
-        let header = meta(folder.path());
-        list_next(folder.path(), 2, bytes, &header[..header_bytes]);
+        log_of_100_keys(folder.path()).unwrap();
+        let header = meta(folder.path()).unwrap();
+        list_next(folder.path(), 2, bytes, &header[..header_bytes]).unwrap();
         for keys in 100..103 {
             let strict = [&AOF[..], &["--aof-load-truncated", "no"]].concat();
             let server = Server::start(Kind::RedRock, folder.path(), &strict).unwrap();
@@ -69,9 +74,9 @@ fn a_log_file_that_was_not_begun_is_begun_anew() {
 #[test]
 fn a_log_file_that_lost_what_was_durable_or_lacks_another_before_it_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    log_of_100_keys(folder.path());
+    log_of_100_keys(folder.path()).unwrap();
     // All records of the first file: bytes that were durable are missing.
-    list_next(folder.path(), 2, b"", &meta(folder.path()));
+    list_next(folder.path(), 2, b"", &meta(folder.path()).unwrap()).unwrap();
     let refused = |word: &str| {
         let port = free_port().unwrap();
         let (status, text) = Server::refused(Kind::RedRock, folder.path(), port, &AOF).unwrap();
@@ -84,7 +89,7 @@ fn a_log_file_that_lost_what_was_durable_or_lacks_another_before_it_is_refused()
     let text = std::fs::read_to_string(&manifest).unwrap();
     let first: String = text.split_inclusive('\n').take(1).collect();
     std::fs::write(&manifest, &first).unwrap();
-    list_next(folder.path(), 2, b"", b"");
+    list_next(folder.path(), 2, b"", b"").unwrap();
     let server = Server::start(Kind::RedRock, folder.path(), &AOF).unwrap();
     server.client().unwrap().ok("SET a 1").unwrap();
     server.kill().unwrap();
@@ -98,7 +103,7 @@ fn a_log_file_that_lost_what_was_durable_or_lacks_another_before_it_is_refused()
     later.truncate(HEADER_BYTES);
     let crc = restarted_at(&mut later, 1 << 20);
     assert_ne!(crc, 0);
-    list_next(folder.path(), 3, b"", &later);
+    list_next(folder.path(), 3, b"", &later).unwrap();
     refused("there is a gap in the log");
 }
 

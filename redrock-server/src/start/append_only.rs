@@ -253,22 +253,8 @@ impl Load<'_> {
             let entry = entry.clone();
             return Ok(LastSegment::Empty { entry, path });
         }
-        if let (
-            Some(sidecar),
-            Some(Former {
-                end_offset: end, ..
-            }),
-        ) = (&sidecar, former)
-        {
-            let start = sidecar.header().layout.start_offset;
-            if start != end {
-                bail!(
-                    "there is a gap in the log: {} starts at stream offset {start}, the file \
-                     before it ends at {end}; a file between them is missing from the manifest or \
-                     was cut. Restore it, or restore the directory from a backup or a replica",
-                    entry.name
-                );
-            }
+        if let (Some(sidecar), Some(former)) = (&sidecar, former) {
+            last_segment::refuse_gap(sidecar, entry, former)?;
         }
         replayer.begin_file();
         let position = self

@@ -3,7 +3,7 @@
 use super::append_only::LoadedLog;
 use super::directory::{DataDirectory, names};
 use crate::config::Config;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use redrock_log::fs::{Fs, OpenMode};
 use redrock_log::manifest::{self, FileEntry, Manifest};
 use redrock_log::sidecar::{HexId, SidecarReader, Verification};
@@ -60,6 +60,24 @@ pub(super) fn is_unbegun(
             Some(former) => former.end_offset > start || is_torn,
             None => is_torn,
         }
+}
+
+/// Fails if the segment does not begin where the one before ends.
+pub(super) fn refuse_gap(
+    sidecar: &SidecarReader,
+    entry: &FileEntry,
+    former: Former,
+) -> anyhow::Result<()> {
+    let (start, end) = (sidecar.header().layout.start_offset, former.end_offset);
+    if start != end {
+        bail!(
+            "there is a gap in the log: {} starts at stream offset {start}, the file before it ends at \
+             {end}; a file between them is missing from the manifest or was cut. Restore it, or \
+             restore the directory from a backup or a replica",
+            entry.name
+        );
+    }
+    Ok(())
 }
 
 /// Takes away what there is of a prefix.
