@@ -222,7 +222,16 @@ impl Session {
             .await
             .map_err(|failed| failed.error)?;
         let (dir, to) = (self.source.dir.clone(), target.clone());
-        let placed = blocking(move || dir.rename(&temporary, &to, "save")).await;
+        let cancel = cancel.clone();
+        let placed = blocking(move || {
+            if cancel.is_cancelled() {
+                // FLUSHALL has emptied what it holds.
+                dir.unlink_litter(&temporary);
+                return Err(RpcError::cancelled("the save was aborted"));
+            }
+            dir.rename(&temporary, &to, "save")
+        })
+        .await;
         let file = placed.is_ok().then_some(target.as_path());
         taken.release(&self.source, file).await;
         placed?;
