@@ -258,11 +258,8 @@ impl Session {
     ) -> Result<v1::Outcome> {
         self.ready().await?;
         let settings = self.settings().await?;
-        // What was heard last may be from before the log was turned off.
-        let log = match enable {
-            true => link::log_now(&self.source.server, self.run).await?,
-            false => self.log().await?,
-        };
+        // What was heard last may be from before the log was turned on or off.
+        let log = link::log_now(&self.source.server, self.run).await?;
         let keeper = self.keeper().await?;
         keeper.reload_if_absent()?;
         let kind = kind_for(&log, enable);
