@@ -4,8 +4,10 @@
 
 mod common;
 
-use common::{manifest_of, real_with_log};
+use common::server::eventually;
+use common::{DIR, manifest_of, real_with_log};
 use redrock_log::fs::RealFs;
+use redrock_log::manifest::{self, Names};
 use redrock_proto::ErrorCode;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,4 +22,24 @@ async fn a_base_alone_never_replaces_a_log_that_is_on_at_the_cut() {
     assert!(manifest.base.is_none() && manifest.history.is_empty());
     assert_eq!(manifest.incr.len(), 1, "{manifest:?}");
     assert_eq!(world.fake.state.lock().released, [false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_could_not_be_listed_is_listed_once_that_is_possible() {
+    let world = real_with_log();
+    let directory = world.folder.path().join(DIR);
+    world.session.keeper().await.unwrap();
+    let told = || world.fake.state.lock().listed.len();
+    eventually("the first look at the files", || told() > 0).await;
+    // No manifest can be written where its temporary name is a folder.
+    let names = Names::default();
+    let obstacle = directory.join(manifest::temporary_manifest_name(&names));
+    std::fs::create_dir(&obstacle).unwrap();
+    let before = told();
+    assert!(world.fake.begin_log(2, &directory.join(names.incr(2))));
+    eventually("a look that fails", || told() > before).await;
+    let listed = || manifest_of(&RealFs, world.folder.path()).incr.len();
+    assert_eq!(listed(), 1);
+    std::fs::remove_dir(&obstacle).unwrap();
+    eventually("the segment in the manifest", || listed() == 2).await;
 }
