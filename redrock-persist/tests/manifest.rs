@@ -4,9 +4,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use common::server::eventually;
 use common::{DIR, manifest_of, real_with_log};
 use redrock_log::fs::RealFs;
+use redrock_log::history::{Histories, LogOrigin, ReplicationState};
 use redrock_log::manifest::{self, Names};
 use redrock_proto::ErrorCode;
 
@@ -42,4 +46,34 @@ async fn a_segment_that_could_not_be_listed_is_listed_once_that_is_possible() {
     assert_eq!(listed(), 1);
     std::fs::remove_dir(&obstacle).unwrap();
     eventually("the segment in the manifest", || listed() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_keep_replaced_segments_of_their_own_stream_only() {
+    for (sequence, kept) in [(1, 1), (2, 0)] {
+        let world = real_with_log();
+        world.fake.append_set("a");
+        // A full sync has begun another log with the second segment, at a lower offset.
+        let replid = world.fake.state.lock().log.replid.digits();
+        let mut state = ReplicationState::new(replid, 0, 0);
+        state.origin = LogOrigin {
+            sequence,
+            offset: 0,
+        };
+        let histories = Histories::new(state);
+        let folder = world.folder.path();
+        histories.store(&RealFs, folder, &|| Ok(())).unwrap();
+        let (lease, now) = (Duration::from_secs(60), Instant::now());
+        let pinned =
+            world
+                .session
+                .pins
+                .lock()
+                .pin("replica-1", BTreeSet::new(), Some(0), lease, now);
+        pinned.unwrap();
+        let job = world.session.rewrite(false).unwrap();
+        job.finished().await.unwrap();
+        let history = manifest_of(&RealFs, folder).history;
+        assert_eq!(history.len(), kept, "{history:?}");
+    }
 }
