@@ -105,6 +105,24 @@ fn a_save_that_flushall_overtakes_does_not_bring_back_what_was_flushed() -> anyh
 }
 
 #[test]
+fn a_log_is_on_when_config_set_says_so_beside_a_rewrite_that_waits() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, mut client) = slow_to_save(folder.path(), 10, &["--appendonly", "no"])?;
+    background_save(&mut client)?;
+    let scheduled = client.ok("BGREWRITEAOF")?;
+    assert!(scheduled.text().ends_with("scheduled"), "{scheduled:?}");
+    client.ok("CONFIG SET appendonly yes")?;
+    assert_eq!(info(&mut client, "persistence", "aof_enabled")?, "1");
+    client.ok("SET behind 1")?;
+    server.kill_family()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &["--appendonly", "yes"])?;
+    let mut client = server.client()?;
+    assert_eq!(client.ok("GET behind")?.text(), "1");
+    assert_eq!(client.ok("DBSIZE")?.int(), Some(11));
+    Ok(())
+}
+
+#[test]
 fn saves_go_where_dbfilename_says_and_lastsave_and_info_tell_of_them() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let options = ["--dbfilename", "other name.rdb"];
