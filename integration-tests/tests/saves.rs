@@ -81,6 +81,48 @@ fn save_holds_other_clients_until_it_is_done_and_bgsave_does_not() -> anyhow::Re
 }
 
 #[test]
+fn a_save_that_flushall_overtakes_does_not_bring_back_what_was_flushed() -> anyhow::Result<()> {
+    for points in ["3600 1", ""] {
+        let folder = tempfile::tempdir()?;
+        let (server, mut client) = slow_to_save(folder.path(), 20, &["--save", points])?;
+        background_save(&mut client)?;
+        assert!(is_saving(&mut client)?);
+        client.ok("FLUSHALL")?;
+        client.ok("SET later 1")?;
+        until("the end of all saves", || Ok(!is_saving(&mut client)?))?;
+        let status = info(&mut client, "persistence", "rdb_last_bgsave_status")?;
+        assert_eq!(
+            status, "ok",
+            "it was stopped and has not failed: {points:?}"
+        );
+        let dump = folder.path().join("dump.rdb");
+        assert_eq!(dump.exists(), !points.is_empty(), "{points:?}");
+        server.kill_family()?;
+        let server = Server::start(Kind::RedRock, folder.path(), &["--save", points])?;
+        assert_eq!(server.client()?.ok("DBSIZE")?.int(), Some(0), "{points:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_is_on_when_config_set_says_so_beside_a_rewrite_that_waits() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, mut client) = slow_to_save(folder.path(), 10, &["--appendonly", "no"])?;
+    background_save(&mut client)?;
+    let scheduled = client.ok("BGREWRITEAOF")?;
+    assert!(scheduled.text().ends_with("scheduled"), "{scheduled:?}");
+    client.ok("CONFIG SET appendonly yes")?;
+    assert_eq!(info(&mut client, "persistence", "aof_enabled")?, "1");
+    client.ok("SET behind 1")?;
+    server.kill_family()?;
+    let server = Server::start(Kind::RedRock, folder.path(), &["--appendonly", "yes"])?;
+    let mut client = server.client()?;
+    assert_eq!(client.ok("GET behind")?.text(), "1");
+    assert_eq!(client.ok("DBSIZE")?.int(), Some(11));
+    Ok(())
+}
+
+#[test]
 fn saves_go_where_dbfilename_says_and_lastsave_and_info_tell_of_them() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let options = ["--dbfilename", "other name.rdb"];

@@ -35,6 +35,17 @@ impl Activity {
         }
     }
 
+    /// `None` if it is no action of the persister's.
+    pub fn from_wire(activity: v1::Activity) -> Option<Activity> {
+        let all = [
+            Activity::Save,
+            Activity::Rewrite,
+            Activity::Base,
+            Activity::Backup,
+        ];
+        all.into_iter().find(|known| known.to_wire() == activity)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Activity::Save => "save",
@@ -238,6 +249,11 @@ impl State {
         let ended = unix_ms();
         let history = self.history.entry(job.activity).or_default();
         history.attempt_unix_ms = began;
+        let cancelled = |error: &RpcError| error.code == redrock_proto::ErrorCode::Cancelled;
+        if job.cancel.is_cancelled() && result.as_ref().is_err_and(cancelled) {
+            // As with Redis's child that is killed on purpose, no failure that stops writes.
+            return;
+        }
         if result.is_ok() {
             history.success_unix_ms = ended;
             history.failures = 0;
@@ -360,6 +376,8 @@ mod tests {
         for job in [save, rewrite] {
             assert_eq!(job.finished().await.unwrap_err().code, ErrorCode::Cancelled);
         }
-        assert_eq!(jobs.history(Activity::Save).failures, 1);
+        // Whoever stops a save has not found that saving fails.
+        assert_eq!(jobs.history(Activity::Save).failures, 0);
+        assert!(jobs.history(Activity::Save).last.is_none());
     }
 }

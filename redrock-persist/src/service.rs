@@ -178,8 +178,15 @@ impl Persist for PersistService {
     }
 
     async fn abort(&self, request: Request<v1::AbortRequest>) -> Reply<v1::AbortReply> {
-        let session = self.current.session(request.into_inner().run)?;
-        let jobs = session.jobs.abort(None);
+        let request = request.into_inner();
+        let session = self.current.session(request.run.clone())?;
+        let jobs = match (request.activity, request.activity()) {
+            (0, _) => session.jobs.abort(None),
+            (_, wanted) => match Activity::from_wire(wanted) {
+                Some(activity) => session.jobs.abort(Some(activity)),
+                None => return Err(RpcError::invalid("activity is unknown").into()),
+            },
+        };
         for job in &jobs {
             let _ = tokio::time::timeout(ABORT_WAIT, job.finished()).await;
         }

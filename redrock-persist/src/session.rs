@@ -222,7 +222,16 @@ impl Session {
             .await
             .map_err(|failed| failed.error)?;
         let (dir, to) = (self.source.dir.clone(), target.clone());
-        let placed = blocking(move || dir.rename(&temporary, &to, "save")).await;
+        let cancel = cancel.clone();
+        let placed = blocking(move || {
+            if cancel.is_cancelled() {
+                // FLUSHALL has emptied what it holds.
+                dir.unlink_litter(&temporary);
+                return Err(RpcError::cancelled("the save was aborted"));
+            }
+            dir.rename(&temporary, &to, "save")
+        })
+        .await;
         let file = placed.is_ok().then_some(target.as_path());
         taken.release(&self.source, file).await;
         placed?;
@@ -249,11 +258,8 @@ impl Session {
     ) -> Result<v1::Outcome> {
         self.ready().await?;
         let settings = self.settings().await?;
-        // What was heard last may be from before the log was turned off.
-        let log = match enable {
-            true => link::log_now(&self.source.server, self.run).await?,
-            false => self.log().await?,
-        };
+        // What was heard last may be from before the log was turned on or off.
+        let log = link::log_now(&self.source.server, self.run).await?;
         let keeper = self.keeper().await?;
         keeper.reload_if_absent()?;
         let kind = kind_for(&log, enable);

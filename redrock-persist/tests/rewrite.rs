@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::dataset::Record;
 use common::redis::Redis;
-use common::server::{FakeServer, Fault, eventually};
-use common::{World, real_world, world};
+use common::server::{Fault, eventually};
+use common::{DIR, manifest_of, real_with_log, real_world, with_log, world};
 use redrock_log::fs::{Fs, RealFs};
-use redrock_log::manifest::{self, Manifest, Names};
+use redrock_log::manifest;
 use redrock_log::testing::{CrashMode, PowerLossFs};
 use redrock_persist::aof::keeper::Keeper;
 use redrock_persist::aof::retention::{Pinned, removable};
@@ -23,29 +23,6 @@ use redrock_persist::check::{Verdict, check_path};
 use redrock_persist::progress::ActionProgress;
 use redrock_proto::ErrorCode;
 use redrock_proto::model::LogKind;
-
-const DIR: &str = "appendonlydir";
-
-/// A server that has started with the log on: one segment, one manifest.
-fn with_log(fs: &dyn Fs, data_dir: &Path, fake: &FakeServer) {
-    let directory = data_dir.join(DIR);
-    fs.create_dir(&directory).unwrap();
-    fs.sync_dir(data_dir).unwrap();
-    let names = Names::default();
-    assert!(fake.begin_log(1, &directory.join(names.incr(1))));
-    let manifest = Manifest::default().with_incr(&names, 1, None).unwrap();
-    manifest::store(fs, &directory, &names, &manifest).unwrap();
-}
-
-fn real_with_log() -> World {
-    real_world(|folder, fake| with_log(&RealFs, folder, fake))
-}
-
-fn manifest_of(fs: &dyn Fs, data_dir: &Path) -> Manifest {
-    manifest::load(fs, &data_dir.join(DIR), &Names::default())
-        .unwrap()
-        .unwrap_or_default()
-}
 
 fn names_in(path: &Path) -> BTreeSet<String> {
     std::fs::read_dir(path)

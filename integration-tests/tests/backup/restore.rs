@@ -4,7 +4,7 @@ use crate::{Ledger, both_agree, done, fingerprint, now_ms, text, tool, tool_with
 use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use redrock_integration_tests::daemons::{ask_companion, info, until};
+use redrock_integration_tests::daemons::{ask_companion, companions_up, info, until};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::scale::{between, seed};
 use std::path::Path;
@@ -155,6 +155,35 @@ fn what_can_not_be_reached_is_refused_with_what_can() -> anyhow::Result<()> {
         "{said:?}"
     );
     anyhow::ensure!(std::fs::read_dir(&into)?.count() == 1, "it was touched");
+    Ok(())
+}
+
+#[test]
+fn a_dump_from_after_the_log_was_turned_off_is_the_latest() -> anyhow::Result<()> {
+    for restarts in [false, true] {
+        let (folder, scratch) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let mut server = Server::start(Kind::RedRock, folder.path(), &["--appendonly", "yes"])?;
+        let mut client = server.client()?;
+        companions_up(&mut client)?;
+        client.ok("SET logged 1")?;
+        if restarts {
+            server.kill_family()?;
+            server = Server::start(Kind::RedRock, folder.path(), &["--appendonly", "no"])?;
+            client = server.client()?;
+            companions_up(&mut client)?;
+        } else {
+            client.ok("CONFIG SET appendonly no")?;
+        }
+        client.ok("SET saved 2")?;
+        client.ok("SAVE")?;
+        server.kill_family()?;
+        let into = scratch.path().join("new");
+        let (from, to) = (text(folder.path()), text(&into));
+        let said = done(&["restore", "--from", from, "--into", to])?;
+        let server = Server::start(Kind::RedRock, &into, &["--appendonly", "no"])?;
+        let saved = server.client()?.ok("GET saved")?.text();
+        anyhow::ensure!(saved == "2", "restarts: {restarts}: {said}");
+    }
     Ok(())
 }
 

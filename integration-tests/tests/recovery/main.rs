@@ -7,6 +7,7 @@ mod full_disk;
 mod kill;
 mod load;
 mod power;
+mod scripts;
 mod sync_fails;
 mod unbegun;
 

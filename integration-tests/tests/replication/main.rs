@@ -6,6 +6,7 @@
 mod backlog;
 mod bad_masters;
 mod blocked;
+mod broken_log;
 mod durable;
 mod failover;
 mod fields;

@@ -101,6 +101,8 @@ pub struct Begin {
     pub rotated: bool,
     /// 0: no log is kept.
     pub segment_seq: u64,
+    /// That segment is one of the append-only file.
+    pub append_only: bool,
     /// Ascending by index.
     pub databases: Vec<Database>,
     pub functions: Vec<Bytes>,
@@ -131,6 +133,7 @@ impl TryFrom<v1::Begin> for Begin {
             stream_db: stream_db_field("stream_db", wire.stream_db)?,
             rotated: wire.rotated,
             segment_seq: wire.segment_seq,
+            append_only: wire.append_only,
             databases,
             functions: wire.functions,
             aux: wire
@@ -168,6 +171,7 @@ impl From<Begin> for v1::Begin {
             stream_db: stream_db_to_wire(begin.stream_db),
             rotated: begin.rotated,
             segment_seq: begin.segment_seq,
+            append_only: begin.append_only,
             databases: begin
                 .databases
                 .into_iter()

@@ -13,6 +13,7 @@ fn begin(keys: &[(u32, u64)]) -> Begin {
         stream_db: Some(0),
         rotated: true,
         segment_seq: 3,
+        append_only: true,
         databases: keys
             .iter()
             .map(|(index, keys)| Database {

@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+use redrock_log::history::Histories;
 use redrock_log::manifest::{
     self, BaseFormat, FileEntry, FileKind, Manifest, Names, temporary_manifest_name,
 };
@@ -18,6 +19,7 @@ use redrock_log::sidecar::{SidecarReader, has_stream_bytes, sidecar_path};
 use redrock_proto::RpcError;
 
 use super::retention::ReplacedFile;
+use super::segments::replaced_files;
 use crate::data_dir::DataDir;
 use crate::error::{Result, edit_error, manifest_error, sidecar_error};
 
@@ -305,15 +307,15 @@ impl Keeper {
         let Some(manifest) = self.manifest() else {
             return Ok(0);
         };
-        let files: Vec<ReplacedFile> = manifest
-            .history
-            .iter()
-            .map(|entry| ReplacedFile {
-                name: entry.name.clone(),
-                end_offset: self.extent(&entry.name).map(|extent| extent.end_offset),
-            })
-            .collect();
-        let names = choose(&files);
+        let newest = manifest.incr.last().map_or(i64::MAX, |last| last.sequence);
+        // Without it all that is there counts as the present log's.
+        let histories = Histories::load(self.dir.fs(), self.dir.root())
+            .ok()
+            .flatten();
+        let present = histories
+            .as_ref()
+            .and_then(|histories| histories.of_log(u64::try_from(newest).ok()?));
+        let names = choose(&replaced_files(self, &manifest, present));
         if names.is_empty() {
             return Ok(0);
         }

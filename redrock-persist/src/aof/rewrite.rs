@@ -130,6 +130,12 @@ impl Rewrite<'_> {
             .await
             .map_err(|failed| failed.error)?;
         let temporary = self.temporary();
+        if taken.begin.append_only {
+            // Alone the base would replace the very log that the server appends to.
+            taken.release(self.source, None).await;
+            self.source.dir.unlink_litter(&temporary);
+            return Err(RpcError::cancelled("the log was turned on").with_hint("try again"));
+        }
         let placed = self
             .blocking(move |keeper| {
                 let base = keeper.place_base(&temporary)?;

@@ -1,10 +1,12 @@
 //! What the server and the replica agent are told about the segments that exist.
 
+use redrock_log::history::ReplicationState;
 use redrock_log::manifest::Manifest;
 use redrock_proto::model::{LogState, RunRef};
 use redrock_proto::v1;
 
-use super::keeper::Keeper;
+use super::keeper::{Extent, Keeper};
+use super::retention::ReplacedFile;
 
 /// Most segments that one message may hold.
 const SEGMENTS_MAX: usize = 65536;
@@ -33,6 +35,35 @@ pub fn contiguous(mut known: Vec<KnownSegment>) -> Vec<KnownSegment> {
         from = before;
     }
     known.split_off(from)
+}
+
+/// The files that the manifest keeps as history. `present` is the history of the log in force, if
+/// that is known: what is not of its stream is fed to nobody, whatever offsets it has.
+pub fn replaced_files(
+    keeper: &Keeper,
+    manifest: &Manifest,
+    present: Option<&ReplicationState>,
+) -> Vec<ReplacedFile> {
+    let end_offset = |name: &str| {
+        let sequence = keeper.names().incr_sequence(name)?;
+        let extent = keeper.extent(name)?;
+        let is_fed = present.is_none_or(|history| belongs(history, sequence, &extent));
+        is_fed.then_some(extent.end_offset)
+    };
+    let replaced = manifest.history.iter();
+    replaced
+        .map(|entry| ReplacedFile {
+            name: entry.name.clone(),
+            end_offset: end_offset(&entry.name),
+        })
+        .collect()
+}
+
+/// Whether a segment of the append-only directory holds a part of a log's stream.
+fn belongs(log: &ReplicationState, sequence: i64, extent: &Extent) -> bool {
+    u64::try_from(sequence).is_ok_and(|sequence| sequence >= log.origin.sequence)
+        && extent.start_offset >= log.origin.offset
+        && log.knows(&extent.replid, extent.start_offset)
 }
 
 /// All segments of the append-only directory whose sidecars tell their place, history included.

@@ -6,9 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use redrock_log::fs::Fs;
+use redrock_log::history::{Histories, ReplicationState};
 use redrock_log::manifest::{self, FileEntry, Manifest, Names};
 use redrock_log::sidecar::SidecarReader;
 use redrock_proto::RpcError;
+use redrock_proto::model::HexId;
 
 use crate::backup::set::SetManifest;
 use crate::error::{Result, io_error, manifest_error, sidecar_error};
@@ -124,30 +126,58 @@ fn in_folder(fs: &dyn Fs, path: &Path, covered_ms: u64) -> Result<Vec<Chain>> {
     for folder in folders(fs, path)? {
         chains.extend(log_chains(fs, &folder, covered_ms)?);
     }
+    // A file that can't be read tells nothing, as one that is not there.
+    let histories = Histories::load(fs, path).ok().flatten();
     for name in names(fs, path)? {
         if name.ends_with(".rdb") && !name.starts_with("temp-") {
             let dump = dump(fs, &path.join(&name))?;
-            forget_what_came_later(fs, &mut chains, &dump)?;
+            forget_what_came_later(fs, &mut chains, &dump, histories.as_ref())?;
             chains.push(dump);
         }
     }
     Ok(chains)
 }
 
-/// A dump of ours with a higher offset than the log has says that the log was turned off before:
+/// A dump of a stream that goes on where the log has ended says that the log was turned off before:
 /// it tells nothing about the time behind its last write.
-fn forget_what_came_later(fs: &dyn Fs, chains: &mut [Chain], dump: &Chain) -> Result<()> {
+fn forget_what_came_later(
+    fs: &dyn Fs,
+    chains: &mut [Chain],
+    dump: &Chain,
+    histories: Option<&Histories>,
+) -> Result<()> {
     let Some(base) = &dump.base else {
         return Ok(());
     };
-    let dumped = RdbHead::read(fs, &base.path)?.offset().unwrap_or(0);
+    let head = RdbHead::read(fs, &base.path)?;
     for chain in chains.iter_mut().filter(|chain| chain.is_log()) {
-        let ended_before = chain.offsets().is_some_and(|(_, end)| dumped > end);
-        if let (true, Some(last)) = (ended_before, chain.segments.last()) {
+        if let (true, Some(last)) = (
+            is_later(&head, dump, chain, histories),
+            chain.segments.last(),
+        ) {
             chain.covered_ms = chain.covered_ms.min(last.modified_ms);
         }
     }
     Ok(())
+}
+
+/// Whether a dump was made behind the end of a log. With replicas its offset is higher. Without
+/// any nobody counts on, and the stream gets another id, which the log's history does not know;
+/// so do dumps that are from before the log.
+fn is_later(head: &RdbHead, dump: &Chain, log: &Chain, histories: Option<&Histories>) -> bool {
+    let dumped = head.offset().unwrap_or(0);
+    if log.offsets().is_some_and(|(_, end)| dumped > end) {
+        return true;
+    }
+    let Some(last) = log.segments.last() else {
+        return false;
+    };
+    let sequence = u64::try_from(last.entry.sequence).unwrap_or(0);
+    let history = histories.and_then(|histories| histories.of_log(sequence));
+    let replid = head.field("repl-id").and_then(HexId::parse);
+    let is_other =
+        |history: &ReplicationState| replid.is_none_or(|id| !history.knows(&id.digits(), dumped));
+    history.is_some_and(is_other) && dump.begins_ms >= last.modified_ms
 }
 
 fn names(fs: &dyn Fs, path: &Path) -> Result<Vec<String>> {
@@ -353,7 +383,9 @@ fn segment(fs: &dyn Fs, directory: &Path, entry: &FileEntry) -> Result<Segment> 
 }
 
 fn dump(fs: &dyn Fs, path: &Path) -> Result<Chain> {
-    let made = made_ms(fs, path)?;
+    // It tells whole seconds. Its cut was within that one, and before the file was there.
+    let told = made_ms(fs, path)?;
+    let made = modified_ms(fs, path)?.clamp(told, told.saturating_add(999));
     let name = path.file_name().map(|name| name.to_string_lossy());
     Ok(Chain {
         origin: path.to_owned(),

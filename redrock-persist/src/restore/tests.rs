@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use redrock_log::fs::{Fs, OpenMode, RealFs};
+use redrock_log::history::{Histories, LogOrigin, ReplicationState};
 use redrock_log::manifest::{self, Manifest, Names};
 use redrock_log::scan::{ScanLimits, SegmentScanner, Step};
 use redrock_log::writer::{SegmentStart, SegmentWriter};
@@ -107,9 +108,16 @@ impl Source {
 }
 
 fn rdb(path: &Path, offset: u64, made_s: u64) {
+    rdb_of(path, None, offset, made_s);
+}
+
+fn rdb_of(path: &Path, replid: Option<[u8; 40]>, offset: u64, made_s: u64) {
     let file = std::fs::File::create(path).unwrap();
     let mut writer = RdbWriter::new(file, WriterOptions::default()).unwrap();
     writer.aux(b"ctime", made_s.to_string().as_bytes()).unwrap();
+    if let Some(replid) = replid {
+        writer.aux(b"repl-id", &replid).unwrap();
+    }
     writer
         .aux(b"repl-offset", offset.to_string().as_bytes())
         .unwrap();
@@ -344,4 +352,41 @@ fn a_dump_from_after_the_log_was_turned_off_ends_what_the_log_covers() {
     assert!(!latest.chain.is_log());
     let before = source.restore(Target::Time { unix_ms: 2000 }, "b").unwrap();
     assert!(before.chain.is_log());
+}
+
+#[test]
+fn a_dump_of_another_history_ends_what_the_log_covers_if_it_is_the_newer_one() {
+    const LATER_S: u64 = 4_000_000_000;
+    let ours = Some([b'a'; 40]);
+    let other = Some([b'b'; 40]);
+    for (replid, made_s, log) in [
+        (other, LATER_S, false),
+        // Redis's own, whoever let it run here.
+        (None, LATER_S, false),
+        // Another server's log, or this one's before there was a log.
+        (other, 7, true),
+        // The log went on behind it, or nothing has been written since.
+        (ours, LATER_S, true),
+    ] {
+        let mut source = Source::new();
+        source.log(1, 500, &[(1000, set(1))]);
+        let mut state = ReplicationState::new([b'a'; 40], 0, 0);
+        state.origin = LogOrigin {
+            sequence: 1,
+            offset: 0,
+        };
+        let histories = Histories::new(state);
+        histories
+            .store(&RealFs, &source.data(), &|| Ok(()))
+            .unwrap();
+        // Nobody counts what is not logged: the offset is that of the log's end.
+        rdb_of(
+            &source.data().join("dump.rdb"),
+            replid,
+            source.offset,
+            made_s,
+        );
+        let latest = source.restore(Target::Latest, "a").unwrap();
+        assert_eq!(latest.chain.is_log(), log, "{replid:?} {made_s}");
+    }
 }

@@ -29,8 +29,50 @@ const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_LOOK: u32 = 10;
 /// Replaced segments are looked at once in so many.
 const TICKS_PER_BACKLOG_LOOK: u32 = 20;
+/// Between attempts to bring the manifest in line with the server's log.
+const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 /// Between attempts to open files that can't be used.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the manifest has to be in line with: kind and number of the segment, and whether the log
+/// shall be on.
+type Place = (LogKind, Option<u64>, bool);
+
+/// Whether the manifest is in line, or when that is tried again.
+#[derive(Debug, Default)]
+struct InLine {
+    with: Option<Place>,
+    failed: Option<(Place, Instant)>,
+}
+
+impl InLine {
+    fn is_due(&self, place: Place, now: Instant) -> bool {
+        let waits = |(failed, at): (Place, Instant)| {
+            failed == place && now.saturating_duration_since(at) < RECONCILE_PAUSE
+        };
+        self.with != Some(place) && !self.failed.is_some_and(waits)
+    }
+
+    fn done(&mut self, place: Place) {
+        if self
+            .failed
+            .take()
+            .is_some_and(|(failed, _)| failed == place)
+        {
+            tracing::info!("the manifest is in line with the server's log again");
+        }
+        self.with = Some(place);
+    }
+
+    /// Says so once for each place: what stands in the way may stay for long.
+    fn failed(&mut self, place: Place, now: Instant, error: &RpcError) {
+        if self.failed.is_none_or(|(failed, _)| failed != place) {
+            tracing::warn!(%error, hint = %error.hint,
+                "could not bring the manifest in line with the server's log; trying again");
+        }
+        self.failed = Some((place, now));
+    }
+}
 
 /// Runs until it is cancelled.
 pub(super) async fn run(session: Arc<Session>) {
@@ -58,7 +100,7 @@ pub(super) async fn run(session: Arc<Session>) {
     let mut ticker = tokio::time::interval(TICK);
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0_u32;
-    let mut segment = None;
+    let mut in_line = InLine::default();
     let mut reserved = true;
     loop {
         ticker.tick().await;
@@ -70,8 +112,13 @@ pub(super) async fn run(session: Arc<Session>) {
         let seq = log.segment.as_ref().map(|segment| segment.seq);
         let present = (log.kind, seq, settings.append_only);
         keep_backlog(&session, &settings, &log);
-        if segment != Some(present) && reconcile(&session, &keeper, &settings, &log).await {
-            segment = Some(present);
+        if in_line.is_due(present, Instant::now())
+            && let Some(result) = reconcile(&session, &keeper, &settings, &log).await
+        {
+            match result {
+                Ok(()) => in_line.done(present),
+                Err(error) => in_line.failed(present, Instant::now(), &error),
+            }
             tend::tell_segments(&session).await;
         }
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
@@ -197,17 +244,15 @@ fn is_temporary_snapshot(name: &str) -> bool {
         || number("temp-rewriteaof-", ".aof")
 }
 
-/// Brings the manifest in line with the segment that the server appends to; false if a job
+/// Brings the manifest in line with the segment that the server appends to; `None` if a job
 /// holds the files at the moment.
 async fn reconcile(
     session: &Arc<Session>,
     keeper: &Arc<Keeper>,
     settings: &Settings,
     log: &LogState,
-) -> bool {
-    let Some(_held) = session.jobs.try_hold() else {
-        return false;
-    };
+) -> Option<Result<()>> {
+    let _held = session.jobs.try_hold()?;
     let (owned, log) = (Arc::clone(keeper), log.clone());
     let settled = is_settled(settings, &log);
     let done = blocking(move || {
@@ -218,14 +263,11 @@ async fn reconcile(
         Ok(())
     })
     .await;
-    if let Err(error) = done {
-        tracing::warn!(%error, "could not bring the manifest in line with the server's log");
-    }
     session.tell_segments(keeper).await;
     if !settings.keep_history {
         delete_history(session, keeper).await;
     }
-    true
+    Some(done)
 }
 
 fn reconcile_files(keeper: &Keeper, log: &LogState) -> Result<()> {
@@ -362,6 +404,28 @@ fn consider_rewrite(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_brought_in_line_is_tried_again_and_no_more_once_it_is() {
+        let now = Instant::now();
+        let (one, two) = (
+            (LogKind::AppendOnly, Some(1), true),
+            (LogKind::AppendOnly, Some(2), true),
+        );
+        let error = RpcError::internal("no space left");
+        let mut in_line = InLine::default();
+        assert!(in_line.is_due(one, now));
+        in_line.failed(one, now, &error);
+        assert!(!in_line.is_due(one, now + RECONCILE_PAUSE / 2));
+        assert!(in_line.is_due(one, now + RECONCILE_PAUSE));
+        assert!(
+            in_line.is_due(two, now),
+            "another segment waits for nothing"
+        );
+        in_line.done(two);
+        assert!(!in_line.is_due(two, now + RECONCILE_PAUSE * 9));
+        assert!(in_line.is_due(one, now));
+    }
 
     #[test]
     fn only_names_of_snapshots_under_construction_are_temporary() {

@@ -17,11 +17,36 @@ use std::time::Duration;
 use redrock_daemon::tasks::Tasks;
 use redrock_log::epoch::begin_run;
 use redrock_log::fs::{Fs, RealFs};
+use redrock_log::manifest::{self, Manifest, Names};
 use redrock_persist::session::{Session, SessionConfig};
 use redrock_proto::client::{ServerClient, Timeouts};
 use tokio_util::sync::CancellationToken;
 
 use server::{FakeServer, run_ref};
+
+/// The append-only directory.
+pub const DIR: &str = "appendonlydir";
+
+/// A server that has started with the log on: one segment, one manifest.
+pub fn with_log(fs: &dyn Fs, data_dir: &Path, fake: &FakeServer) {
+    let directory = data_dir.join(DIR);
+    fs.create_dir(&directory).unwrap();
+    fs.sync_dir(data_dir).unwrap();
+    let names = Names::default();
+    assert!(fake.begin_log(1, &directory.join(names.incr(1))));
+    let manifest = Manifest::default().with_incr(&names, 1, None).unwrap();
+    manifest::store(fs, &directory, &names, &manifest).unwrap();
+}
+
+pub fn real_with_log() -> World {
+    real_world(|folder, fake| with_log(&RealFs, folder, fake))
+}
+
+pub fn manifest_of(fs: &dyn Fs, data_dir: &Path) -> Manifest {
+    manifest::load(fs, &data_dir.join(DIR), &Names::default())
+        .unwrap()
+        .unwrap_or_default()
+}
 
 /// A fake server and a session that works for it.
 pub struct World {

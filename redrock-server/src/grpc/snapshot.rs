@@ -244,6 +244,7 @@ fn begin_frame(id: u64, point: &CutPoint, databases: &[CutDatabase], used: u64) 
         stream_db: point.stream_db,
         rotated: point.rotated,
         segment_seq: point.segment_seq,
+        append_only: point.kind == LogKind::AppendOnly,
         databases: databases
             .iter()
             .map(|d| Database {

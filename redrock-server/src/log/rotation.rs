@@ -63,6 +63,11 @@ pub enum Offered {
 }
 
 impl Switch {
+    /// Nobody waits for it any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.done.is_closed()
+    }
+
     /// Tells who waits for it that it does not happen.
     pub(super) fn refuse(self, why: &str) {
         // Nobody may wait any more.

@@ -197,7 +197,7 @@ fn refusal(run: &mut Run, spec: &'static Spec, args: &Args<'_>) -> Option<Comman
             "ERR This Redis command is not allowed from script",
         ));
     }
-    if server.is_stale() && !spec.has(flag::STALE) {
+    if server.is_stale() && !spec.has(flag::STALE) && !context.client.obeyed {
         return Some(CommandError::fixed(
             "ERR Can not execute the command on a stale replica",
         ));

@@ -119,6 +119,21 @@ pub fn end_paused() {
     }
 }
 
+/// Runs what may run a script outside of a fiber, on a stack of the same size: a thread that replays
+/// a stream has a smaller one. Nothing pauses meanwhile.
+pub fn on_large_stack<R>(work: impl FnOnce() -> R) -> R {
+    if is_inside() {
+        return work();
+    }
+    let stack = STACK.with_borrow_mut(Option::take);
+    let Some(mut stack) = stack.or_else(|| DefaultStack::new(STACK_BYTES).ok()) else {
+        return work();
+    };
+    let result = corosensei::on_stack(&mut stack, work);
+    STACK.set(Some(stack));
+    result
+}
+
 /// Stands aside: the thread does something else, then comes back. Nothing outside of fibers.
 pub fn pause() {
     let yielder = YIELDER.get();

@@ -24,20 +24,23 @@ const OUT_OF_MEMORY: &str = "OOM allow-oom flag is not set on the script, can no
 /// Checks that a script with these flags may run; `read_only`: by EVAL_RO and its like.
 pub fn check(context: &Context<'_>, flags: Flags, read_only: bool) -> CommandResult {
     let server = context.server;
+    // What a master or the log has run runs here.
+    let obeyed = context.client.obeyed;
+    let is_stale = server.is_stale() && !obeyed;
     if flags.has(Flags::COMPATIBLE) {
-        return match server.is_stale() {
+        return match is_stale {
             true => Err(CommandError::fixed(STALE_COMPATIBLE)),
             false => Ok(()),
         };
     }
-    if server.is_stale() && !flags.has(Flags::ALLOW_STALE) {
+    if is_stale && !flags.has(Flags::ALLOW_STALE) {
         return Err(CommandError::fixed(STALE));
     }
     if !flags.has(Flags::NO_WRITES) {
-        if server.is_read_only() && !context.client.obeyed {
+        if server.is_read_only() && !obeyed {
             return Err(CommandError::fixed(READ_ONLY));
         }
-        if !context.client.obeyed {
+        if !obeyed {
             if server.has_failed_save() {
                 return Err(CommandError::fixed(SAVE_FAILED));
             }
@@ -50,7 +53,7 @@ pub fn check(context: &Context<'_>, flags: Flags, read_only: bool) -> CommandRes
         if read_only {
             return Err(CommandError::fixed(WRITES_IN_READ_ONLY));
         }
-        if let Some(error) = server.few_replicas_error() {
+        if let Some(error) = server.few_replicas_error().filter(|_| !obeyed) {
             return Err(error);
         }
     }

@@ -5,6 +5,7 @@
 //!   awaits ([`crate::command::dispatch::Deferred`]);
 //! - every wait on a companion is bounded, and a companion that is absent changes nothing.
 
+mod after_flush;
 pub mod again;
 pub mod gates;
 pub mod persistence;
@@ -82,6 +83,7 @@ pub struct Services {
     reviving: AtomicBool,
     /// A save that a command asked for is under way.
     saving: AtomicBool,
+    flushes: after_flush::Flushes,
     /// A rewrite that a command asked for is under way.
     rewriting: AtomicBool,
     /// The log is being switched on: it does not hold the data yet.
@@ -122,6 +124,7 @@ impl Services {
             rewrite_scheduled: AtomicBool::new(false),
             reviving: AtomicBool::new(false),
             saving: AtomicBool::new(false),
+            flushes: after_flush::Flushes::default(),
             rewriting: AtomicBool::new(false),
             enabling: AtomicBool::new(false),
             switching: tokio::sync::Mutex::default(),

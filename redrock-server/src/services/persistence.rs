@@ -21,7 +21,7 @@ const NAME: &str = "persister";
 const START_WAIT: Duration = Duration::from_secs(5);
 /// The same for one that has died: its supervisor starts it again after a pause.
 const RESTART_WAIT: Duration = Duration::from_millis(1500);
-const START_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const START_PAUSE: Duration = Duration::from_millis(20);
 /// A rewrite that waits for its turn may be taken for the beginning of the log.
 const ENABLE_ATTEMPTS: u32 = 3;
 const SAVING: &str = "ERR Background save already in progress";
@@ -65,24 +65,19 @@ impl Services {
         self.save_now(SaveKind::Foreground).await
     }
 
-    /// The save behind FLUSHALL, as Redis's: what is on disk is as empty as memory. Clients go on
-    /// meanwhile; without a persister there is none.
-    pub async fn save_after_flush(self: Arc<Self>) {
-        if let Some(_running) = Running::begin(&self, |services| &services.saving)
-            && let Err(error) = self.save_now(SaveKind::Foreground).await
-        {
-            tracing::warn!(error, "the save after FLUSHALL failed");
-        }
-    }
-
     /// Saves and follows the save to its end.
     pub(super) async fn save_now(&self, kind: SaveKind) -> Result<(), String> {
+        self.try_save(kind).await.map_err(error_line)
+    }
+
+    /// As [`Self::save_now`], with the persister's own error.
+    pub(super) async fn try_save(&self, kind: SaveKind) -> Result<(), RpcError> {
         let saved = async {
             let (stream, first) = self.start_save(kind, false).await?;
             finish(stream, first, |_| {}).await
         };
         let was_ok = self.server().map(|s| s.state.snapshot.lock().last_ok);
-        let result = saved.await.map_err(error_line);
+        let result = saved.await;
         if let Some(server) = self.server() {
             tick::look(self, &server).await;
             if let (Err(_), SaveKind::Foreground, Some(was_ok)) = (&result, kind, was_ok) {
@@ -334,8 +329,11 @@ impl Services {
             return;
         }
         tracing::warn!("There is a save or a rewrite running. Stopping it!");
-        let run = self.run.to_wire();
-        if let Err(error) = self.persist().abort(v1::AbortRequest { run }).await {
+        let all = v1::AbortRequest {
+            run: self.run.to_wire(),
+            activity: Activity::Unspecified.into(),
+        };
+        if let Err(error) = self.persist().abort(all).await {
             tracing::warn!(error = error.message(), "it could not be stopped");
         }
     }

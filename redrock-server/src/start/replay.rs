@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::net::client::{Client, ClientShared, OwnedCommand};
+use crate::script::fiber;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use parking_lot::MutexGuard;
@@ -191,8 +192,16 @@ impl<'s> Replayer<'s> {
                 .map_or(0, |tiering| tiering.stats.failed_reads)
         };
         let before = reads_failed(keyspace);
-        if let Err(error) = self.call(keyspace, spec, &args) {
-            self.failed(&name, &error, reads_failed(keyspace) != before)?;
+        let result = self.call(keyspace, spec, &args);
+        let unreadable = reads_failed(keyspace) != before;
+        match result {
+            // What it has changed so far goes with the server.
+            Err(_) if spec.has(flag::SCRIPT) && self.server.fate.is_stopping() => {
+                check_stop(self.server)?;
+            }
+            Err(error) => self.failed(&name, &error, unreadable)?,
+            Ok(()) if spec.has(flag::SCRIPT) => self.script_ended(&name, unreadable)?,
+            Ok(()) => {}
         }
         self.effect.clear();
         self.out.clear();
@@ -200,10 +209,12 @@ impl<'s> Replayer<'s> {
     }
 
     /// PING and REPLCONF GETACK keep a stream going, PUBLISH has no one to reach at a start. But
-    /// PFCOUNT has written the cardinality that it computed.
+    /// PFCOUNT has written the cardinality that it computed, and Redis before 7 writes scripts
+    /// themselves, not what they did (before 5 always, later with `lua-replicate-commands no`).
     fn runs_though_no_write(&self, spec: &Spec) -> bool {
         match spec.name {
-            "pfcount" => true,
+            "pfcount" | "eval" | "evalsha" | "fcall" => true,
+            "script|load" | "script|flush" => true,
             "publish" | "spublish" => self.is_heard,
             _ => false,
         }
@@ -245,9 +256,22 @@ impl<'s> Replayer<'s> {
             client: &mut self.client,
             reply,
         };
-        let result = dispatch::call(&mut ctx, spec, args);
+        let result = match spec.has(flag::SCRIPT) {
+            true => fiber::on_large_stack(|| dispatch::call(&mut ctx, spec, args)),
+            false => dispatch::call(&mut ctx, spec, args),
+        };
         self.client.block = None;
         result
+    }
+
+    /// A script answers with the error of a command that it did not catch, and has run up to there.
+    fn script_ended(&mut self, name: &str, unreadable: bool) -> anyhow::Result<()> {
+        let text = self.out.strip_prefix(b"-").map(<[u8]>::to_vec);
+        match text {
+            Some(text) => self.failed(name, &CommandError::Bytes(text), unreadable),
+            None if unreadable => bail!("command '{name}': a value could not be read"),
+            None => Ok(()),
+        }
     }
 
     /// As Redis, a command that fails is passed over: it had failed, or had changed nothing, when

@@ -168,6 +168,13 @@ impl FakeServer {
         self.log_states.send_replace(state.log.clone());
     }
 
+    /// Whoever asks is told that no log is kept, as one that heard it last a while ago believes.
+    pub fn deny_log(&self) {
+        let mut told = self.state.lock().log.clone();
+        (told.kind, told.segment) = (LogKind::None, None);
+        self.log_states.send_replace(told);
+    }
+
     fn switch(&self, state: &mut State, seq: u64, path: &Path) -> bool {
         let mut id = [0; 40];
         id.copy_from_slice(state.log.replid.as_str().as_bytes());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::Stream;
+use redrock_proto::model::LogKind;
 use redrock_proto::model::record::{encode_header, encode_record};
 use redrock_proto::v1::snapshot_server::Snapshot;
 use redrock_proto::{RpcError, v1};
@@ -43,6 +44,7 @@ impl FakeServer {
             functions: Vec::new(),
             aux: Vec::new(),
             used_memory_bytes: 77,
+            append_only: state.log.kind == LogKind::AppendOnly,
         }
     }
 

@@ -3,6 +3,8 @@
 use super::{NO_DATABASE, small_int};
 use crate::command::admin::persistence::later;
 use crate::command::{Args, CommandError, CommandResult, Context};
+use crate::services::Services;
+use std::sync::Arc;
 
 /// `DBSIZE`
 pub(super) fn dbsize(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResult {
@@ -47,21 +49,23 @@ pub(super) fn flushall(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult 
     save_empty(ctx)
 }
 
-/// Where save points are set, FLUSHALL saves too, and answers when that is done. In transactions,
-/// scripts and a master's stream nobody waits for it.
+/// A save that is under way is stopped; where save points are set FLUSHALL saves too, and answers
+/// when that is done. In transactions, scripts and a master's stream nobody waits for it.
 fn save_empty(ctx: &mut Context<'_>) -> CommandResult {
-    let saves = !ctx.config.snapshot.points.is_empty() && !ctx.server.loading.is_active();
-    let Some(services) = ctx.server.services.get().filter(|_| saves).cloned() else {
+    let saves = !ctx.config.snapshot.points.is_empty();
+    let concerns = |services: &Arc<Services>| saves || services.may_be_saving();
+    let services = ctx.server.services.get().filter(|it| concerns(it)).cloned();
+    let Some(services) = services.filter(|_| !ctx.server.loading.is_active()) else {
         return Ok(());
     };
     if ctx.client.deny_blocking || ctx.client.obeyed {
         let handle = services.handle.clone();
-        handle.spawn(services.save_after_flush());
+        handle.spawn(services.after_flush(saves));
         return Ok(());
     }
     ctx.reply.truncate(ctx.reply.len() - b"+OK\r\n".len());
     later(ctx, async move {
-        services.save_after_flush().await;
+        services.after_flush(saves).await;
         Ok("OK".to_owned())
     })
 }
