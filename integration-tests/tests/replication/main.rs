@@ -16,4 +16,5 @@ mod messages;
 mod password;
 mod replica;
 mod returns;
+mod roles;
 mod sentinel;

@@ -17,7 +17,6 @@ use anyhow::{Context as _, bail};
 use redrock_proto::model::LinkStatus;
 use tokio::sync::watch;
 
-use super::Target;
 use super::apply::Snapshot;
 use super::connection::{Connection, READ_BYTES};
 use super::eof_marker::EofScanner;
@@ -68,14 +67,12 @@ impl SnapshotFile {
         Ok(buffer)
     }
 
-    fn finish(mut self, position: Position, target: &Target) -> Snapshot {
+    fn finish(mut self, position: Position) -> Snapshot {
         self.whole = true;
         Snapshot {
             path: self.path.clone(),
             bytes: self.bytes,
             position,
-            master_host: target.host.clone(),
-            master_port: target.port,
         }
     }
 }
@@ -92,7 +89,6 @@ impl Drop for SnapshotFile {
 pub(super) async fn snapshot(
     context: &Arc<Context>,
     connection: &mut Connection,
-    target: &Target,
     position: Position,
     link: &watch::Sender<Link>,
 ) -> anyhow::Result<Snapshot> {
@@ -139,7 +135,7 @@ pub(super) async fn snapshot(
     }
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(bytes = file.bytes, elapsed_ms, "the snapshot is whole");
-    Ok(file.finish(position, target))
+    Ok(file.finish(position))
 }
 
 async fn fill_if_empty(connection: &mut Connection) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use crate::command::admin::config;
 use crate::log::state::LogKind;
 use crate::server::Server;
 use crate::services::Services;
+use crate::state::LinkState;
 use redrock_proto::RpcError;
 use redrock_proto::v1::{FollowRequest, UnfollowRequest};
 use std::sync::Arc;
@@ -43,7 +44,12 @@ pub async fn replicate(
             tracing::info!("MASTER MODE enabled (user request from '{who}')");
         }
         Target::Master(host, port) => {
-            if present.is_some_and(|link| link.host == *host && link.port == *port) {
+            let same = present.filter(|link| link.host == *host && link.port == *port);
+            if let Some(link) = same {
+                if link.state == LinkState::Connect {
+                    // The agent may not have heard of it. Following whom it follows changes nothing.
+                    ask_for_present(&server, services).await;
+                }
                 let text = "OK Already connected to specified master";
                 return Ok(text.to_owned());
             }
@@ -72,9 +78,13 @@ pub async fn connect_again(services: &Services) {
     };
     // Without an agent there is no link; when it is back it makes a new one.
     let _absent = services.replica().unfollow(request).await;
-    let Some(server) = services.server() else {
-        return;
-    };
+    if let Some(server) = services.server() {
+        ask_for_present(&server, services).await;
+    }
+}
+
+/// Asks the agent to follow the present master, if there is one.
+async fn ask_for_present(server: &Server, services: &Services) {
     let (link, position) = {
         let _keyspace = server.keyspace_when_idle().await;
         let link = server.state.replication.lock().master.clone();
@@ -84,7 +94,7 @@ pub async fn connect_again(services: &Services) {
     };
     if let Some(link) = link {
         let master = (link.host.as_str(), link.port);
-        ask_to_follow(&server, services, master, Some(position), false).await;
+        ask_to_follow(server, services, master, Some(position), false).await;
     }
 }
 

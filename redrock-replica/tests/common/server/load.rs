@@ -16,6 +16,8 @@ impl v1::load_server::Load for Service {
         let request = request.into_inner();
         self.check(request.run)?;
         let source = request.source.unwrap();
+        let master = self.0.master.lock().unwrap().clone();
+        assert_eq!(master, Some((source.master_host, source.master_port)));
         let from = self.0.dir.join(&request.path);
         assert_eq!(std::fs::metadata(&from).unwrap().len(), request.bytes);
         let mut stalled = self.0.stalled.subscribe();
@@ -61,6 +63,10 @@ impl v1::load_server::Load for Service {
             return Err(Status::invalid_argument("no begin"));
         };
         self.check(begin.run)?;
+        let master = self.0.master.lock().unwrap().clone();
+        if master != Some((begin.master_host, begin.master_port)) {
+            return Err(Status::invalid_argument("not our master"));
+        }
         if begin.start_offset != self.0.loaded.borrow().applied {
             return Err(Status::invalid_argument("not where we are"));
         }
