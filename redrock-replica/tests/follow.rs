@@ -163,6 +163,10 @@ async fn while_the_snapshot_loads_the_stream_is_spooled_and_the_master_kept() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     let status = agent.status(&fake).await;
     assert_eq!(status.link, v1::LinkStatus::Sync as i32);
+    // It has acknowledged that it is there, and none of the data.
+    let slave = master.info("slave0");
+    assert!(slave.contains("offset=0,"), "{slave}");
+    assert_eq!(master.call("WAIT 1 100"), "0");
     assert!(status.spool_bytes > 5 << 20, "{}", status.spool_bytes);
     let memory = redrock_daemon::memory::read_resident(agent.pid()).unwrap();
     let peak_bytes = memory.peak_rss_bytes;

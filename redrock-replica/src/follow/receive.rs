@@ -2,9 +2,9 @@
 //! spool, at the speed of the network or of the disk.
 //!
 //! Acknowledgements: each second, on GETACK once what precedes it is applied,
-//! and at once when the snapshot is whole. Until the server has applied more,
-//! they carry the snapshot's offset; a master with a diskless transfer sends
-//! nothing before the first one.
+//! and at once when the snapshot is whole: a master with a diskless transfer
+//! sends nothing before the first one. While the server loads they say 0, so
+//! that nobody counts on data that are in a file only.
 
 use std::fs::File;
 use std::io;
@@ -259,7 +259,10 @@ fn show(link: &watch::Sender<Link>, session: &Session) {
 
 async fn acknowledge(connection: &mut Connection, session: &Session) -> anyhow::Result<()> {
     let progress = *session.progress.borrow();
-    let applied = progress.applied.to_string();
+    let applied = match progress.loading {
+        true => "0".to_owned(),
+        false => progress.applied.to_string(),
+    };
     if progress.durable == 0 {
         return connection
             .send(&[b"REPLCONF", b"ACK", applied.as_bytes()])
