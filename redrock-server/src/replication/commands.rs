@@ -1,7 +1,7 @@
 //! What REPLICAOF, WAIT and WAITAOF do outside the locks.
 
 use super::follow::{self, StreamEnd};
-use super::replicas::{reached, reached_disk};
+use super::replicas::{reached, reached_disk, told};
 use crate::command::CommandError;
 use crate::command::admin::config;
 use crate::log::state::LogKind;
@@ -174,9 +174,15 @@ pub(crate) async fn note_in_settings(server: &Arc<Server>, target: Target) {
     }
 }
 
+/// The log that is kept.
+fn kept(services: &Services) -> LogKind {
+    let server = services.server();
+    server.map_or(LogKind::None, |server| server.log.state().kind)
+}
+
 /// Replicas that have acknowledged `offset`.
 pub fn acknowledged(services: &Services, offset: u64) -> usize {
-    reached(&services.replicas.list(), offset)
+    told(kept(services), reached(&services.replicas.list(), offset))
 }
 
 /// Until `wanted` replicas have acknowledged `offset`, or for `timeout`; how many have.
@@ -188,7 +194,7 @@ pub async fn wait(
 ) -> usize {
     let mut replicas = services.replicas.subscribe();
     ask_for_acknowledgements(services);
-    let done = replicas.wait_for(|list| reached(list, offset) >= wanted);
+    let done = replicas.wait_for(|list| told(kept(services), reached(list, offset)) >= wanted);
     // However it ended: the reply tells what is.
     let _ended = within(timeout, done).await;
     acknowledged(services, offset)
@@ -196,9 +202,10 @@ pub async fn wait(
 
 /// Whether `offset` is on our own disk, and on how many replicas' disks.
 pub fn on_disk(server: &Server, services: &Services, offset: u64) -> (bool, usize) {
-    let local =
-        server.log.state().kind == LogKind::AppendOnly && server.log.durable_offset() >= offset;
-    (local, reached_disk(&services.replicas.list(), offset))
+    let kind = server.log.state().kind;
+    let local = kind == LogKind::AppendOnly && server.log.durable_offset() >= offset;
+    let remote = reached_disk(&services.replicas.list(), offset);
+    (local, told(kind, remote))
 }
 
 /// To those who wait for a log that is turned off.
