@@ -399,6 +399,11 @@ impl Pause {
         self.is_set() && self.mode(crate::clock::unix_ms()) != PauseMode::None
     }
 
+    /// When the pause of one of them ends, unix ms; 0: it has none.
+    pub fn end_of(&self, by: PauseBy) -> i64 {
+        self.of(by).end_ms.load(Ordering::Relaxed)
+    }
+
     /// When the last of the pauses ends, unix ms.
     pub fn end_ms(&self) -> i64 {
         let ends = self.pauses.iter().map(|p| p.end_ms.load(Ordering::Relaxed));
