@@ -191,6 +191,8 @@ pub struct MasterLink {
     pub applied_offset: Option<u64>,
     /// The id to ask the master with, if that is not the stream's: a former one.
     pub ask_as: Option<HexId>,
+    /// The data set is none that the stream has: only a snapshot leads on.
+    pub needs_snapshot: bool,
     /// Why it is not up, or was not at the last attempt; empty if nothing failed.
     pub last_error: String,
     /// The link as CLIENT LIST shows it, while it is up.

@@ -129,6 +129,7 @@ pub fn load_snapshot(
     drop(old);
     if let Some(master) = &mut server.state.replication.lock().master {
         master.applied_offset = Some(source.offset);
+        master.needs_snapshot = false;
         master.ask_as = None;
     }
     server.report_log();
@@ -233,6 +234,21 @@ pub fn demote(
     is_counted.then_some((ask_as.unwrap_or(state.replid), offset))
 }
 
+/// The data set is none that our master's stream has: its changes were made in part. Nobody may go on
+/// from here, and we ourselves from a snapshot only. Called with the keyspace held;
+/// [`again::keep_log`] is to be called without.
+pub fn lose_place(server: &Server) {
+    server.log.abandon();
+    let replid = random_id();
+    server.history.replace(replid, server.log.appended_offset());
+    server.log.set_replid(replid, None);
+    if let Some(master) = &mut server.state.replication.lock().master {
+        master.applied_offset = None;
+        master.ask_as = None;
+        master.needs_snapshot = true;
+    }
+}
+
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
 /// An error leaves a replica.
 pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
@@ -258,7 +274,16 @@ pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
 /// of the feed that may apply it, and the database that is selected there.
 pub fn adopt(server: &Server, begin: &ApplyBegin) -> Result<(u64, usize), RpcError> {
     let (replid, start_offset) = (begin.replid.digits(), begin.start_offset);
-    let is_ours = || feed_from(server, &begin.master_host, begin.master_port);
+    let is_ours = || {
+        feed_from(server, &begin.master_host, begin.master_port)?;
+        let replication = server.state.replication.lock();
+        match &replication.master {
+            Some(master) if master.needs_snapshot => {
+                Err(RpcError::invalid("only a full sync is of use"))
+            }
+            _ => Ok(()),
+        }
+    };
     is_ours()?;
     let refused = |at: u64| {
         RpcError::invalid(format!(

@@ -1,10 +1,11 @@
-//! Who may feed a replica.
+//! Who may feed a replica, and what it does with what it can't apply.
 
+use super::apply::Applier;
 use super::follow;
 use crate::command::testing::new_server;
 use crate::server::Server;
-use redrock_proto::ErrorCode;
 use redrock_proto::model::{ApplyBegin, HexId};
+use redrock_proto::ErrorCode;
 
 /// A replica of host `a`.
 fn replica() -> Server {
@@ -49,4 +50,38 @@ fn a_stream_is_taken_from_the_present_master_only() {
     assert!(second > first);
     follow::promote(&server).unwrap();
     assert!(follow::adopt(&server, &begin(&server, ("b", 2))).is_err());
+}
+
+#[test]
+fn a_transaction_that_can_not_be_run_as_a_whole_does_not_begin() {
+    let server = replica();
+    let from = begin(&server, ("a", 1));
+    let (feed, db) = follow::adopt(&server, &from).unwrap();
+    for last in ["NOSUCH x", "INCR", "SELECT 4000"] {
+        // The second time is that of the next link.
+        for _ in 0..2 {
+            let mut applier = Applier::new(&server, from.start_offset, db, feed);
+            let stream = format!("MULTI\r\nINCR a\r\n{last}\r\nEXEC\r\n");
+            assert!(applier.feed(stream.as_bytes()).is_err(), "{last}");
+            assert_eq!(applier.applied_offset(), from.start_offset);
+            let keyspace = server.keyspace.lock();
+            assert_eq!(keyspace.database(0).unwrap().table.len(), 0, "{last}");
+        }
+    }
+    assert!(follow::adopt(&server, &from).is_ok());
+}
+
+#[test]
+fn who_has_lost_its_place_goes_on_from_a_snapshot_only() {
+    let server = replica();
+    let from = begin(&server, ("a", 1));
+    let keyspace = server.keyspace.lock();
+    follow::lose_place(&server);
+    drop(keyspace);
+    assert_ne!(server.log.state().replid, from.replid.digits());
+    // Even if the agent has not heard of it.
+    let refused = follow::adopt(&server, &from).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Invalid);
+    let replication = server.state.replication.lock();
+    assert_eq!(replication.master.as_ref().unwrap().applied_offset, None);
 }
