@@ -231,6 +231,8 @@ pub struct ReplicationState {
     pub second_offset: i64,
     /// FAILOVER's state.
     pub failover: &'static str,
+    /// It waits for being made a replica: whoever comes with that later comes too late.
+    pub may_demote: bool,
     /// Whether there is a backlog.
     pub backlog_active: bool,
     /// Its size limit, bytes.
@@ -272,6 +274,7 @@ impl Default for ReplicationState {
             replid2: "0".repeat(40),
             second_offset: -1,
             failover: "no-failover",
+            may_demote: false,
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
             backlog_oldest: 0,

@@ -168,6 +168,8 @@ impl load_server::Load for LoadService {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
+        // What is asked to make us a replica, and has not done so, is what the caller takes back.
+        failover::refuse_demotion(server);
         let promoting = server.clone();
         let promoted = blocking(move || follow::promote(&promoting)).await?;
         let (replid, offset) =
@@ -195,12 +197,9 @@ impl load_server::Load for LoadService {
         let server = &self.shared.server;
         let demoting = server.clone();
         let demoted = blocking(move || {
-            follow::demote_at(&demoting, &wire.master_host, port, wire.expected_offset)
+            failover::demote(&demoting, &wire.master_host, port, wire.expected_offset)
         });
-        let position = demoted
-            .await?
-            .map_err(|offset| RpcError::busy(format!("the stream is at {offset}")))?;
-        failover::note_demoted(server);
+        let position = demoted.await??;
         let (replid, offset) = position.map_or((String::new(), 0), |(replid, offset)| {
             (String::from_utf8_lossy(&replid).into_owned(), offset)
         });

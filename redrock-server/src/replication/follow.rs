@@ -166,21 +166,6 @@ pub fn touch_everything(server: &Server, keyspace: &mut Keyspace) {
 /// Where a stream stands: its id and the offset.
 pub type StreamEnd = ([u8; 40], u64);
 
-/// As [`demote`], if the stream ends at `expected`; the error is where it ends instead.
-pub fn demote_at(
-    server: &Server,
-    host: &str,
-    port: u16,
-    expected: Option<u64>,
-) -> Result<Option<StreamEnd>, u64> {
-    let mut keyspace = server.keyspace.lock();
-    let offset = server.log.appended_offset();
-    if expected.is_some_and(|expected| expected != offset) {
-        return Err(offset);
-    }
-    Ok(demote(server, &mut keyspace, host, port))
-}
-
 /// Becomes a replica of a master: keys expire only when it says so. Where our stream stands, and
 /// the id that the master may know it by: `None` if its changes were not counted, so that nobody
 /// may go on from there.

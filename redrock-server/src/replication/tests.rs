@@ -1,11 +1,13 @@
 //! Who may feed a replica, and what it does with what it can't apply.
 
 use super::apply::Applier;
+use super::failover::{self, Running};
 use super::follow;
 use crate::command::testing::new_server;
 use crate::server::Server;
 use redrock_proto::model::{ApplyBegin, HexId};
-use redrock_proto::ErrorCode;
+use redrock_proto::{ErrorCode, RpcError};
+use std::sync::Arc;
 
 /// A replica of host `a`.
 fn replica() -> Server {
@@ -84,4 +86,27 @@ fn who_has_lost_its_place_goes_on_from_a_snapshot_only() {
     assert_eq!(refused.code, ErrorCode::Invalid);
     let replication = server.state.replication.lock();
     assert_eq!(replication.master.as_ref().unwrap().applied_offset, None);
+}
+
+#[test]
+fn a_demotion_that_comes_too_late_changes_nothing() {
+    let server = Arc::new(new_server());
+    let demote = || failover::demote(&server, "a", 1, None);
+    let code = |result: Result<_, RpcError>| result.unwrap_err().code;
+    assert_eq!(code(demote()), ErrorCode::Invalid, "no failover");
+    let running = Running::begin(&server).unwrap();
+    let elsewhere = failover::demote(&server, "a", 1, Some(77));
+    assert_eq!(code(elsewhere), ErrorCode::Busy);
+    // Taken back by the agent, which then says so.
+    failover::refuse_demotion(&server);
+    assert_eq!(code(demote()), ErrorCode::Invalid);
+    drop(running);
+    drop(Running::begin(&server).unwrap());
+    assert_eq!(code(demote()), ErrorCode::Invalid, "it is over");
+    assert!(!server.is_replica());
+    let running = Running::begin(&server).unwrap();
+    demote().unwrap();
+    assert!(server.is_replica());
+    assert_eq!(code(demote()), ErrorCode::Invalid, "it was one");
+    drop(running);
 }

@@ -134,6 +134,9 @@ impl v1::load_server::Load for Service {
         self.0
             .log
             .send_modify(|log| log.role = v1::Role::Replica.into());
+        if self.0.demotion_hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         Ok(Response::new(v1::DemoteReply {
             replid: log.replid,
             offset: log.written_offset,
