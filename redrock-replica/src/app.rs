@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Arguments;
 use crate::context::{Context, Feeds};
 use crate::failover::Failover;
-use crate::follow::{Follower, link, spool};
+use crate::follow::{Follower, keep_in_step, link, spool};
 use crate::master::{self, Master};
 use crate::service::ReplicaService;
 use crate::watchers;
@@ -190,7 +190,7 @@ async fn start(
         context: Arc::clone(context),
         follower: Arc::clone(&follower),
         master: Arc::clone(&master),
-        failover,
+        failover: Arc::clone(&failover),
     };
     let (health, routes) = uds::base_routes(&[redrock_proto::FILE_DESCRIPTOR_SET])?;
     health.set_serving::<ReplicaServer<ReplicaService>>().await;
@@ -234,7 +234,13 @@ async fn start(
         "link reports",
         Box::pin(link::report(Arc::clone(context), follower.link())),
     );
-    tasks.spawn("take up", async move { follower.take_up().await });
+    background(
+        "follow as the server does",
+        Box::pin(async move {
+            follower.take_up().await;
+            keep_in_step(&follower, || failover.is_running()).await;
+        }),
+    );
     Ok(())
 }
 

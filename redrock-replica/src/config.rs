@@ -40,6 +40,8 @@ pub struct Settings {
     pub replica_announce_ip: String,
     /// `bind-source-addr`; empty: the system's choice.
     pub bind_source_addr: String,
+    /// Links to masters are to be encrypted, which this build can't do.
+    pub tls_replication: bool,
     pub log_level: Option<Level>,
 }
 
@@ -58,6 +60,7 @@ impl Default for Settings {
             replica_announce_port: 0,
             replica_announce_ip: String::new(),
             bind_source_addr: String::new(),
+            tls_replication: false,
             log_level: None,
         }
     }
@@ -149,6 +152,9 @@ const READ: &[(&str, Read)] = &[
     ("bind-source-addr", |s, text| {
         set(&mut s.bind_source_addr, Some(text.to_owned()))
     }),
+    ("tls-replication", |s, text| {
+        set(&mut s.tls_replication, Some(text == "yes"))
+    }),
     ("loglevel", |s, text| {
         set(&mut s.log_level, text.parse().ok().map(Some))
     }),
@@ -186,12 +192,14 @@ mod tests {
             ("repl-backlog-disk-size", "0"),
             ("port", "7000"),
             ("masterauth", "secret"),
+            ("tls-replication", "yes"),
             ("unknown-option", "x"),
         ] {
             settings.apply(name, value);
         }
         assert_eq!(settings.repl_timeout, Duration::from_secs(7));
         assert_eq!(settings.tcp_keepalive, None);
+        assert!(settings.tls_replication);
         assert_eq!(settings.spool_bytes(Path::new("/")), 3 << 20);
         assert!(settings.backlog_bytes(Path::new("/")) >= 1 << 30);
         assert_eq!(settings.listening_port(), 7000);

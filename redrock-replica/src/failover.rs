@@ -154,7 +154,9 @@ impl Failover {
         let reply = match self.context.checked(demoted) {
             Ok(reply) => reply.into_inner(),
             Err(error) if error.code == ErrorCode::Busy => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) if error.code == ErrorCode::Invalid => return Err(error),
+            // It may have happened, or happen yet.
+            Err(error) => return Err(self.take_back(&error.to_string()).await),
         };
         tracing::info!(host, port, "failover to a replica begins");
         let replid = HexId::parse(&reply.replid)

@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::redis::{Redis, command};
 use common::server::{Fake, id};
@@ -219,6 +220,37 @@ async fn an_old_sync_gets_newlines_the_file_and_the_stream() {
     let mut answer = vec![0; wanted.len()];
     peer.read_exact(&mut answer).await.unwrap();
     assert!(answer == wanted, "{} bytes differ", answer.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demotion_of_unknown_outcome_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let mut oracle = server_with_data(&fake, 100);
+    let mut agent = Agent::start(&fake).await;
+    let front = Front::start(&fake).await;
+    let mut replica = Redis::start(&[]);
+    replica.call(&format!("REPLICAOF 127.0.0.1 {}", front.port));
+    same_data("the base arrives", &mut oracle, &mut replica).await;
+    fake.demotion_hangs.store(true, Ordering::Relaxed);
+    let request = v1::FailoverRequest {
+        run: fake.run.to_wire(),
+        timeout_ms: 20_000,
+        ..v1::FailoverRequest::default()
+    };
+    let mut steps = agent.client.failover(request).await.unwrap().into_inner();
+    let error = loop {
+        match steps.message().await {
+            Ok(step) => assert!(step.is_some(), "it does not end well"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.message().contains("still the master"), "{error}");
+    assert_eq!(fake.log.borrow().role, v1::Role::Master as i32);
+    assert!(fake.master.lock().unwrap().is_none());
+    let status = agent.status(&fake).await;
+    assert_eq!(status.link, v1::LinkStatus::None as i32);
+    assert!(!status.failover);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

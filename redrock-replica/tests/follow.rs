@@ -105,6 +105,7 @@ async fn follows_a_master(diskless: &str) {
     assert_eq!(master.info("sync_partial_ok"), "2");
 
     let run = fake.run.to_wire();
+    *fake.master.lock().unwrap() = None;
     agent
         .client
         .unfollow(v1::UnfollowRequest { run })
@@ -162,6 +163,10 @@ async fn while_the_snapshot_loads_the_stream_is_spooled_and_the_master_kept() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     let status = agent.status(&fake).await;
     assert_eq!(status.link, v1::LinkStatus::Sync as i32);
+    // It has acknowledged that it is there, and none of the data.
+    let slave = master.info("slave0");
+    assert!(slave.contains("offset=0,"), "{slave}");
+    assert_eq!(master.call("WAIT 1 100"), "0");
     assert!(status.spool_bytes > 5 << 20, "{}", status.spool_bytes);
     let memory = redrock_daemon::memory::read_resident(agent.pid()).unwrap();
     let peak_bytes = memory.peak_rss_bytes;
@@ -425,6 +430,32 @@ async fn a_replica_of_ours_gets_our_masters_history() {
     peer.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("-NOMASTERLINK"), "{answer:?}");
     assert_eq!(last.info("master_link_status"), "up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_told_nothing_sees_for_itself_whom_the_server_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(dir.path());
+    let (mut first, mut second) = (Redis::start(&[]), Redis::start(&[]));
+    let mut agent = Agent::start(&fake).await;
+    let role = |role: v1::Role| fake.log.send_modify(|log| log.role = role.into());
+    role(v1::Role::Replica);
+    fake.loaded.send_modify(|loaded| loaded.replid = id('a'));
+    for master in [&mut first, &mut second] {
+        follow(&fake, master.port);
+        eventually("it is followed", || master.info("connected_slaves") == "1").await;
+        fill(master, "stream", 100);
+        same_data(&fake, master).await;
+    }
+    assert_eq!(first.info("connected_slaves"), "0");
+    *fake.master.lock().unwrap() = None;
+    role(v1::Role::Master);
+    eventually("the link is gone", || {
+        fake.link.borrow().status == v1::LinkStatus::None as i32
+    })
+    .await;
+    let status = agent.status(&fake).await;
+    assert_eq!((status.master_port, status.spool_bytes), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -191,6 +191,8 @@ pub struct MasterLink {
     pub applied_offset: Option<u64>,
     /// The id to ask the master with, if that is not the stream's: a former one.
     pub ask_as: Option<HexId>,
+    /// The data set is none that the stream has: only a snapshot leads on.
+    pub needs_snapshot: bool,
     /// Why it is not up, or was not at the last attempt; empty if nothing failed.
     pub last_error: String,
     /// The link as CLIENT LIST shows it, while it is up.
@@ -229,6 +231,8 @@ pub struct ReplicationState {
     pub second_offset: i64,
     /// FAILOVER's state.
     pub failover: &'static str,
+    /// It waits for being made a replica: whoever comes with that later comes too late.
+    pub may_demote: bool,
     /// Whether there is a backlog.
     pub backlog_active: bool,
     /// Its size limit, bytes.
@@ -270,6 +274,7 @@ impl Default for ReplicationState {
             replid2: "0".repeat(40),
             second_offset: -1,
             failover: "no-failover",
+            may_demote: false,
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
             backlog_oldest: 0,
@@ -397,6 +402,11 @@ impl Pause {
     /// Whether anything is paused: then the data set stands still, expiry and eviction included.
     pub fn is_on(&self) -> bool {
         self.is_set() && self.mode(crate::clock::unix_ms()) != PauseMode::None
+    }
+
+    /// When the pause of one of them ends, unix ms; 0: it has none.
+    pub fn end_of(&self, by: PauseBy) -> i64 {
+        self.of(by).end_ms.load(Ordering::Relaxed)
     }
 
     /// When the last of the pauses ends, unix ms.

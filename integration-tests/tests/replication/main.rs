@@ -17,4 +17,5 @@ mod messages;
 mod password;
 mod replica;
 mod returns;
+mod roles;
 mod sentinel;

@@ -40,20 +40,23 @@ impl TryFrom<v1::LoadRdbRequest> for LoadRdb {
 }
 
 /// Start of an applied stream; the run is checked apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyBegin {
     pub replid: HexId,
     pub start_offset: u64,
+    pub master_host: String,
+    pub master_port: u16,
 }
 
-impl TryFrom<&v1::ApplyBegin> for ApplyBegin {
+impl TryFrom<v1::ApplyBegin> for ApplyBegin {
     type Error = RpcError;
 
-    fn try_from(wire: &v1::ApplyBegin) -> Result<ApplyBegin, RpcError> {
-        let replid = HexId::field("replid", &wire.replid)?;
+    fn try_from(wire: v1::ApplyBegin) -> Result<ApplyBegin, RpcError> {
         Ok(ApplyBegin {
-            replid,
+            replid: HexId::field("replid", &wire.replid)?,
             start_offset: wire.start_offset,
+            master_host: host_field("master_host", wire.master_host)?,
+            master_port: port_field("master_port", wire.master_port)?,
         })
     }
 }

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redrock_proto::client::next_within;
-use redrock_proto::model::{Role, RunRef, SharedPath};
+use redrock_proto::model::{Role, SharedPath};
 use redrock_proto::{ErrorCode, RpcError, v1};
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
+use super::Target;
 use super::link::Link;
 use super::spool::{SpoolShared, remove_files};
 use crate::context::{Context, Position};
@@ -34,8 +35,6 @@ pub(super) struct Snapshot {
     pub(super) bytes: u64,
     /// Where the stream goes on behind it.
     pub(super) position: Position,
-    pub(super) master_host: String,
-    pub(super) master_port: u16,
 }
 
 /// How far the server is.
@@ -53,13 +52,14 @@ pub(super) struct Progress {
 /// is closed. Dropping the future cancels whatever the server does.
 pub(super) async fn run(
     context: &Context,
+    master: &Target,
     snapshot: Option<Snapshot>,
     spool: Arc<SpoolShared>,
     progress: watch::Sender<Progress>,
     link: &watch::Sender<Link>,
 ) -> Result<(), RpcError> {
     if let Some(snapshot) = snapshot {
-        load(context, &snapshot, link).await?;
+        load(context, master, &snapshot, link).await?;
         remove(context, vec![snapshot.path]).await;
         progress.send_modify(|progress| progress.loading = false);
     }
@@ -72,7 +72,7 @@ pub(super) async fn run(
                 link.send_if_modified(|link: &mut Link| link.clear_error(&text));
             }
         };
-        let result = apply(context, &spool, &progress, on_progress).await;
+        let result = apply(context, master, &spool, &progress, on_progress).await;
         let Err(error) = result else { continue };
         let moved = progress.borrow().applied > before;
         failures = match (moved, error.code.is_retryable()) {
@@ -104,6 +104,7 @@ fn tell(link: &watch::Sender<Link>, error: &RpcError) -> Option<String> {
 /// the master need not send another one.
 async fn load(
     context: &Context,
+    master: &Target,
     snapshot: &Snapshot,
     link: &watch::Sender<Link>,
 ) -> Result<(), RpcError> {
@@ -114,8 +115,8 @@ async fn load(
         source: Some(v1::SourceInfo {
             replid: snapshot.position.replid.to_string(),
             offset: snapshot.position.offset,
-            master_host: snapshot.master_host.clone(),
-            master_port: snapshot.master_port.into(),
+            master_host: master.host.clone(),
+            master_port: master.port.into(),
         }),
     };
     let mut pause = RETRY_PAUSE;
@@ -151,18 +152,21 @@ async fn load_once(context: &Context, request: v1::LoadRdbRequest) -> Result<(),
 /// executed more than it had.
 async fn apply(
     context: &Context,
+    master: &Target,
     spool: &Arc<SpoolShared>,
     progress: &watch::Sender<Progress>,
     mut on_progress: impl FnMut(),
 ) -> Result<(), RpcError> {
     let start_offset = progress.borrow().applied;
-    let (_, version) = spool.replid();
-    let requests = requests(
-        context.run,
-        context.data_dir.clone(),
-        Arc::clone(spool),
+    let (replid, version) = spool.replid();
+    let begin = v1::ApplyBegin {
+        run: context.run.to_wire(),
+        replid: replid.to_string(),
         start_offset,
-    );
+        master_host: master.host.clone(),
+        master_port: master.port.into(),
+    };
+    let requests = requests(begin, version, context.data_dir.clone(), Arc::clone(spool));
     let answer = context
         .server_for_streams
         .load()
@@ -191,18 +195,14 @@ async fn apply(
 /// The requests: `begin`, then each state of the spool. They end when the id
 /// changes, so that the next call can begin with the new one.
 fn requests(
-    run: RunRef,
+    begin: v1::ApplyBegin,
+    version: u64,
     data_dir: PathBuf,
     spool: Arc<SpoolShared>,
-    start_offset: u64,
 ) -> impl Stream<Item = v1::ApplyRequest> {
-    let (replid, version) = spool.replid();
+    let start_offset = begin.start_offset;
     let begin = v1::ApplyRequest {
-        request: Some(v1::apply_request::Request::Begin(v1::ApplyBegin {
-            run: run.to_wire(),
-            replid: replid.to_string(),
-            start_offset,
-        })),
+        request: Some(v1::apply_request::Request::Begin(begin)),
     };
     let states = futures::stream::unfold((spool, start_offset), move |(spool, told)| {
         let data_dir = data_dir.clone();

@@ -9,24 +9,29 @@
 mod apply;
 mod connection;
 mod eof_marker;
+mod in_step;
 pub(crate) mod link;
 mod receive;
 mod reply;
 mod session;
 pub(crate) mod spool;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use redrock_proto::model::{HexId, LinkStatus, Role};
+use redrock_proto::model::{HexId, LinkStatus};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::context::{Context, Position};
+use apply::Snapshot;
 use connection::Connection;
+pub(crate) use in_step::keep_in_step;
 use link::Link;
 use reply::PsyncReply;
 use session::Session;
@@ -36,7 +41,6 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Each full sync costs the master a snapshot: between those that can't be loaded it has rest.
 const LOAD_PAUSE_MAX: Duration = Duration::from_secs(60);
-const SETTINGS_TIME_MAX: Duration = Duration::from_secs(2);
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A master to follow.
@@ -80,6 +84,8 @@ pub(crate) struct Follower {
 struct Wanted {
     /// The server has told us whom to follow, or that we shall follow nobody.
     is_told: bool,
+    /// How often whom to follow has been changed.
+    changes: u64,
     running: Option<Running>,
 }
 
@@ -105,19 +111,46 @@ impl Follower {
     }
 
     /// Follows `target` from now on. `failover` asks it at the first attempt
-    /// to become our master.
-    pub(crate) async fn follow(&self, target: Target, first: FirstAsk, failover: bool) {
-        let mut wanted = self.wanted.lock().await;
-        wanted.is_told = true;
-        if let Some(present) = &wanted.running
-            && present.target == target
-            && !failover
-            && !present.task.is_finished()
-        {
-            return;
+    /// to become our master. What has begun is done, even if this is dropped.
+    pub(crate) async fn follow(self: &Arc<Self>, target: Target, first: FirstAsk, failover: bool) {
+        let follower = Arc::clone(self);
+        let change = async move {
+            let mut wanted = follower.wanted.lock().await;
+            wanted.is_told = true;
+            let is_same = wanted.running.as_ref().is_some_and(|present| {
+                present.target == target && !failover && !present.task.is_finished()
+            });
+            if !is_same {
+                follower
+                    .change(&mut wanted, Some((target, first, failover)))
+                    .await;
+            }
+        };
+        self.whole(change).await;
+    }
+
+    /// Does all of it: a caller gives up after a while, and half of a change would leave nobody
+    /// followed.
+    async fn whole(&self, change: impl Future<Output = ()> + Send + 'static) {
+        let changing = self.context.tasks.spawn("change the master", change);
+        if let Err(error) = changing.await {
+            tracing::error!(%error, "changing the master panicked");
         }
-        stop(wanted.running.take()).await;
-        wanted.running = Some(self.start(target, first, failover));
+    }
+
+    /// Ends the former link, if there is one, then follows the next master, if there shall be one.
+    async fn change(&self, wanted: &mut Wanted, next: Option<(Target, FirstAsk, bool)>) {
+        wanted.changes += 1;
+        if let Some(former) = wanted.running.take() {
+            tracing::info!(master = ?former.target, "the master is no longer followed");
+            stop(former).await;
+        }
+        match next {
+            Some((target, first, failover)) => {
+                wanted.running = Some(self.start(target, first, failover));
+            }
+            None => drop(self.link.send_replace(Link::none())),
+        }
     }
 
     fn start(&self, target: Target, first: FirstAsk, failover: bool) -> Running {
@@ -145,59 +178,19 @@ impl Follower {
         }
     }
 
-    /// Follows nobody from now on.
-    pub(crate) async fn unfollow(&self) {
-        let mut wanted = self.wanted.lock().await;
-        wanted.is_told = true;
-        if let Some(present) = wanted.running.take() {
-            tracing::info!(master = ?present.target, "the master is no longer followed");
-            stop(Some(present)).await;
-        }
-        self.link.send_replace(Link::none());
-    }
-
-    /// Goes on following after a start of the agent alone, if the server is a
-    /// replica and has not told us anything itself.
-    pub(crate) async fn take_up(&self) {
-        let stop = self.context.tasks.token();
-        let state = loop {
-            match self.context.server_state().await {
-                Ok(state) => break state,
-                Err(error) => tracing::debug!(%error, "the server can't say whom it follows"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE_FIRST) => {}
-                () = stop.cancelled() => return,
-            }
+    /// Follows nobody from now on. What has begun is done, even if this is dropped.
+    pub(crate) async fn unfollow(self: &Arc<Self>) {
+        let follower = Arc::clone(self);
+        let change = async move {
+            let mut wanted = follower.wanted.lock().await;
+            wanted.is_told = true;
+            follower.change(&mut wanted, None).await;
         };
-        let port = u16::try_from(state.master_port).unwrap_or(0);
-        if state.role != Role::Replica || state.master_host.is_empty() || port == 0 {
-            return;
-        }
-        // The password comes with the settings.
-        let mut settings = self.context.settings.clone();
-        let known = tokio::time::timeout(SETTINGS_TIME_MAX, settings.changed()).await;
-        if known.is_err() {
-            tracing::debug!("no settings yet, following with the defaults");
-        }
-        let settings = self.context.settings();
-        let target = Target {
-            host: state.master_host,
-            port,
-            user: settings.masteruser.clone(),
-            password: settings.masterauth.clone(),
-            listening_port: settings.listening_port(),
-            announced_ip: settings.replica_announce_ip,
-        };
-        let mut wanted = self.wanted.lock().await;
-        if !wanted.is_told {
-            wanted.running = Some(self.start(target, FirstAsk::AskServer, false));
-        }
+        self.whole(change).await;
     }
 }
 
-async fn stop(running: Option<Running>) {
-    let Some(running) = running else { return };
+async fn stop(running: Running) {
     running.stop.cancel();
     if tokio::time::timeout(CLOSE_TIME_MAX, running.task)
         .await
@@ -347,7 +340,7 @@ impl Work {
             replid: replid.unwrap_or(asked.replid),
             ..asked
         };
-        self.session = Some(Session::start(&self.context, position, None, &self.link).await?);
+        self.start_session(position, None).await?;
         self.first = None;
         Ok(())
     }
@@ -361,15 +354,17 @@ impl Work {
         self.close_session().await;
         self.link
             .send_modify(|link| link.set_status(LinkStatus::Sync));
-        let snapshot = receive::snapshot(
-            &self.context,
-            connection,
-            &self.target,
-            position,
-            &self.link,
-        )
-        .await?;
-        let session = Session::start(&self.context, position, Some(snapshot), &self.link);
+        let snapshot = receive::snapshot(&self.context, connection, position, &self.link).await?;
+        self.start_session(position, Some(snapshot)).await
+    }
+
+    async fn start_session(
+        &mut self,
+        position: Position,
+        snapshot: Option<Snapshot>,
+    ) -> anyhow::Result<()> {
+        let (context, master) = (&self.context, &self.target);
+        let session = Session::start(context, master, position, snapshot, &self.link);
         self.session = Some(session.await?);
         Ok(())
     }

@@ -2,9 +2,9 @@
 //! spool, at the speed of the network or of the disk.
 //!
 //! Acknowledgements: each second, on GETACK once what precedes it is applied,
-//! and at once when the snapshot is whole. Until the server has applied more,
-//! they carry the snapshot's offset; a master with a diskless transfer sends
-//! nothing before the first one.
+//! and at once when the snapshot is whole: a master with a diskless transfer
+//! sends nothing before the first one. While the server loads they say 0, so
+//! that nobody counts on data that are in a file only.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,6 @@ use anyhow::{Context as _, bail};
 use redrock_proto::model::LinkStatus;
 use tokio::sync::watch;
 
-use super::Target;
 use super::apply::Snapshot;
 use super::connection::{Connection, READ_BYTES};
 use super::eof_marker::EofScanner;
@@ -68,14 +67,12 @@ impl SnapshotFile {
         Ok(buffer)
     }
 
-    fn finish(mut self, position: Position, target: &Target) -> Snapshot {
+    fn finish(mut self, position: Position) -> Snapshot {
         self.whole = true;
         Snapshot {
             path: self.path.clone(),
             bytes: self.bytes,
             position,
-            master_host: target.host.clone(),
-            master_port: target.port,
         }
     }
 }
@@ -92,7 +89,6 @@ impl Drop for SnapshotFile {
 pub(super) async fn snapshot(
     context: &Arc<Context>,
     connection: &mut Connection,
-    target: &Target,
     position: Position,
     link: &watch::Sender<Link>,
 ) -> anyhow::Result<Snapshot> {
@@ -139,7 +135,7 @@ pub(super) async fn snapshot(
     }
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(bytes = file.bytes, elapsed_ms, "the snapshot is whole");
-    Ok(file.finish(position, target))
+    Ok(file.finish(position))
 }
 
 async fn fill_if_empty(connection: &mut Connection) -> anyhow::Result<()> {
@@ -263,7 +259,10 @@ fn show(link: &watch::Sender<Link>, session: &Session) {
 
 async fn acknowledge(connection: &mut Connection, session: &Session) -> anyhow::Result<()> {
     let progress = *session.progress.borrow();
-    let applied = progress.applied.to_string();
+    let applied = match progress.loading {
+        true => "0".to_owned(),
+        false => progress.applied.to_string(),
+    };
     if progress.durable == 0 {
         return connection
             .send(&[b"REPLCONF", b"ACK", applied.as_bytes()])

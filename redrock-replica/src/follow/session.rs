@@ -12,6 +12,7 @@ use redrock_proto::model::HexId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Target;
 use super::apply::{self, Progress, Snapshot};
 use super::link::Link;
 use super::spool::{GetAck, SpoolShared, SpoolWriter, remove_files};
@@ -32,9 +33,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A stream that begins at `position`, behind `snapshot` if there is one.
+    /// A stream of `master` that begins at `position`, behind `snapshot` if there is one.
     pub(super) async fn start(
         context: &Arc<Context>,
+        master: &Target,
         position: Position,
         snapshot: Option<Snapshot>,
         link: &watch::Sender<Link>,
@@ -59,9 +61,9 @@ impl Session {
         });
         let spool = Arc::clone(writer.shared());
         let (shared, task_context) = (Arc::clone(&spool), Arc::clone(context));
-        let link = link.clone();
+        let (master, link) = (master.clone(), link.clone());
         let applier = context.tasks.spawn("apply", async move {
-            apply::run(&task_context, snapshot, shared, sender, &link).await
+            apply::run(&task_context, &master, snapshot, shared, sender, &link).await
         });
         Ok(Session {
             context: Arc::clone(context),

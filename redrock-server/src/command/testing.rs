@@ -21,7 +21,8 @@ fn keyspace() -> Keyspace {
     Keyspace::new(4, Positioner::new((1, 2)))
 }
 
-fn new_server() -> Server {
+/// An empty server with the default configuration.
+pub(crate) fn new_server() -> Server {
     Server::new(Config::default(), keyspace(), "0".repeat(40), 1)
 }
 

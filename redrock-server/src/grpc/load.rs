@@ -101,14 +101,14 @@ impl load_server::Load for LoadService {
             return Err(RpcError::invalid("the first message must be `begin`").into());
         };
         self.shared.run.check(begin.run.clone())?;
-        let begin = ApplyBegin::try_from(&begin)?;
+        let begin = ApplyBegin::try_from(begin)?;
         let server = self.shared.server.clone();
         self.shared.loaded()?;
         let adopting = server.clone();
-        let adopt = move || follow::adopt(&adopting, begin.replid.digits(), begin.start_offset);
-        let (feed, database) = blocking(adopt).await??;
+        let start_offset = begin.start_offset;
+        let (feed, database) = blocking(move || follow::adopt(&adopting, &begin)).await??;
         let (spools, arriving) = mpsc::channel(SPOOL_STATES_MAX);
-        let (applied, answers) = watch::channel(Ok(state_of(&server, begin.start_offset)));
+        let (applied, answers) = watch::channel(Ok(state_of(&server, start_offset)));
         let applied = Arc::new(applied);
         tokio::spawn(tell_durable(
             server.log.subscribe(),
@@ -116,7 +116,7 @@ impl load_server::Load for LoadService {
         ));
         let data_dir = self.shared.data_dir.clone();
         let work = move || {
-            let applier = Applier::new(&server, begin.start_offset, database, feed);
+            let applier = Applier::new(&server, start_offset, database, feed);
             let mut follower = Follower {
                 server: &server,
                 applier,
@@ -168,6 +168,8 @@ impl load_server::Load for LoadService {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
+        // What is asked to make us a replica, and has not done so, is what the caller takes back.
+        failover::refuse_demotion(server);
         let promoting = server.clone();
         let promoted = blocking(move || follow::promote(&promoting)).await?;
         let (replid, offset) =
@@ -195,12 +197,9 @@ impl load_server::Load for LoadService {
         let server = &self.shared.server;
         let demoting = server.clone();
         let demoted = blocking(move || {
-            follow::demote_at(&demoting, &wire.master_host, port, wire.expected_offset)
+            failover::demote(&demoting, &wire.master_host, port, wire.expected_offset)
         });
-        let position = demoted
-            .await?
-            .map_err(|offset| RpcError::busy(format!("the stream is at {offset}")))?;
-        failover::note_demoted(server);
+        let position = demoted.await??;
         let (replid, offset) = position.map_or((String::new(), 0), |(replid, offset)| {
             (String::from_utf8_lossy(&replid).into_owned(), offset)
         });
@@ -362,6 +361,9 @@ fn load(
 
 /// Whether what came is to blame, or ourselves at the moment: the agent keeps it then.
 fn failure(error: &anyhow::Error) -> RpcError {
+    if let Some(refusal) = error.downcast_ref::<RpcError>() {
+        return refusal.clone();
+    }
     let text = format!("{error:#}");
     match NotNow::is_cause_of(error) {
         true => RpcError::unavailable(text),

@@ -3,8 +3,11 @@
 //! The agent writes what it receives to spool files; this reads them. Each command runs and its
 //! very bytes are appended to our log under one lock hold, so that our stream is our master's,
 //! byte for byte, and chains inherit its offsets. A transaction is one lock hold; one that is
-//! larger than a mebibyte waits for its EXEC in a file.
+//! larger than a mebibyte waits for its EXEC in a file. One that can't be run as a whole does not
+//! begin; one that fails in its middle all the same is not to be run again: our place in the
+//! stream is lost then, and the next link brings a full sync.
 
+use super::follow;
 use crate::command::args::is_word;
 use crate::command::effect::Effect;
 use crate::keyspace::{ExpireMode, Keyspace};
@@ -14,7 +17,7 @@ use crate::services::again;
 use crate::start::rdb::NotNow;
 use crate::start::replay::{Replayer, is_frame};
 use crate::start::transaction::{Transaction, parse};
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -102,6 +105,10 @@ impl<'s> Applier<'s> {
 
     /// Runs commands and appends their bytes under one lock hold.
     fn run(&mut self, transaction: Transaction) -> anyhow::Result<()> {
+        transaction.each(&mut |argv, _| match argv {
+            [] => Ok(()),
+            _ => self.replayer.check(argv),
+        })?;
         for command in transaction.in_memory() {
             self.replayer.wait_for_memory(&command.argv())?;
         }
@@ -116,14 +123,33 @@ impl<'s> Applier<'s> {
         // A command of the master applies to what is there, expired or not: the master's DEL
         // comes in its own place.
         let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
+        let before = self.replayer.changes();
         let ran = self.run_all(&mut keyspace, &transaction);
         keyspace.expire_mode = mode;
         // Clients of a replica wait for streams too (XREAD).
         keyspace.serve_blocked(self.server, &mut Effect::default());
-        let applied = ran.map(|()| self.append(transaction));
+        let is_half = ran.is_err() && self.replayer.changes() != before;
+        let applied = match ran {
+            Ok(()) => {
+                self.append(transaction);
+                Ok(())
+            }
+            Err(error) if is_half => {
+                follow::lose_place(self.server);
+                // Whatever the cause: it is not to be tried again from here.
+                Err(anyhow!(
+                    "a part of a change was made, a full sync is due: {error:#}"
+                ))
+            }
+            Err(error) => Err(error),
+        };
         keyspace.tell_clients(self.server);
         drop(keyspace);
         self.server.send_broadcasts();
+        if is_half {
+            self.server.report_log();
+            again::keep_log(self.server);
+        }
         applied
     }
 
@@ -141,7 +167,7 @@ impl<'s> Applier<'s> {
     /// A command of the master runs whether there is room or not.
     fn run_one(&mut self, keyspace: &mut Keyspace, argv: &[&[u8]]) -> anyhow::Result<()> {
         let name = argv.first().copied().unwrap_or_default();
-        if is_frame(name) {
+        if argv.is_empty() || is_frame(name) {
             return Ok(());
         }
         self.server.relieve(keyspace);

@@ -1,12 +1,13 @@
 //! What REPLICAOF, WAIT and WAITAOF do outside the locks.
 
 use super::follow::{self, StreamEnd};
-use super::replicas::{reached, reached_disk};
+use super::replicas::{reached, reached_disk, told};
 use crate::command::CommandError;
 use crate::command::admin::config;
 use crate::log::state::LogKind;
 use crate::server::Server;
 use crate::services::Services;
+use crate::state::LinkState;
 use redrock_proto::RpcError;
 use redrock_proto::v1::{FollowRequest, UnfollowRequest};
 use std::sync::Arc;
@@ -43,7 +44,12 @@ pub async fn replicate(
             tracing::info!("MASTER MODE enabled (user request from '{who}')");
         }
         Target::Master(host, port) => {
-            if present.is_some_and(|link| link.host == *host && link.port == *port) {
+            let same = present.filter(|link| link.host == *host && link.port == *port);
+            if let Some(link) = same {
+                if link.state == LinkState::Connect {
+                    // The agent may not have heard of it. Following whom it follows changes nothing.
+                    ask_for_present(&server, services).await;
+                }
                 let text = "OK Already connected to specified master";
                 return Ok(text.to_owned());
             }
@@ -72,9 +78,13 @@ pub async fn connect_again(services: &Services) {
     };
     // Without an agent there is no link; when it is back it makes a new one.
     let _absent = services.replica().unfollow(request).await;
-    let Some(server) = services.server() else {
-        return;
-    };
+    if let Some(server) = services.server() {
+        ask_for_present(&server, services).await;
+    }
+}
+
+/// Asks the agent to follow the present master, if there is one.
+async fn ask_for_present(server: &Server, services: &Services) {
     let (link, position) = {
         let _keyspace = server.keyspace_when_idle().await;
         let link = server.state.replication.lock().master.clone();
@@ -84,7 +94,7 @@ pub async fn connect_again(services: &Services) {
     };
     if let Some(link) = link {
         let master = (link.host.as_str(), link.port);
-        ask_to_follow(&server, services, master, Some(position), false).await;
+        ask_to_follow(server, services, master, Some(position), false).await;
     }
 }
 
@@ -164,9 +174,15 @@ pub(crate) async fn note_in_settings(server: &Arc<Server>, target: Target) {
     }
 }
 
+/// The log that is kept.
+fn kept(services: &Services) -> LogKind {
+    let server = services.server();
+    server.map_or(LogKind::None, |server| server.log.state().kind)
+}
+
 /// Replicas that have acknowledged `offset`.
 pub fn acknowledged(services: &Services, offset: u64) -> usize {
-    reached(&services.replicas.list(), offset)
+    told(kept(services), reached(&services.replicas.list(), offset))
 }
 
 /// Until `wanted` replicas have acknowledged `offset`, or for `timeout`; how many have.
@@ -178,7 +194,7 @@ pub async fn wait(
 ) -> usize {
     let mut replicas = services.replicas.subscribe();
     ask_for_acknowledgements(services);
-    let done = replicas.wait_for(|list| reached(list, offset) >= wanted);
+    let done = replicas.wait_for(|list| told(kept(services), reached(list, offset)) >= wanted);
     // However it ended: the reply tells what is.
     let _ended = within(timeout, done).await;
     acknowledged(services, offset)
@@ -186,9 +202,10 @@ pub async fn wait(
 
 /// Whether `offset` is on our own disk, and on how many replicas' disks.
 pub fn on_disk(server: &Server, services: &Services, offset: u64) -> (bool, usize) {
-    let local =
-        server.log.state().kind == LogKind::AppendOnly && server.log.durable_offset() >= offset;
-    (local, reached_disk(&services.replicas.list(), offset))
+    let kind = server.log.state().kind;
+    let local = kind == LogKind::AppendOnly && server.log.durable_offset() >= offset;
+    let remote = reached_disk(&services.replicas.list(), offset);
+    (local, told(kind, remote))
 }
 
 /// To those who wait for a log that is turned off.

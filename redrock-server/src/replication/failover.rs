@@ -1,11 +1,12 @@
 //! FAILOVER: the server's side. It holds writes back; the agent waits for a replica that has
-//! everything, makes us its replica ([`note_demoted`]) and makes it the master.
+//! everything, makes us its replica ([`demote`]) and makes it the master.
 //!
 //! Nothing that was acknowledged is lost: from the pause on nothing is appended (expiry and
 //! eviction rest, no PING is sent), and the role changes only if the stream still ends where the
 //! replica is.
 
 use super::commands::{self, Target};
+use super::follow::{self, StreamEnd};
 use crate::server::Server;
 use crate::services::Services;
 use crate::state::{PauseBy, PauseMode};
@@ -54,11 +55,13 @@ pub struct Running(Arc<Server>);
 impl Running {
     /// Begins one, with the keyspace held; `None` if one is under way.
     pub fn begin(server: &Arc<Server>) -> Option<Self> {
-        let state = &mut server.state.replication.lock().failover;
-        if *state != NONE {
+        let mut replication = server.state.replication.lock();
+        if replication.failover != NONE {
             return None;
         }
-        *state = WAITING;
+        replication.failover = WAITING;
+        replication.may_demote = true;
+        drop(replication);
         let pause = &server.state.pause;
         pause.start(PauseBy::Failover, i64::MAX, PauseMode::Write);
         Some(Self(server.clone()))
@@ -71,17 +74,41 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.state.replication.lock().failover = NONE;
+        let mut replication = self.0.state.replication.lock();
+        replication.failover = NONE;
+        replication.may_demote = false;
+        drop(replication);
         self.0.state.pause.lift(PauseBy::Failover);
     }
 }
 
-/// The agent has made us a replica.
-pub fn note_demoted(server: &Server) {
-    let state = &mut server.state.replication.lock().failover;
-    if *state == WAITING {
-        *state = DEMOTED;
+/// What has not made us a replica by now does so no more: the call of an agent that no longer waits for
+/// the answer may still wait for the keyspace.
+pub fn refuse_demotion(server: &Server) {
+    server.state.replication.lock().may_demote = false;
+}
+
+/// For the agent: makes us a replica, if the stream ends at `expected` (BUSY), and a failover still waits for that (INVALID).
+pub fn demote(
+    server: &Server,
+    host: &str,
+    port: u16,
+    expected: Option<u64>,
+) -> Result<Option<StreamEnd>, RpcError> {
+    let mut keyspace = server.keyspace.lock();
+    let offset = server.log.appended_offset();
+    if expected.is_some_and(|expected| expected != offset) {
+        return Err(RpcError::busy(format!("the stream is at {offset}")));
     }
+    {
+        // In one hold with the look: else the failover might end in between.
+        let mut replication = server.state.replication.lock();
+        if !std::mem::take(&mut replication.may_demote) {
+            return Err(RpcError::invalid("no failover waits for it any more"));
+        }
+        replication.failover = DEMOTED;
+    }
+    Ok(follow::demote(server, &mut keyspace, host, port))
 }
 
 /// Asks the agent to begin. The error means that nothing has changed.
@@ -135,6 +162,7 @@ async fn finish(
     result: Result<v1::Progress, RpcError>,
 ) -> Result<v1::Progress, RpcError> {
     let server = running.0.clone();
+    refuse_demotion(&server);
     let link = server.state.replication.lock().master.clone();
     match (&result, link) {
         (Ok(_), Some(link)) => {

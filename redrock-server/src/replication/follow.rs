@@ -13,7 +13,7 @@ use crate::state::{LinkState, MasterLink};
 use anyhow::Context as _;
 use redrock_log::StateFileError;
 use redrock_proto::RpcError;
-use redrock_proto::model::LoadRdb;
+use redrock_proto::model::{ApplyBegin, LoadRdb};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +80,8 @@ pub fn load_snapshot(
 ) -> anyhow::Result<u64> {
     let source = WatchedFile::open(server, path, request.bytes, watch)?;
     let _staging = server.staging.lock();
-    let feed = server.state.feed.load(Ordering::Acquire);
+    let from = &request.source;
+    let feed = feed_from(server, &from.master_host, from.master_port)?;
     let leftover = server.keyspace.lock().begin_staging();
     drop(leftover);
     let options = RdbOptions {
@@ -128,11 +129,28 @@ pub fn load_snapshot(
     drop(old);
     if let Some(master) = &mut server.state.replication.lock().master {
         master.applied_offset = Some(source.offset);
+        master.needs_snapshot = false;
         master.ask_as = None;
     }
     server.report_log();
     again::keep_log(server);
     Ok(facts.keys)
+}
+
+/// The number of the feed in force, if our master is this one: whoever feeds us may not have heard yet
+/// that it is another one, or none.
+fn feed_from(server: &Server, host: &str, port: u16) -> Result<u64, RpcError> {
+    let replication = server.state.replication.lock();
+    match &replication.master {
+        Some(master) if master.host == host && master.port == port => {
+            Ok(server.state.feed.load(Ordering::Acquire))
+        }
+        Some(master) => Err(RpcError::invalid(format!(
+            "the master is {}:{}, not {host}:{port}",
+            master.host, master.port
+        ))),
+        None => Err(RpcError::invalid("a master follows nobody")),
+    }
 }
 
 /// All watched and all tracked keys may have changed.
@@ -147,21 +165,6 @@ pub fn touch_everything(server: &Server, keyspace: &mut Keyspace) {
 
 /// Where a stream stands: its id and the offset.
 pub type StreamEnd = ([u8; 40], u64);
-
-/// As [`demote`], if the stream ends at `expected`; the error is where it ends instead.
-pub fn demote_at(
-    server: &Server,
-    host: &str,
-    port: u16,
-    expected: Option<u64>,
-) -> Result<Option<StreamEnd>, u64> {
-    let mut keyspace = server.keyspace.lock();
-    let offset = server.log.appended_offset();
-    if expected.is_some_and(|expected| expected != offset) {
-        return Err(offset);
-    }
-    Ok(demote(server, &mut keyspace, host, port))
-}
 
 /// Becomes a replica of a master: keys expire only when it says so. Where our stream stands, and
 /// the id that the master may know it by: `None` if its changes were not counted, so that nobody
@@ -216,6 +219,21 @@ pub fn demote(
     is_counted.then_some((ask_as.unwrap_or(state.replid), offset))
 }
 
+/// The data set is none that our master's stream has: its changes were made in part. Nobody may go on
+/// from here, and we ourselves from a snapshot only. Called with the keyspace held;
+/// [`again::keep_log`] is to be called without.
+pub fn lose_place(server: &Server) {
+    server.log.abandon();
+    let replid = random_id();
+    server.history.replace(replid, server.log.appended_offset());
+    server.log.set_replid(replid, None);
+    if let Some(master) = &mut server.state.replication.lock().master {
+        master.applied_offset = None;
+        master.ask_as = None;
+        master.needs_snapshot = true;
+    }
+}
+
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
 /// An error leaves a replica.
 pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
@@ -237,20 +255,28 @@ pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
     })
 }
 
-/// Our master's stream goes on at `start_offset` under `replid`: takes the id over. The number
+/// Our master's stream goes on where and under the id that `begin` says: takes the id over. The number
 /// of the feed that may apply it, and the database that is selected there.
-pub fn adopt(
-    server: &Server,
-    replid: [u8; 40],
-    start_offset: u64,
-) -> Result<(u64, usize), RpcError> {
+pub fn adopt(server: &Server, begin: &ApplyBegin) -> Result<(u64, usize), RpcError> {
+    let (replid, start_offset) = (begin.replid.digits(), begin.start_offset);
+    let is_ours = || {
+        feed_from(server, &begin.master_host, begin.master_port)?;
+        let replication = server.state.replication.lock();
+        match &replication.master {
+            Some(master) if master.needs_snapshot => {
+                Err(RpcError::invalid("only a full sync is of use"))
+            }
+            _ => Ok(()),
+        }
+    };
+    is_ours()?;
     let refused = |at: u64| {
         RpcError::invalid(format!(
             "the stream must start at {at}, not at {start_offset}"
         ))
     };
     if server.log.state().replid != replid {
-        let stands = |_: &mut Keyspace, offset| offset == start_offset && server.is_replica();
+        let stands = |_: &mut Keyspace, offset| offset == start_offset && is_ours().is_ok();
         let changed = identity::change(server, replid, Former::Keep, stands)
             .map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
         if changed.is_none() {
@@ -266,9 +292,7 @@ pub fn adopt(
     if offset != start_offset || server.log.state().replid != replid {
         return Err(refused(offset));
     }
-    if !server.is_replica() {
-        return Err(RpcError::invalid("a master follows nobody"));
-    }
+    is_ours()?;
     let feed = server.state.feed.fetch_add(1, Ordering::AcqRel) + 1;
     if let Some(master) = &mut server.state.replication.lock().master {
         master.ask_as = None;

@@ -10,3 +10,5 @@ pub mod history;
 pub mod identity;
 pub mod link_client;
 pub mod replicas;
+#[cfg(test)]
+mod tests;

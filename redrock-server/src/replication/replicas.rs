@@ -5,6 +5,7 @@
 //! `min-replicas-to-write` goes on by what they said last, for `min-replicas-max-lag`: the agent's
 //! death is no replica's silence, and they come back to the next one.
 
+use crate::log::state::LogKind;
 use parking_lot::Mutex;
 use redrock_proto::model::{ReplicaAck, ReplicaState};
 use std::sync::Arc;
@@ -112,6 +113,15 @@ pub fn reached_disk(list: &[ReplicaAck], offset: u64) -> usize {
         .count()
 }
 
+/// How many of those that have reached an offset may be told of. While no log is kept nothing is
+/// counted that is written: that they have reached where the stream stands says nothing of it.
+pub fn told(kind: LogKind, reached: usize) -> usize {
+    match kind {
+        LogKind::None => 0,
+        LogKind::AppendOnly | LogKind::Replication => reached,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +152,8 @@ mod tests {
         ];
         assert_eq!((reached(&list, 10), reached(&list, 11)), (2, 1));
         assert_eq!((reached_disk(&list, 10), reached_disk(&list, 0)), (1, 1));
+        let kinds = [LogKind::AppendOnly, LogKind::Replication, LogKind::None];
+        assert_eq!(kinds.map(|kind| told(kind, 2)), [2, 2, 0]);
         assert!(table.replace(stream, list));
         assert_eq!(table.good(10, 100_000), 1);
         assert_eq!(table.good(60, 100_000), 2);

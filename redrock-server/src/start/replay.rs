@@ -38,6 +38,16 @@ pub fn is_frame(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"multi") || name.eq_ignore_ascii_case(b"exec")
 }
 
+/// What a command is; an error if there is none of its name, or not with so many words.
+fn resolve(args: &Args<'_>) -> anyhow::Result<&'static Spec> {
+    let name = || String::from_utf8_lossy(args.at(0)).into_owned();
+    match registry::resolve(args) {
+        Ok(spec) if spec.arity_ok(args.len()) => Ok(spec),
+        Ok(_) => bail!("wrong number of arguments for the command '{}'", name()),
+        Err(_) => Err(UnknownCommand(name()).into()),
+    }
+}
+
 /// See the module.
 pub struct Replayer<'s> {
     server: &'s Server,
@@ -48,6 +58,8 @@ pub struct Replayer<'s> {
     /// What came since an open MULTI.
     transaction: Option<Transaction>,
     commands: u64,
+    /// What all commands have changed so far.
+    changes: u64,
     failures: u64,
     /// There are clients who listen to what is published.
     is_heard: bool,
@@ -74,6 +86,7 @@ impl<'s> Replayer<'s> {
             out: Vec::new(),
             transaction: None,
             commands: 0,
+            changes: 0,
             failures: 0,
             is_heard: false,
         }
@@ -177,11 +190,7 @@ impl<'s> Replayer<'s> {
         if name.eq_ignore_ascii_case("select") {
             return self.select(args.at(1));
         }
-        let spec = match registry::resolve(&args) {
-            Ok(spec) if spec.arity_ok(args.len()) => spec,
-            Ok(_) => bail!("wrong number of arguments for the command '{name}'"),
-            Err(_) => return Err(UnknownCommand(name).into()),
-        };
+        let spec = resolve(&args)?;
         if !spec.has(flag::WRITE) && !self.runs_though_no_write(spec) {
             return Ok(());
         }
@@ -193,6 +202,7 @@ impl<'s> Replayer<'s> {
         };
         let before = reads_failed(keyspace);
         let result = self.call(keyspace, spec, &args);
+        self.changes += self.effect.dirty;
         let unreadable = reads_failed(keyspace) != before;
         match result {
             // What it has changed so far goes with the server.
@@ -220,16 +230,35 @@ impl<'s> Replayer<'s> {
         }
     }
 
+    /// What all commands run so far have changed, be it that the last one failed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether a command can be run at all: one that is known, with as many words as it takes; a
+    /// database that there is.
+    pub fn check(&self, argv: &[&[u8]]) -> anyhow::Result<()> {
+        let args = Args::new(argv);
+        if args.at(0).eq_ignore_ascii_case(b"select") {
+            return self.database_named(args.at(1)).map(|_| ());
+        }
+        resolve(&args).map(|_| ())
+    }
+
     fn select(&mut self, text: &[u8]) -> anyhow::Result<()> {
+        self.client.db = self.database_named(text)?;
+        Ok(())
+    }
+
+    fn database_named(&self, text: &[u8]) -> anyhow::Result<usize> {
         let count = self.config.databases;
         let index = parse_i64(text)
             .and_then(|db| usize::try_from(db).ok())
             .filter(|db| *db < count);
-        self.client.db = index.with_context(|| {
+        index.with_context(|| {
             let text = String::from_utf8_lossy(text);
             format!("SELECT {text}: the server is configured to handle {count} databases")
-        })?;
-        Ok(())
+        })
     }
 
     fn call(

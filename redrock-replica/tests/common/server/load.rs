@@ -16,6 +16,8 @@ impl v1::load_server::Load for Service {
         let request = request.into_inner();
         self.check(request.run)?;
         let source = request.source.unwrap();
+        let master = self.0.master.lock().unwrap().clone();
+        assert_eq!(master, Some((source.master_host, source.master_port)));
         let from = self.0.dir.join(&request.path);
         assert_eq!(std::fs::metadata(&from).unwrap().len(), request.bytes);
         let mut stalled = self.0.stalled.subscribe();
@@ -61,6 +63,10 @@ impl v1::load_server::Load for Service {
             return Err(Status::invalid_argument("no begin"));
         };
         self.check(begin.run)?;
+        let master = self.0.master.lock().unwrap().clone();
+        if master != Some((begin.master_host, begin.master_port)) {
+            return Err(Status::invalid_argument("not our master"));
+        }
         if begin.start_offset != self.0.loaded.borrow().applied {
             return Err(Status::invalid_argument("not where we are"));
         }
@@ -128,6 +134,9 @@ impl v1::load_server::Load for Service {
         self.0
             .log
             .send_modify(|log| log.role = v1::Role::Replica.into());
+        if self.0.demotion_hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         Ok(Response::new(v1::DemoteReply {
             replid: log.replid,
             offset: log.written_offset,

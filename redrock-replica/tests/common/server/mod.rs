@@ -62,6 +62,8 @@ pub struct Fake {
     pub settings: watch::Sender<Vec<(String, String)>>,
     /// As a replica it keeps a log, so that it can have replicas.
     pub keeps_log: AtomicBool,
+    /// It is never said whether the server has become a replica.
+    pub demotion_hangs: AtomicBool,
     pub base: Mutex<Option<v1::Base>>,
     pub pinned: Mutex<Vec<String>>,
     pub master: Mutex<Option<(String, u32)>>,
@@ -102,6 +104,7 @@ impl Fake {
             failing_loads: Mutex::default(),
             settings: watch::channel(vec![]).0,
             keeps_log: AtomicBool::new(false),
+            demotion_hangs: AtomicBool::new(false),
             base: Mutex::new(None),
             pinned: Mutex::new(vec![]),
             master: Mutex::new(None),

@@ -89,15 +89,16 @@ pub(super) fn randomkey(ctx: &mut Context<'_>, _args: &Args<'_>) -> CommandResul
     if ctx.db.keyspace().has_keys_on_disk_only(db) {
         return cold_scan::random_key(ctx);
     }
-    let mut tries = 0;
+    let mut hidden = 0;
     let chosen = loop {
         let Some(key) = ctx.db.keyspace().random_hot_key(db).map(<[u8]>::to_vec) else {
             break None;
         };
-        tries += 1;
-        // On a replica, where nothing expires, all keys may be past their time.
-        let deletes = ctx.db.keyspace().expire_mode == ExpireMode::Delete;
-        if ctx.db.exists(&key)? || (!deletes && tries >= RANDOM_TRIES_MAX) {
+        let before = ctx.db.len();
+        let exists = ctx.db.exists(&key)?;
+        // On a replica, or while clients are paused, nothing expires, and all keys may be past their time.
+        hidden += usize::from(!exists && ctx.db.len() == before);
+        if exists || hidden >= RANDOM_TRIES_MAX {
             break Some(key);
         }
     };

@@ -1,5 +1,6 @@
 //! What commands wait for before they run.
 
+mod applied;
 mod bench;
 mod one_read;
 mod read_ahead;

@@ -1,0 +1,112 @@
+//! Who may feed a replica, and what it does with what it can't apply.
+
+use super::apply::Applier;
+use super::failover::{self, Running};
+use super::follow;
+use crate::command::testing::new_server;
+use crate::server::Server;
+use redrock_proto::model::{ApplyBegin, HexId};
+use redrock_proto::{ErrorCode, RpcError};
+use std::sync::Arc;
+
+/// A replica of host `a`.
+fn replica() -> Server {
+    let server = new_server();
+    let mut keyspace = server.keyspace.lock();
+    follow::demote(&server, &mut keyspace, "a", 1);
+    drop(keyspace);
+    server
+}
+
+/// A stream of `host` that begins where the server stands.
+fn begin(server: &Server, (host, port): (&str, u16)) -> ApplyBegin {
+    let replid = String::from_utf8_lossy(&server.log.state().replid).into_owned();
+    ApplyBegin {
+        replid: HexId::parse(&replid).unwrap(),
+        start_offset: server.log.appended_offset(),
+        master_host: host.to_owned(),
+        master_port: port,
+    }
+}
+
+#[test]
+fn a_stream_is_taken_from_the_present_master_only() {
+    let server = replica();
+    let (first, _) = follow::adopt(&server, &begin(&server, ("a", 1))).unwrap();
+    let mut keyspace = server.keyspace.lock();
+    follow::demote(&server, &mut keyspace, "b", 2);
+    drop(keyspace);
+    for former in [("a", 1), ("a", 2), ("b", 1)] {
+        let refused = follow::adopt(&server, &begin(&server, former)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Invalid);
+        assert!(refused.message.contains("the master is b:2"));
+        // Under an id of its own neither.
+        let other = ApplyBegin {
+            replid: HexId::parse(&"9".repeat(40)).unwrap(),
+            ..begin(&server, former)
+        };
+        assert!(follow::adopt(&server, &other).is_err());
+        assert_ne!(server.log.state().replid, [b'9'; 40]);
+    }
+    let (second, _) = follow::adopt(&server, &begin(&server, ("b", 2))).unwrap();
+    assert!(second > first);
+    follow::promote(&server).unwrap();
+    assert!(follow::adopt(&server, &begin(&server, ("b", 2))).is_err());
+}
+
+#[test]
+fn a_transaction_that_can_not_be_run_as_a_whole_does_not_begin() {
+    let server = replica();
+    let from = begin(&server, ("a", 1));
+    let (feed, db) = follow::adopt(&server, &from).unwrap();
+    for last in ["NOSUCH x", "INCR", "SELECT 4000"] {
+        // The second time is that of the next link.
+        for _ in 0..2 {
+            let mut applier = Applier::new(&server, from.start_offset, db, feed);
+            let stream = format!("MULTI\r\nINCR a\r\n{last}\r\nEXEC\r\n");
+            assert!(applier.feed(stream.as_bytes()).is_err(), "{last}");
+            assert_eq!(applier.applied_offset(), from.start_offset);
+            let keyspace = server.keyspace.lock();
+            assert_eq!(keyspace.database(0).unwrap().table.len(), 0, "{last}");
+        }
+    }
+    assert!(follow::adopt(&server, &from).is_ok());
+}
+
+#[test]
+fn who_has_lost_its_place_goes_on_from_a_snapshot_only() {
+    let server = replica();
+    let from = begin(&server, ("a", 1));
+    let keyspace = server.keyspace.lock();
+    follow::lose_place(&server);
+    drop(keyspace);
+    assert_ne!(server.log.state().replid, from.replid.digits());
+    // Even if the agent has not heard of it.
+    let refused = follow::adopt(&server, &from).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Invalid);
+    let replication = server.state.replication.lock();
+    assert_eq!(replication.master.as_ref().unwrap().applied_offset, None);
+}
+
+#[test]
+fn a_demotion_that_comes_too_late_changes_nothing() {
+    let server = Arc::new(new_server());
+    let demote = || failover::demote(&server, "a", 1, None);
+    let code = |result: Result<_, RpcError>| result.unwrap_err().code;
+    assert_eq!(code(demote()), ErrorCode::Invalid, "no failover");
+    let running = Running::begin(&server).unwrap();
+    let elsewhere = failover::demote(&server, "a", 1, Some(77));
+    assert_eq!(code(elsewhere), ErrorCode::Busy);
+    // Taken back by the agent, which then says so.
+    failover::refuse_demotion(&server);
+    assert_eq!(code(demote()), ErrorCode::Invalid);
+    drop(running);
+    drop(Running::begin(&server).unwrap());
+    assert_eq!(code(demote()), ErrorCode::Invalid, "it is over");
+    assert!(!server.is_replica());
+    let running = Running::begin(&server).unwrap();
+    demote().unwrap();
+    assert!(server.is_replica());
+    assert_eq!(code(demote()), ErrorCode::Invalid, "it was one");
+    drop(running);
+}
