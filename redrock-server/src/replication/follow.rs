@@ -280,3 +280,6 @@ pub fn adopt(
     }
     Ok((feed, database))
 }
+
+#[cfg(test)]
+mod tests;
