@@ -304,3 +304,6 @@ pub fn adopt(server: &Server, begin: &ApplyBegin) -> Result<(u64, usize), RpcErr
     }
     Ok((feed, database))
 }
+
+#[cfg(test)]
+mod tests;
