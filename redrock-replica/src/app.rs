@@ -236,10 +236,7 @@ async fn start(
     );
     background(
         "follow as the server does",
-        Box::pin(async move {
-            follower.take_up().await;
-            keep_in_step(&follower, || failover.is_running()).await;
-        }),
+        Box::pin(keep_in_step(follower, move || failover.is_running())),
     );
     Ok(())
 }

@@ -31,7 +31,7 @@ struct Difference {
 impl Follower {
     /// Goes on following after a start of the agent alone, if the server is a
     /// replica and has not told us anything itself.
-    pub(crate) async fn take_up(&self) {
+    async fn take_up(&self) {
         let state = loop {
             match self.context.server_state().await {
                 Ok(state) => break state,
@@ -97,9 +97,10 @@ impl Follower {
     }
 }
 
-/// Looks each second whether the server follows somebody else than we do, and does as it does. While
-/// it `rests` a failover decides.
-pub(crate) async fn keep_in_step(follower: &Arc<Follower>, rests: impl Fn() -> bool) {
+/// Takes up what the server follows, then looks each second whether that is somebody else than we do, and
+/// does as it does. While it `rests` a failover decides.
+pub(crate) async fn keep_in_step(follower: Arc<Follower>, rests: impl Fn() -> bool) {
+    follower.take_up().await;
     let mut before = None;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -109,7 +110,7 @@ pub(crate) async fn keep_in_step(follower: &Arc<Follower>, rests: impl Fn() -> b
         };
         before = match found {
             Some(difference) if before.as_ref() == Some(&difference) && !rests() => {
-                let change = Arc::clone(follower).follow_the_server(difference);
+                let change = Arc::clone(&follower).follow_the_server(difference);
                 follower.whole(change).await;
                 None
             }
