@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::keyspace::position::Positioner;
 use redrock_proto::model::{HexId, SharedPath, SourceInfo};
+use std::io::Write as _;
 
 /// An empty RDB without a checksum.
 const EMPTY: &[u8] = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
@@ -19,12 +20,10 @@ fn logging(folder: &Path) -> Server {
     server
 }
 
-fn load(server: &Server, folder: &Path) -> anyhow::Result<u64> {
-    let path = folder.join("snapshot.rdb");
-    std::fs::write(&path, EMPTY)?;
+fn load(server: &Server, path: &Path, bytes: u64, watch: &Arc<LoadWatch>) -> anyhow::Result<u64> {
     let request = LoadRdb {
-        path: SharedPath::new(folder, &path),
-        bytes: EMPTY.len() as u64,
+        path: SharedPath::new(path.parent().unwrap(), path),
+        bytes,
         source: SourceInfo {
             replid: HexId::from_bytes([7; 20]),
             offset: 777,
@@ -32,15 +31,18 @@ fn load(server: &Server, folder: &Path) -> anyhow::Result<u64> {
             master_host: "localhost".into(),
         },
     };
-    load_snapshot(server, &path, &request, &Arc::default())
+    load_snapshot(server, path, &request, watch)
 }
 
 #[test]
 fn a_replica_leaves_its_log_for_the_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let server = logging(folder.path());
-    demote_at(&server, "localhost", 1, None).unwrap();
-    assert_eq!(load(&server, folder.path()).unwrap(), 0);
+    demote(&server, &mut server.keyspace.lock(), "localhost", 1);
+    let path = folder.path().join("snapshot.rdb");
+    std::fs::write(&path, EMPTY).unwrap();
+    let bytes = EMPTY.len() as u64;
+    assert_eq!(load(&server, &path, bytes, &Arc::default()).unwrap(), 0);
     assert_eq!(server.log.state().kind, LogKind::None);
     assert_eq!(server.log.appended_offset(), 777);
 }
@@ -49,8 +51,25 @@ fn a_replica_leaves_its_log_for_the_snapshot() {
 fn who_became_a_master_while_it_was_loaded_keeps_its_log() {
     let folder = tempfile::tempdir().unwrap();
     let server = logging(folder.path());
+    demote(&server, &mut server.keyspace.lock(), "localhost", 1);
     let before = server.log.appended_offset();
-    let error = load(&server, folder.path()).unwrap_err();
+    // A pipe: it ends when we like, and has no length.
+    let path = folder.path().join("snapshot.rdb");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+    let watch = Arc::new(LoadWatch::default());
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            pipe.write_all(&EMPTY[..9]).unwrap();
+            while watch.read_bytes.load(Ordering::Relaxed) < 9 {
+                std::thread::yield_now();
+            }
+            promote(&server).unwrap();
+            pipe.write_all(&EMPTY[9..]).unwrap();
+        });
+        load(&server, &path, 0, &watch).unwrap_err()
+    });
     assert!(error.to_string().contains("does not follow"), "{error}");
     assert_eq!(server.log.state().kind, LogKind::AppendOnly);
     assert!(server.log.is_on());
