@@ -321,7 +321,7 @@ impl Server {
             if self.scripting.is_busy() {
                 return None;
             }
-            if let Some(keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
+            if let Some(keyspace) = self.keyspace.try_lock_awake(LOCK_STEP) {
                 return Some(keyspace);
             }
         }

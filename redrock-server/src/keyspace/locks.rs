@@ -9,7 +9,9 @@
 use super::Keyspace;
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
-use std::time::Duration;
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// The keyspace, held.
 pub type KeyspaceGuard<'a> = MutexGuard<'a, Keyspace>;
@@ -33,10 +35,30 @@ pub fn is_paused_here() -> bool {
     PAUSED.get().is_some()
 }
 
+/// Threads that wait for the keyspace awake.
+static AWAKE: AtomicU32 = AtomicU32::new(0);
+/// How long a thread that serves clients waits awake. About what it takes to put a thread to sleep and
+/// to wake it up again, on virtual machines; steps of other threads are mostly shorter.
+const AWAKE_MAX: Duration = Duration::from_micros(60);
+/// Tries between two looks at the clock.
+const TRIES_A_LOOK: u32 = 64;
+/// For who waits awake to take what was released.
+const GIVE_WAY_TRIES: u32 = 2000;
+
 /// Releases the keyspace to who waits for it, where plain dropping would let a thread that takes it
 /// again at once get ahead of them. For threads that take it in many short steps.
 pub fn give_way(guard: KeyspaceGuard<'_>) {
-    MutexGuard::unlock_fair(guard);
+    if AWAKE.load(Ordering::Relaxed) == 0 {
+        return MutexGuard::unlock_fair(guard);
+    }
+    let mutex = MutexGuard::mutex(&guard);
+    drop(guard);
+    for _ in 0..GIVE_WAY_TRIES {
+        if mutex.is_locked() || AWAKE.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        spin_loop();
+    }
 }
 
 impl KeyspaceLock {
@@ -53,11 +75,75 @@ impl KeyspaceLock {
         self.0.lock()
     }
 
+    /// As [`Self::try_lock_for`] for threads that serve clients: at first they wait without sleeping.
+    pub fn try_lock_awake(&self, timeout: Duration) -> Option<KeyspaceGuard<'_>> {
+        if is_paused_here() {
+            return None;
+        }
+        if let Some(guard) = self.0.try_lock() {
+            return Some(guard);
+        }
+        AWAKE.fetch_add(1, Ordering::Relaxed);
+        let guard = self.spin();
+        AWAKE.fetch_sub(1, Ordering::Relaxed);
+        guard.or_else(|| self.0.try_lock_for(timeout))
+    }
+
+    fn spin(&self) -> Option<KeyspaceGuard<'_>> {
+        let since = Instant::now();
+        while since.elapsed() < AWAKE_MAX {
+            for _ in 0..TRIES_A_LOOK {
+                if !self.0.is_locked()
+                    && let Some(guard) = self.0.try_lock()
+                {
+                    return Some(guard);
+                }
+                spin_loop();
+            }
+        }
+        None
+    }
+
     /// Waits for at most `timeout`. Never on a thread whose own script has the lock.
     pub fn try_lock_for(&self, timeout: Duration) -> Option<KeyspaceGuard<'_>> {
         if is_paused_here() {
             return None;
         }
         self.0.try_lock().or_else(|| self.0.try_lock_for(timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::position::Positioner;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn who_waits_awake_comes_between_the_steps_of_another_thread() {
+        let lock = KeyspaceLock::new(Keyspace::new(1, Positioner::new((1, 2))));
+        let (begun, served) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !served.load(Ordering::Acquire) {
+                    let guard = lock.lock();
+                    begun.store(true, Ordering::Release);
+                    give_way(guard);
+                }
+            });
+            while !begun.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            for _ in 0..1000 {
+                let guard = lock.try_lock_awake(Duration::from_secs(60));
+                assert!(guard.is_some());
+            }
+            served.store(true, Ordering::Release);
+        });
+        let _held = lock.lock();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock.try_lock_awake(Duration::from_millis(1)).is_none());
+            assert!(waiting.join().unwrap(), "it waits no longer than it may");
+        });
     }
 }

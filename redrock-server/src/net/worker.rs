@@ -53,6 +53,8 @@ pub struct Worker {
     pub connections: RefCell<HashMap<u64, Rc<Connection>>>,
     pending: RefCell<Vec<Rc<Connection>>>,
     pending_bytes: Cell<usize>,
+    /// Among what is pending are replies of clients who wait for each of theirs.
+    prompt: Cell<bool>,
     /// When the thread woke up, and how many commands it had run by then.
     woke: Cell<Option<(Instant, u64)>>,
 }
@@ -76,6 +78,7 @@ impl Worker {
             connections: RefCell::default(),
             pending: RefCell::default(),
             pending_bytes: Cell::new(0),
+            prompt: Cell::new(false),
             woke: Cell::new(None),
         })
     }
@@ -102,6 +105,19 @@ impl Worker {
             self.pending.borrow_mut().push(connection.clone());
         }
         self.pending_bytes.set(self.pending_bytes.get() + bytes);
+    }
+
+    /// What was scheduled just now is all that its client waits for: it does not wait behind many
+    /// requests of another one.
+    pub fn expedite(&self) {
+        self.prompt.set(true);
+    }
+
+    /// Before the requests of a client who has sent several at once.
+    pub fn flush_prompt(&self) {
+        if self.prompt.get() {
+            self.flush();
+        }
     }
 
     /// Whether it has more than one connection.
@@ -140,6 +156,7 @@ impl Worker {
             return;
         }
         self.pending_bytes.set(0);
+        self.prompt.set(false);
         // What is taken here was sent before the log is written; what comes later waits, because
         // it may tell of effects that this write does not include (I5).
         for connection in &*self.pending.borrow() {

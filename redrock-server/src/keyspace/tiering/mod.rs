@@ -54,7 +54,7 @@ use std::sync::atomic::Ordering;
 const ABSENT_MAX: usize = 1 << 14;
 
 /// Applied operations that the keyspace is told of in one lock hold, so that no client waits for long.
-const APPLIED_AT_ONCE: usize = 32;
+const APPLIED_AT_ONCE: usize = 8;
 
 /// The keyspace's side of tiering; see the module.
 #[derive(Debug)]

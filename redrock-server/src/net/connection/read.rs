@@ -15,10 +15,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead as _, ReadBuf};
 
-/// How long one connection's requests may run while other connections wait.
-const SLICE: Duration = Duration::from_micros(40);
-/// Requests between two looks at the clock.
-const REQUESTS_A_LOOK: u32 = 4;
+/// How long one connection's requests may run while other connections wait: about as long as it
+/// takes to look for those.
+const SLICE: Duration = Duration::from_micros(15);
 
 /// What a connection with many requests at once has had of its thread's time.
 #[derive(Default)]
@@ -28,14 +27,16 @@ struct Slice {
 }
 
 impl Slice {
+    /// Whether nothing has been counted yet.
+    fn is_new(&self) -> bool {
+        self.requests == 0
+    }
+
     /// Counts a request; whether it is others' turn.
     fn is_over(&mut self) -> bool {
         self.requests += 1;
-        if self.requests == 1 {
-            self.begun = Some(Instant::now());
-        }
-        let looks = self.requests.is_multiple_of(REQUESTS_A_LOOK);
-        looks && self.begun.is_some_and(|begun| begun.elapsed() >= SLICE)
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        self.requests > 1 && begun.elapsed() >= SLICE
     }
 }
 
@@ -333,7 +334,7 @@ impl Session {
             if self.is_congested() && !rest.is_empty() {
                 return (Pause::Congested, data.len() - rest.len());
             }
-            if let Some(pause) = self.step(&mut rest) {
+            if let Some(pause) = self.step(&mut rest, slice.is_new()) {
                 return (pause, data.len() - rest.len());
             }
             if !rest.is_empty() && slice.is_over() && self.worker.has_others() {
@@ -383,12 +384,16 @@ impl Session {
         Err(None)
     }
 
-    /// One request. `None`: go on with the next.
-    fn step(&mut self, rest: &mut &[u8]) -> Option<Pause> {
+    /// One request, `first` of those that have come at once. `None`: go on with the next.
+    fn step(&mut self, rest: &mut &[u8], first: bool) -> Option<Pause> {
         let consumed = match self.request(rest) {
             Ok(consumed) => consumed,
             Err(instead) => return instead,
         };
+        let is_last = consumed == rest.len();
+        if !is_last {
+            self.worker.flush_prompt();
+        }
         (self.needed, self.admitted) = (0, false);
         let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
         self.parser.arguments(rest, &mut argv);
@@ -436,6 +441,9 @@ impl Session {
         *rest = &rest[consumed..];
         if written > 0 {
             self.worker.schedule(&self.connection, written);
+            if first && is_last {
+                self.worker.expedite();
+            }
         }
         if self.worker.should_flush() {
             self.worker.flush();
