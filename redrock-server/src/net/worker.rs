@@ -55,6 +55,8 @@ pub struct Worker {
     pending_bytes: Cell<usize>,
     /// Among what is pending are replies of clients who wait for each of theirs.
     prompt: Cell<bool>,
+    /// Pipelines that may yet run as if there were such clients.
+    considerate: Cell<u32>,
     /// When the thread woke up, and how many commands it had run by then.
     woke: Cell<Option<(Instant, u64)>>,
 }
@@ -64,6 +66,9 @@ const IDLE_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reply bytes past which a worker flushes without waiting for the end of its wake-up.
 const INLINE_FLUSH_BYTES: usize = 64 << 10;
+
+/// Pipelines that are considerate of a client who sends one request at a time, after each of those.
+const CONSIDERATE: u32 = 64;
 
 /// Beyond this no limit of a client's output keeps replies back.
 const INLINE_LIMIT_BYTES_MAX: usize = 1 << 20;
@@ -79,6 +84,7 @@ impl Worker {
             pending: RefCell::default(),
             pending_bytes: Cell::new(0),
             prompt: Cell::new(false),
+            considerate: Cell::new(0),
             woke: Cell::new(None),
         })
     }
@@ -111,9 +117,22 @@ impl Worker {
     /// requests of another one.
     pub fn expedite(&self) {
         self.prompt.set(true);
+        self.considerate.set(CONSIDERATE);
     }
 
-    /// Before the requests of a client who has sent several at once.
+    /// Before the first of several requests that a client has sent at once.
+    pub fn begin_pipeline(&self) {
+        let left = self.considerate.get();
+        self.considerate.set(left.saturating_sub(1));
+        self.flush_prompt();
+    }
+
+    /// Whether clients who send one request at a time were here lately: pipelines let them in often.
+    pub fn is_considerate(&self) -> bool {
+        self.considerate.get() > 0
+    }
+
+    /// Sends what [`Self::expedite`] was told of.
     pub fn flush_prompt(&self) {
         if self.prompt.get() {
             self.flush();

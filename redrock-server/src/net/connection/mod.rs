@@ -65,6 +65,8 @@ pub(super) struct Session {
     place: Option<Place>,
     /// The rest of a request that was refused for its size.
     skip: Option<Skip>,
+    /// What is run now is the rest of what had come at once.
+    goes_on: bool,
 }
 
 impl Session {
@@ -90,6 +92,7 @@ impl Session {
             admitted: false,
             place: None,
             skip: None,
+            goes_on: false,
         }
     }
 
@@ -111,6 +114,7 @@ impl Session {
                 Pause::Read
             } else {
                 let buffered = std::mem::take(&mut self.buffered);
+                self.goes_on = true;
                 self.process_buffered(buffered)
             };
             let open = match pause {

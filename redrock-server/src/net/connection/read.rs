@@ -15,9 +15,12 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead as _, ReadBuf};
 
-/// How long one connection's requests may run while other connections wait: about as long as it
-/// takes to look for those.
-const SLICE: Duration = Duration::from_micros(15);
+/// How long one connection's requests may run while other connections wait.
+const SLICE: Duration = Duration::from_micros(40);
+/// Requests between two looks at the clock.
+const REQUESTS_A_LOOK: u32 = 4;
+/// The former where others send one request at a time: about as long as it takes to look for those.
+const SHORT_SLICE: Duration = Duration::from_micros(15);
 
 /// What a connection with many requests at once has had of its thread's time.
 #[derive(Default)]
@@ -32,11 +35,18 @@ impl Slice {
         self.requests == 0
     }
 
-    /// Counts a request; whether it is others' turn.
-    fn is_over(&mut self) -> bool {
+    /// Counts a request; whether it is others' turn. `short`: they send one request at a time.
+    fn is_over(&mut self, short: bool) -> bool {
         self.requests += 1;
-        let begun = *self.begun.get_or_insert_with(Instant::now);
-        self.requests > 1 && begun.elapsed() >= SLICE
+        if self.requests == 1 {
+            self.begun = Some(Instant::now());
+        }
+        let (each, limit) = match short {
+            true => (1, SHORT_SLICE),
+            false => (REQUESTS_A_LOOK, SLICE),
+        };
+        let looks = self.requests.is_multiple_of(each);
+        looks && self.begun.is_some_and(|begun| begun.elapsed() >= limit)
     }
 }
 
@@ -173,6 +183,7 @@ impl Session {
     /// Runs what was read.
     fn take_in(&mut self, filled: &[u8]) -> Pause {
         self.worker.server.stats.input(filled.len());
+        self.goes_on = false;
         if self.buffered.is_empty() {
             return self.process(filled);
         }
@@ -241,7 +252,9 @@ impl Session {
     pub(super) async fn let_others_run(&mut self) -> bool {
         tokio::task::yield_now().await;
         // Their replies don't wait for the end of this one's requests.
-        if self.worker.has_pending_of_others(&self.connection) {
+        if self.worker.is_considerate() {
+            self.worker.flush_prompt();
+        } else if self.worker.has_pending_of_others(&self.connection) {
             self.worker.flush();
         }
         !self.killed()
@@ -337,7 +350,10 @@ impl Session {
             if let Some(pause) = self.step(&mut rest, slice.is_new()) {
                 return (pause, data.len() - rest.len());
             }
-            if !rest.is_empty() && slice.is_over() && self.worker.has_others() {
+            if !rest.is_empty()
+                && slice.is_over(self.worker.is_considerate())
+                && self.worker.has_others()
+            {
                 return (Pause::Slice, data.len() - rest.len());
             }
         }
@@ -391,8 +407,8 @@ impl Session {
             Err(instead) => return instead,
         };
         let is_last = consumed == rest.len();
-        if !is_last {
-            self.worker.flush_prompt();
+        if first && !is_last {
+            self.worker.begin_pipeline();
         }
         (self.needed, self.admitted) = (0, false);
         let mut argv: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
@@ -441,7 +457,7 @@ impl Session {
         *rest = &rest[consumed..];
         if written > 0 {
             self.worker.schedule(&self.connection, written);
-            if first && is_last {
+            if first && is_last && !self.goes_on {
                 self.worker.expedite();
             }
         }
