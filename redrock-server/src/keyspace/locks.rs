@@ -119,6 +119,15 @@ mod tests {
     use crate::keyspace::position::Positioner;
     use std::sync::atomic::AtomicBool;
 
+    /// Sets it in the end, whatever happens before.
+    struct Ended<'a>(&'a AtomicBool);
+
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
     #[test]
     fn who_waits_awake_comes_between_the_steps_of_another_thread() {
         let lock = KeyspaceLock::new(Keyspace::new(1, Positioner::new((1, 2))));
@@ -131,6 +140,7 @@ mod tests {
                     give_way(guard);
                 }
             });
+            let _ended = Ended(&served);
             while !begun.load(Ordering::Acquire) {
                 std::thread::yield_now();
             }
@@ -138,7 +148,6 @@ mod tests {
                 let guard = lock.try_lock_awake(Duration::from_secs(60));
                 assert!(guard.is_some());
             }
-            served.store(true, Ordering::Release);
         });
         let _held = lock.lock();
         std::thread::scope(|scope| {

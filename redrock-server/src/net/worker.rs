@@ -120,7 +120,8 @@ impl Worker {
         self.considerate.set(CONSIDERATE);
     }
 
-    /// Before the first of several requests that a client has sent at once.
+    /// Before the first of several requests that a client has sent at once, and of what is left of them
+    /// after a pause.
     pub fn begin_pipeline(&self) {
         let left = self.considerate.get();
         self.considerate.set(left.saturating_sub(1));

@@ -163,7 +163,11 @@ async fn finish(
 ) -> Result<v1::Progress, RpcError> {
     let server = running.0.clone();
     refuse_demotion(&server);
-    let link = server.state.replication.lock().master.clone();
+    let link = {
+        // One that has been let through comes to its end first.
+        let _keyspace = server.keyspace_when_idle().await;
+        server.state.replication.lock().master.clone()
+    };
     match (&result, link) {
         (Ok(_), Some(link)) => {
             tracing::info!("Failover to {}:{} done.", link.host, link.port);

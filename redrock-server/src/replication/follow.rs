@@ -124,14 +124,15 @@ pub fn load_snapshot(
             .log
             .select(facts.repl_stream_db.map_or(0, |db| db as usize));
         server.scripting.replace_libraries(facts.functions);
+        // In the same hold: a moment later it may be another master's.
+        if let Some(master) = &mut server.state.replication.lock().master {
+            master.applied_offset = Some(source.offset);
+            master.needs_snapshot = false;
+            master.ask_as = None;
+        }
         keyspace.swap_staged()
     };
     drop(old);
-    if let Some(master) = &mut server.state.replication.lock().master {
-        master.applied_offset = Some(source.offset);
-        master.needs_snapshot = false;
-        master.ask_as = None;
-    }
     server.report_log();
     again::keep_log(server);
     Ok(facts.keys)

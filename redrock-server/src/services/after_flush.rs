@@ -28,7 +28,7 @@ impl Services {
     }
 
     /// Called once the data set is empty. Stops a save that runs; with `saves` another one is
-    /// made and its end waited for. Clients go on meanwhile; without a persister nothing happens.
+    /// made and its end waited for. Clients go on meanwhile; without a persister nothing is stopped or saved.
     pub async fn after_flush(self: Arc<Self>, saves: bool) {
         let mine = self.flushes.seen.fetch_add(1, Ordering::AcqRel) + 1;
         let mut covered = self.flushes.covered.lock().await;

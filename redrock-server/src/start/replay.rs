@@ -205,8 +205,9 @@ impl<'s> Replayer<'s> {
         self.changes += self.effect.dirty;
         let unreadable = reads_failed(keyspace) != before;
         match result {
-            // What it has changed so far goes with the server.
+            // What it has changed so far goes with the server, and belongs to no place of the stream.
             Err(_) if spec.has(flag::SCRIPT) && self.server.fate.is_stopping() => {
+                self.changes += 1;
                 check_stop(self.server)?;
             }
             Err(error) => self.failed(&name, &error, unreadable)?,

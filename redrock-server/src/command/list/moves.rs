@@ -29,14 +29,18 @@ pub(super) fn move_element(
     let Some(value) = list.end(from).map(|item| item.to_vec()) else {
         return Ok(false);
     };
-    list.remove_end(from);
-    if source != destination {
-        list.shrink(limits);
-    }
-    let target = ctx.db.write_or_create::<List>(destination)?;
-    target.push(to, &[&value], limits);
     if source == destination {
-        target.shrink(limits);
+        list.remove_end(from);
+        list.push(to, &[&value], limits);
+        list.shrink(limits);
+    } else {
+        // It may turn out to be on disk now: before anything has left the source.
+        let target = ctx.db.write_or_create::<List>(destination)?;
+        target.push(to, &[&value], limits);
+        if let Some(list) = ctx.db.write::<List>(source)? {
+            list.remove_end(from);
+            list.shrink(limits);
+        }
     }
     if !destination_exists {
         ctx.db.signal_ready(destination);
