@@ -2,12 +2,12 @@
 //!
 //! While the page cache has what is asked for, a read takes some microseconds; handing it to the pool
 //! costs several times that, for the pool's thread to wake up and for the command's to wake up again.
-//! But a thread that serves clients must not wait for a disk. So it reads only as long as all that
+//! But a thread that serves clients must not wait for a disk. So it reads only as long as nearly all that
 //! was read lately, by whomever, was there: the system tells how many blocks a thread has fetched
-//! from a device. One read that had to wait sends the next ones to the pool: for a hundred times as long as it
-//! waited, where that was short (a fast disk, or a system that takes pages back that it holds idle), so that
-//! a thread waits for a hundredth of its time at most. After a long wait, and beside large values, for a
-//! second, and for longer each time that this happens again soon.
+//! from a device. What is compared is the mean wait of a read with what it costs to hand one over; so where
+//! waits are short and few (a fast disk, or a system that takes pages back that it holds idle) commands go on
+//! reading. After a longer wait only the pool reads for a hundred times as long, and after a long one, and
+//! beside large values, for a second, and for longer each time that this happens again soon.
 
 mod read;
 
@@ -15,20 +15,29 @@ pub use read::DirectRead;
 
 use crate::clock;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Keys that are read at once at most; more are the pool's, which other clients don't wait for.
 const KEYS_MAX: usize = 4;
-/// Reads in succession that did not wait, before a command's thread makes one.
-const QUICK_MIN: u32 = 256;
+/// So long a read may wait on the average, ns, for commands' threads to make it: to hand one over costs
+/// several times that in processor time, and a thread that reads as fast as it can then waits for a tenth of
+/// its time at most.
+const MEAN_WAIT_MAX_NS: u64 = 2_000;
+/// The mean is that of about so many reads.
+const MEAN_READS: u64 = 256;
+/// The mean at the start: a few hundred reads must have been quick before a command's thread makes one.
+const MEAN_WAIT_FIRST_NS: u64 = 3 * MEAN_WAIT_MAX_NS;
 /// A value of more bytes takes too long to copy, wherever it comes from.
 const VALUE_BYTES_MAX: usize = 64 << 10;
 /// How long the pool has all reads after one that waited for long: at first, and at most.
 const PAUSE_MIN_MS: i64 = 1_000;
 const PAUSE_MAX_MS: i64 = 64_000;
-/// A wait that is shorter is followed by a pause of so many times its length.
+/// A wait that is shorter counts for the mean only.
 const SHORT_WAIT_MAX: Duration = Duration::from_micros(500);
+/// One that is shorter than this is followed by a pause of so many times its length: a fast disk, and a thread
+/// that got its processor late.
+const MIDDLE_WAIT_MAX: Duration = Duration::from_millis(5);
 const PAUSE_PER_WAIT: u32 = 100;
 /// Reads in succession after which it is as at first.
 const READS_FORGIVEN: u64 = 1 << 18;
@@ -44,9 +53,9 @@ const SLEEPS_MIN: u32 = 3;
 /// See the module.
 #[derive(Debug)]
 pub struct Direct {
-    /// Reads in succession that did not wait, up to [`QUICK_MIN`].
-    quick: AtomicU32,
-    /// Only the pool reads until then, unix ms; 0: no read had to wait yet.
+    /// How long reads waited for a device on the average, those that did not wait included.
+    mean_wait_ns: AtomicU64,
+    /// Only the pool reads until then, unix ms; 0: no read had to wait for long yet.
     closed_until_ms: AtomicI64,
     pause_ms: AtomicI64,
     /// Reads by commands' threads since one had to wait.
@@ -56,7 +65,7 @@ pub struct Direct {
 impl Default for Direct {
     fn default() -> Self {
         Self {
-            quick: AtomicU32::new(0),
+            mean_wait_ns: AtomicU64::new(MEAN_WAIT_FIRST_NS),
             closed_until_ms: AtomicI64::new(0),
             pause_ms: AtomicI64::new(PAUSE_MIN_MS),
             made: AtomicU64::new(0),
@@ -69,37 +78,42 @@ impl Direct {
     pub fn is_open(&self, keys: usize) -> bool {
         let until_ms = self.closed_until_ms.load(Ordering::Relaxed);
         keys <= KEYS_MAX
-            && self.quick.load(Ordering::Relaxed) >= QUICK_MIN
+            && self.mean_wait_ns.load(Ordering::Relaxed) <= MEAN_WAIT_MAX_NS
             && (until_ms == 0 || clock::unix_ms() >= until_ms)
     }
 
-    /// The pool has read so many keys.
-    pub fn note_pool(&self, keys: usize, waited: bool) {
-        if waited {
-            self.quick.store(0, Ordering::Relaxed);
-        } else if self.quick.load(Ordering::Relaxed) < QUICK_MIN {
-            let keys = u32::try_from(keys).unwrap_or(QUICK_MIN);
-            self.quick.fetch_add(keys, Ordering::Relaxed);
-        }
+    /// The pool has read so many keys; how long that took if it had to wait.
+    pub fn note_pool(&self, keys: usize, waited: Option<Duration>) {
+        self.note(keys as u64, waited);
     }
 
     /// A command's thread has read values, the largest of so many bytes; how long it took if it had to wait.
     pub fn note_own(&self, waited: Option<Duration>, bytes: usize) {
-        if waited.is_none() && bytes <= VALUE_BYTES_MAX {
+        self.note(1, waited);
+        let wait = waited.unwrap_or_default();
+        let pause_ms = if wait >= MIDDLE_WAIT_MAX || bytes > VALUE_BYTES_MAX {
+            self.next_pause_ms()
+        } else if wait >= SHORT_WAIT_MAX {
+            (wait * PAUSE_PER_WAIT).as_millis() as i64
+        } else {
             let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
             if made == READS_FORGIVEN {
                 self.pause_ms.store(PAUSE_MIN_MS, Ordering::Relaxed);
             }
             return;
-        }
-        self.quick.store(0, Ordering::Relaxed);
-        let short = waited.filter(|waited| *waited < SHORT_WAIT_MAX);
-        let pause_ms = match short {
-            Some(waited) => (waited * PAUSE_PER_WAIT).as_millis() as i64,
-            None => self.next_pause_ms(),
         };
         let until_ms = clock::unix_ms() + pause_ms;
         self.closed_until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    /// Takes reads into the mean. One of several threads that do so at once may go uncounted.
+    fn note(&self, reads: u64, waited: Option<Duration>) {
+        let mean_ns = self.mean_wait_ns.load(Ordering::Relaxed);
+        let wait_ns = waited.map_or(0, |waited| waited.as_nanos() as u64);
+        let next_ns = (mean_ns * MEAN_READS + wait_ns) / (MEAN_READS + reads);
+        if next_ns != mean_ns {
+            self.mean_wait_ns.store(next_ns, Ordering::Relaxed);
+        }
     }
 
     /// The pause after a long wait, and the next one will be longer.
@@ -198,32 +212,70 @@ impl Watch {
 mod tests {
     use super::*;
 
+    /// As many quick reads of the pool's as let commands read that may.
+    fn calm(direct: &Direct) {
+        for _ in 0..8 * MEAN_READS {
+            direct.note_pool(1, None);
+        }
+    }
+
     #[test]
     fn commands_read_themselves_only_after_many_quick_reads_and_few_keys() {
         let direct = Direct::default();
+        direct.note_pool(MEAN_READS as usize, None);
         assert!(!direct.is_open(1));
-        direct.note_pool(QUICK_MIN as usize - 1, false);
-        assert!(!direct.is_open(1));
-        direct.note_pool(1, false);
+        direct.note_pool(2 * MEAN_READS as usize, None);
         assert!(direct.is_open(1) && direct.is_open(KEYS_MAX));
         assert!(!direct.is_open(KEYS_MAX + 1));
-        direct.note_pool(1, true);
+    }
+
+    #[test]
+    fn commands_go_on_reading_while_a_read_waits_little_on_the_average() {
+        let wait = |every: u64, wait_us: u64| {
+            let direct = Direct::default();
+            calm(&direct);
+            for read in 1..=8 * MEAN_READS {
+                let waited = read.is_multiple_of(every);
+                direct.note_own(waited.then(|| Duration::from_micros(wait_us)), 1);
+            }
+            direct.is_open(1)
+        };
+        assert!(wait(128, 100), "0.8 us on the average");
+        assert!(wait(512, 300), "0.6 us");
+        assert!(!wait(32, 100), "3 us");
+        assert!(!wait(1, 10), "10 us");
+    }
+
+    #[test]
+    fn who_reads_from_a_device_gives_up_at_once_and_the_pool_says_when_it_is_over() {
+        let direct = Direct::default();
+        calm(&direct);
+        let wait = Some(Duration::from_micros(100));
+        let own = (0..)
+            .take_while(|_| direct.is_open(1))
+            .map(|_| direct.note_own(wait, 1));
+        let own = own.count();
+        assert!((2..=8).contains(&own), "{own}");
+        direct.note_pool(16, wait);
         assert!(!direct.is_open(1));
+        calm(&direct);
+        assert!(direct.is_open(1));
+        assert_eq!(direct.pause_ms.load(Ordering::Relaxed), PAUSE_MIN_MS);
     }
 
     #[test]
     fn a_long_wait_or_a_large_value_gives_all_reads_to_the_pool_for_ever_longer() {
         let direct = Direct::default();
-        let long = Some(SHORT_WAIT_MAX);
+        let long = Some(MIDDLE_WAIT_MAX);
         let mut last_ms = 0;
         for (waited, bytes) in [(long, 1), (None, VALUE_BYTES_MAX + 1), (long, 1)] {
-            direct.note_pool(QUICK_MIN as usize, false);
+            calm(&direct);
             direct.closed_until_ms.store(0, Ordering::Relaxed);
             assert!(direct.is_open(1));
             direct.note_own(None, VALUE_BYTES_MAX);
             assert!(direct.is_open(1));
             direct.note_own(waited, bytes);
-            direct.note_pool(QUICK_MIN as usize, false);
+            calm(&direct);
             assert!(!direct.is_open(1));
             let pause_ms = direct.pause_ms.load(Ordering::Relaxed);
             assert!(pause_ms > last_ms && pause_ms <= PAUSE_MAX_MS);
@@ -236,17 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn a_short_wait_gives_them_to_the_pool_for_as_long_as_it_was_worth() {
+    fn a_wait_that_is_neither_short_nor_long_gives_them_to_the_pool_for_as_long_as_it_was_worth() {
         let direct = Direct::default();
-        for wait_us in [30, 120, 499] {
+        for wait_us in [500, 1200, 4999] {
             let before_ms = clock::unix_ms();
             direct.note_own(Some(Duration::from_micros(wait_us)), 1);
             let after_ms = clock::unix_ms();
             let until_ms = direct.closed_until_ms.load(Ordering::Relaxed);
             let pause_ms = wait_us as i64 / 10;
             assert!((before_ms + pause_ms..=after_ms + pause_ms).contains(&until_ms));
-            // What the pool reads must be quick again, too.
-            assert!(!direct.is_open(1));
         }
         assert_eq!(direct.pause_ms.load(Ordering::Relaxed), PAUSE_MIN_MS);
     }

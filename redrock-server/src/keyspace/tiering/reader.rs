@@ -149,7 +149,7 @@ impl Readers {
         // A thread that only lost its processor for a while was not waiting for a disk.
         self.slow
             .store(waited && took > cached_max, Ordering::Relaxed);
-        self.direct.note_pool(keys, waited);
+        self.direct.note_pool(keys, waited.then_some(took));
     }
 
     /// Notes what the device took for small values: with large ones it is how wide it is that counts.
