@@ -114,7 +114,7 @@ pub fn load_snapshot(
         // become a master needs it.
         server.log.abandon();
         touch_everything(server, &mut keyspace);
-        keyspace.expire_mode = ExpireMode::Hide;
+        keyspace.set_role_expiry(ExpireMode::Hide);
         server
             .history
             .replace(source.replid.digits(), source.offset);
@@ -180,7 +180,7 @@ pub fn demote(
     host: &str,
     port: u16,
 ) -> Option<StreamEnd> {
-    keyspace.expire_mode = ExpireMode::Hide;
+    keyspace.set_role_expiry(ExpireMode::Hide);
     let mut replication = server.state.replication.lock();
     let same = replication
         .master
@@ -244,7 +244,7 @@ pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
             return false;
         }
         server.state.feed.fetch_add(1, Ordering::AcqRel);
-        keyspace.expire_mode = ExpireMode::Delete;
+        keyspace.set_role_expiry(ExpireMode::Delete);
         server.log.set_following(false);
         server.log.force_select();
         true

@@ -116,10 +116,11 @@ pub fn recover(
     stream::begin(server, data, &config, found)?;
     let mut keyspace = server.keyspace.lock();
     // A replica's keys go by its master's word alone.
-    keyspace.expire_mode = match server.is_replica() {
+    keyspace.set_role_expiry(match server.is_replica() {
         true => ExpireMode::Hide,
         false => ExpireMode::Delete,
-    };
+    });
+    keyspace.follow_role();
     let keys: u64 = (0..keyspace.database_count())
         .filter_map(|db| keyspace.database(db))
         .map(|database| database.keys)
