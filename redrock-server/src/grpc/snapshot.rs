@@ -105,6 +105,7 @@ impl SnapshotService {
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
         };
+        keyspace.newest_cut = id;
         let for_replicas = matches!(request.purpose, Purpose::FullSync | Purpose::Rewrite);
         if for_replicas && !server.is_replica() {
             // As in Redis: peers that begin here and read no RDB file's fields learn the database.

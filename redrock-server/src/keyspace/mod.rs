@@ -79,6 +79,8 @@ pub struct Keyspace {
     epoch: u32,
     /// Values on disk; `None` with the feature off.
     pub tiering: Option<Box<tiering::Tiering>>,
+    /// Number of the newest cut, as the persister knows it; 0 before the first.
+    pub newest_cut: u64,
     /// The snapshot that is being taken.
     pub snapshot: Option<Box<snapshot::ActiveSnapshot>>,
     /// How accesses are recorded (LRU clock or LFU counter).
@@ -163,6 +165,7 @@ impl Keyspace {
             listings: listing::Listings::default(),
             epoch: 1,
             tiering: None,
+            newest_cut: 0,
             snapshot: None,
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
