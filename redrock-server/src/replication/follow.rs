@@ -238,9 +238,20 @@ pub fn lose_place(server: &Server) {
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
 /// An error leaves a replica.
 pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
+    let present = || (server.log.state().replid, server.log.appended_offset());
+    Ok(promote_if(server, || true)?.unwrap_or_else(present))
+}
+
+/// As [`promote`], if it is still wanted then; else nothing changes, and it is `None`.
+pub fn promote_if(
+    server: &Server,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Option<StreamEnd>, StateFileError> {
     let replid = random_id();
+    let mut wanted = true;
     let promoted = identity::change(server, replid, Former::Keep, |keyspace, _| {
-        if server.state.replication.lock().master.take().is_none() {
+        wanted = is_wanted();
+        if !wanted || server.state.replication.lock().master.take().is_none() {
             return false;
         }
         server.state.feed.fetch_add(1, Ordering::AcqRel);
@@ -249,11 +260,12 @@ pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
         server.log.force_select();
         true
     })?;
-    Ok(match promoted {
+    let end = match promoted {
         Some(offset) => (replid, offset),
         // A master already.
         None => (server.log.state().replid, server.log.appended_offset()),
-    })
+    };
+    Ok(wanted.then_some(end))
 }
 
 /// Our master's stream goes on where and under the id that `begin` says: takes the id over. The number

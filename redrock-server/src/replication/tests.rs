@@ -91,11 +91,15 @@ fn who_has_lost_its_place_goes_on_from_a_snapshot_only() {
 #[test]
 fn a_demotion_that_comes_too_late_changes_nothing() {
     let server = Arc::new(new_server());
-    let demote = || failover::demote(&server, "a", 1, None);
+    let at = |expected| {
+        let number = server.state.replication.lock().failovers;
+        failover::demote(&server, number, ("a", 1), expected)
+    };
+    let demote = || at(None);
     let code = |result: Result<_, RpcError>| result.unwrap_err().code;
     assert_eq!(code(demote()), ErrorCode::Invalid, "no failover");
     let running = Running::begin(&server).unwrap();
-    let elsewhere = failover::demote(&server, "a", 1, Some(77));
+    let elsewhere = at(Some(77));
     assert_eq!(code(elsewhere), ErrorCode::Busy);
     // Taken back by the agent, which then says so.
     failover::refuse_demotion(&server);
@@ -109,4 +113,30 @@ fn a_demotion_that_comes_too_late_changes_nothing() {
     assert!(server.is_replica());
     assert_eq!(code(demote()), ErrorCode::Invalid, "it was one");
     drop(running);
+}
+
+#[test]
+fn who_acts_for_an_earlier_failover_changes_nothing() {
+    let server = Arc::new(new_server());
+    let number = || server.state.replication.lock().failovers;
+    let demote = |number| failover::demote(&server, number, ("a", 1), None);
+    drop(Running::begin(&server).unwrap());
+    let earlier = number();
+    let running = Running::begin(&server).unwrap();
+    let late = demote(earlier).unwrap_err();
+    assert_eq!(late.code, ErrorCode::Invalid);
+    assert!(!server.is_replica());
+    // It has taken nothing from the present one.
+    demote(number()).unwrap();
+    assert!(server.is_replica());
+    let take_back = |number| {
+        let is_present = || failover::is_present(&server, number);
+        follow::promote_if(&server, is_present).unwrap()
+    };
+    assert_eq!(take_back(earlier), None);
+    assert!(server.is_replica());
+    assert!(take_back(number()).is_some());
+    assert!(!server.is_replica());
+    drop(running);
+    assert!(!failover::is_present(&server, number()));
 }
