@@ -129,6 +129,10 @@ impl<'s> Applier<'s> {
         // Clients of a replica wait for streams too (XREAD).
         keyspace.serve_blocked(self.server, &mut Effect::default());
         let is_half = ran.is_err() && self.replayer.changes() != before;
+        if ran.is_err() && !is_half {
+            // The next link brings it once more, and with it what it publishes.
+            crate::pubsub::forget_held(self.server);
+        }
         let applied = match ran {
             Ok(()) => {
                 self.append(transaction);

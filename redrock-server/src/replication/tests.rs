@@ -3,7 +3,17 @@
 use super::apply::Applier;
 use super::failover::{self, Running};
 use super::follow;
+use crate::command::effect::Effect;
 use crate::command::testing::new_server;
+use crate::keyspace::Keyspace;
+use crate::keyspace::cold::options::ColdBudget;
+use crate::keyspace::cold::{ColdStore, Times};
+use crate::keyspace::db::Db;
+use crate::keyspace::hot::entry::NewValue;
+use crate::keyspace::tiering::Tiering;
+use crate::keyspace::tiering::fifo::{TierOp, TierQueue};
+use crate::net::client::Client;
+use crate::pubsub::Kind;
 use crate::server::Server;
 use redrock_proto::model::{ApplyBegin, HexId};
 use redrock_proto::{ErrorCode, RpcError};
@@ -71,6 +81,55 @@ fn a_transaction_that_can_not_be_run_as_a_whole_does_not_begin() {
         }
     }
     assert!(follow::adopt(&server, &from).is_ok());
+}
+
+#[test]
+fn what_a_transaction_publishes_that_is_to_come_again_is_heard_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let cold = ColdStore::open(folder.path(), ColdBudget::for_cache(8 << 20)).unwrap();
+    let cold = Arc::new(cold);
+    let queue = Arc::new(TierQueue::new(1 << 20));
+    let server = replica();
+    let apply = |keyspace: &mut Keyspace| drop(keyspace.applied(&queue.apply_one_batch(&cold)));
+    let from = begin(&server, ("a", 1));
+    let (feed, db) = follow::adopt(&server, &from).unwrap();
+    let mut applier = Applier::new(&server, from.start_offset, db, feed);
+    let tier_key = {
+        let mut keyspace = server.keyspace.lock();
+        keyspace.enable_tiering(Tiering::new(cold.clone(), queue.clone(), 1 << 20));
+        let mut effect = Effect::default();
+        let mut db = Db::new(&mut keyspace, &server, &mut effect, 0, 0);
+        db.restore(b"n", NewValue::Int(1), None).unwrap();
+        let database = keyspace.database(0).unwrap();
+        let hash = database.table.hash(b"n");
+        let tier_key = database.tier_key(hash, b"n");
+        assert!(keyspace.spill(0, hash, b"n"));
+        apply(&mut keyspace);
+        assert!(keyspace.drop_clean(0, hash, b"n", false).is_some());
+        tier_key
+    };
+    let mut listener = Client::new(Arc::default(), String::new(), String::new(), 0);
+    server.pubsub.subscribe(Kind::Channel, b"c", &mut listener);
+    let heard = || String::from_utf8_lossy(&listener.shared.outbox.lock()).into_owned();
+    // The tier has lost the value.
+    let times = Times::default();
+    queue.push(TierOp::Delete {
+        key: tier_key,
+        times,
+        seq: u64::MAX,
+    });
+    drop(queue.apply_one_batch(&cold));
+    let stream = b"MULTI\r\nPUBLISH c m\r\nINCR n\r\nEXEC\r\n";
+    assert!(applier.feed(stream).is_err());
+    assert_eq!(applier.applied_offset(), from.start_offset);
+    assert_eq!(heard(), "");
+    // It comes again when the value can be read.
+    let mut keyspace = server.keyspace.lock();
+    keyspace.flush(0, false);
+    drop(keyspace);
+    let mut applier = Applier::new(&server, from.start_offset, db, feed);
+    applier.feed(stream).unwrap();
+    assert_eq!(heard(), "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n");
 }
 
 #[test]
