@@ -366,11 +366,7 @@ fn run_locked(request: &mut Request<'_>, keyspace: &mut Keyspace) -> Outcome {
         server, config, scratch, client, spec, args, out, keyspace, now_us,
     );
     if let Some(wait) = ran {
-        // Nothing but deletions by expiry can have happened. What else was told will be told again.
-        if scratch.effect.count() == 0 {
-            crate::pubsub::forget_held(server);
-        }
-        server.settle(&mut scratch.effect);
+        after::take_back(server, &mut scratch.effect);
         end_hold(server, keyspace);
         return Outcome::Retry(wait);
     }

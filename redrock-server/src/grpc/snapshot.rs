@@ -12,7 +12,9 @@ use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
+use crate::script::kept;
 use crate::start::directory::random_id;
+use bytes::Bytes;
 use frames::{FrameResult, Sender};
 use keep::LastCut;
 use parking_lot::Mutex;
@@ -125,6 +127,9 @@ impl SnapshotService {
             self.queue_checkpoint(id, tiering, ring.clone());
         }
         let functions = server.scripting.libraries.read().sources();
+        let scripts = server.scripting.cache.kept();
+        let field = |source: Arc<[u8]>| (kept::FIELD.to_owned(), Bytes::from_owner(source));
+        let aux = scripts.into_iter().map(field).collect();
         let expects_checkpoint = keyspace.tiering.is_some();
         let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
@@ -133,7 +138,12 @@ impl SnapshotService {
             ring.push(Item::Failed(why));
         }
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
-        Ok((Begin { functions, ..frame }, expects_checkpoint))
+        let begin = Begin {
+            functions,
+            aux,
+            ..frame
+        };
+        Ok((begin, expects_checkpoint))
     }
 
     /// Queues the making of the checkpoint behind all that the tier is to hold at the cut.

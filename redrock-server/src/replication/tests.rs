@@ -199,3 +199,23 @@ fn who_acts_for_an_earlier_failover_changes_nothing() {
     drop(running);
     assert!(!failover::is_present(&server, number()));
 }
+
+#[test]
+fn a_script_that_a_master_names_and_nobody_knows_loses_the_place() {
+    let server = replica();
+    let from = begin(&server, ("a", 1));
+    let (feed, db) = follow::adopt(&server, &from).unwrap();
+    let mut applier = Applier::new(&server, from.start_offset, db, feed);
+    // Its text came before.
+    let digest = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    let known = format!("EVAL \"return 1\" 0\r\nEVALSHA {digest} 0\r\n");
+    applier.feed(known.as_bytes()).unwrap();
+    assert_eq!(server.scripting.cache.kept().len(), 1);
+    let unknown = format!("EVALSHA {} 0\r\n", "0".repeat(40));
+    let error = applier.feed(unknown.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("a full sync is due"), "{error}");
+    let replication = server.state.replication.lock();
+    assert!(replication.master.as_ref().unwrap().needs_snapshot);
+    drop(replication);
+    assert_ne!(server.log.state().replid, from.replid.digits());
+}
