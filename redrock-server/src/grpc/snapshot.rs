@@ -12,6 +12,7 @@ use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
+use crate::replication::identity;
 use crate::script::kept;
 use crate::start::directory::random_id;
 use bytes::Bytes;
@@ -100,6 +101,7 @@ impl SnapshotService {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
         let began = Instant::now();
+        let is_renamed = identity::is_count_lost(server);
         let from_nothing = server.log.state().kind == LogKind::None;
         // A master's changes were not counted up to here; a replica's offset is its master's.
         let anew = (from_nothing && !server.is_replica()).then(random_id);
@@ -133,6 +135,9 @@ impl SnapshotService {
         let expects_checkpoint = keyspace.tiering.is_some();
         let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
+        if is_renamed {
+            server.report_log();
+        }
         server.stats.cut_made(began.elapsed());
         if let Err(why) = self.finish_switch(tell_file) {
             ring.push(Item::Failed(why));
@@ -437,3 +442,6 @@ fn spawn_walker(server: Arc<crate::server::Server>, ring: Arc<Ring>) -> Result<(
         .map(|_| ())
         .map_err(|error| RpcError::internal(format!("start the walker: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

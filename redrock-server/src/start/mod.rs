@@ -26,6 +26,7 @@ use crate::keyspace::cold::warm::WarmStart;
 use crate::keyspace::{ExpireMode, field_expiry};
 use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
+use crate::replication::identity::lose_count_of_a_log_that_ended;
 use crate::server::Server;
 use anyhow::Context as _;
 use directory::DataDirectory;
@@ -50,6 +51,17 @@ impl LogObserver for Observer {
     fn synced(&self, took_ms: u64) {
         if let Some(server) = self.0.upgrade() {
             server.latency.record("aof-fsync-always", took_ms);
+        }
+    }
+
+    fn given_up(&self) {
+        let Some(server) = self.0.upgrade() else {
+            return;
+        };
+        // Elsewhere: who writes the log may hold the keyspace.
+        if let Some(services) = server.services.get() {
+            let handle = services.handle.clone();
+            handle.spawn_blocking(move || lose_count_of_a_log_that_ended(&server));
         }
     }
 
