@@ -297,8 +297,8 @@ pub(crate) fn waits_under_lock(server: &Server, keyspace: &Keyspace, flags: u32)
     if flags & flag::WRITE == 0 {
         return None;
     }
-    if server.is_read_only() {
-        // The role has just changed; the gate says so the next time.
+    if server.is_read_only() || server.lacks_log() {
+        // The role has just changed, or the log was left; the gate says so the next time.
         return Some(Wait::Released);
     }
     let snapshot = keyspace.snapshot.as_ref()?;

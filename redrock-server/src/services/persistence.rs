@@ -222,6 +222,7 @@ impl Services {
             return Ok(());
         }
         let _running = Running::begin(self, |services| &services.enabling);
+        self.log_turned_off.store(false, Ordering::Release);
         if self.starts("persist") {
             // How it fares shows below.
             let _ = self.activity().await;
@@ -263,8 +264,8 @@ impl Services {
         Err(RpcError::busy("rewrites were under way: try again"))
     }
 
-    /// `appendonly no` at run time. Without a persister no rewrite can be running.
-    pub async fn disable_append_only(&self) -> Result<(), String> {
+    /// For [`Services::disable_append_only`]. Without a persister no rewrite can be running.
+    pub(super) async fn turn_log_off(&self) -> Result<(), String> {
         let request = v1::DisableAppendOnlyRequest {
             run: self.run.to_wire(),
             keep_stream: !self.replicas.list().is_empty(),

@@ -146,6 +146,7 @@ pub fn recover(
         services.start_companions(&config);
     }
     server.loading.end();
+    server.refresh_gates();
     Ok(())
 }
 
