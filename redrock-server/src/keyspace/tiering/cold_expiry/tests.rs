@@ -67,8 +67,8 @@ impl Bench {
     fn rounds(&self) -> (u64, u64) {
         keys_round(&self.server, &self.cold, NOW).unwrap();
         cold_fields::round(&self.server, &self.cold, NOW).unwrap();
-        let stats = &self.server.keyspace.lock().stats;
-        (stats.expired, stats.expired_fields)
+        let keyspace = self.server.keyspace.lock();
+        (keyspace.stats.expired, keyspace.stats.expired_fields)
     }
 }
 
