@@ -159,7 +159,7 @@ impl Persist for PersistService {
         } else {
             Queueing::Refuse
         };
-        let job = session.save(foreground, queueing, request.newer_than_snapshot)?;
+        let job = session.save_newer(foreground, queueing, request.newer_than_snapshot)?;
         Ok(Response::new(job_stream(job)))
     }
 

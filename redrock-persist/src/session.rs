@@ -177,9 +177,13 @@ impl Session {
         }
     }
 
-    /// Starts a save into `dbfilename`, or shares one: one before its cut, or one whose cut has a
-    /// number above `newer_than`.
-    pub fn save(
+    /// Starts a save into `dbfilename`, or shares one.
+    pub fn save(self: &Arc<Self>, foreground: bool, queueing: Queueing) -> Result<Job> {
+        self.save_newer(foreground, queueing, None)
+    }
+
+    /// As [`Session::save`]; shares also one whose cut has a number above `newer_than`.
+    pub fn save_newer(
         self: &Arc<Self>,
         foreground: bool,
         queueing: Queueing,

@@ -371,7 +371,7 @@ fn consider_save(session: &Arc<Session>, settings: &Settings, log: &LogState) {
             point.changes,
             point.seconds
         );
-        if let Err(error) = session.save(false, Queueing::Refuse, None) {
+        if let Err(error) = session.save(false, Queueing::Refuse) {
             tracing::debug!(%error, "the save point has to wait");
         }
     }

@@ -7,7 +7,7 @@ use super::{SILENCE_MAX, Services};
 use redrock_proto::v1::{self, Activity, SaveKind};
 use redrock_proto::{ErrorCode, RpcError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// A FLUSHALL.
