@@ -413,7 +413,6 @@ fn without_a_persister_the_link_stays_up_and_the_log_comes_back_with_it() -> any
     assert_eq!(info(&mut client, "everything", "aof_enabled")?, "0");
     // Promotion and back need no persister either.
     client.ok("REPLICAOF NO ONE")?;
-    client.ok("SET local 1")?;
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", redis.port))?;
     random_writes(&mut master, 15, 500)?;
     same(&mut master, &mut client)?;

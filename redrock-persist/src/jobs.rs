@@ -142,13 +142,30 @@ impl Jobs {
         W: FnOnce(ActionProgress, CancellationToken) -> F,
         F: Future<Output = Result<v1::Outcome>> + Send + 'static,
     {
+        self.start_newer(activity, queueing, None, work)
+    }
+
+    /// As [`Jobs::start`]; also shares one whose cut has a number above `newer_than`.
+    pub fn start_newer<F, W>(
+        &self,
+        activity: Activity,
+        queueing: Queueing,
+        newer_than: Option<u64>,
+        work: W,
+    ) -> Result<Job>
+    where
+        W: FnOnce(ActionProgress, CancellationToken) -> F,
+        F: Future<Output = Result<v1::Outcome>> + Send + 'static,
+    {
         let mut state = self.state.lock();
         state.live.retain(|job| !job.is_over());
         if self.stop.is_cancelled() {
             return Err(RpcError::unavailable("the persister is stopping"));
         }
         if let Some(job) = state.live.iter().find(|job| job.activity == activity) {
-            if job.progress.is_before_cut() && !job.cancel.is_cancelled() {
+            let is_newer = |number| job.progress.is_newer_than(number);
+            let serves = job.progress.is_before_cut() || newer_than.is_some_and(is_newer);
+            if serves && !job.cancel.is_cancelled() {
                 return Ok(job.clone());
             }
             return Err(busy(activity));
@@ -214,12 +231,19 @@ impl Jobs {
 
     /// Cancels the jobs of a kind, or all; gives them.
     pub fn abort(&self, activity: Option<Activity>) -> Vec<Job> {
+        self.abort_cuts(activity, None)
+    }
+
+    /// As [`Jobs::abort`], of those whose cut has at most the number `up_to`. One that has made
+    /// no cut yet ends by itself if its cut turns out to have.
+    pub fn abort_cuts(&self, activity: Option<Activity>, up_to: Option<u64>) -> Vec<Job> {
         let mut state = self.state.lock();
         state.live.retain(|job| !job.is_over());
         let jobs: Vec<Job> = state
             .live
             .iter()
             .filter(|job| activity.is_none_or(|activity| activity == job.activity))
+            .filter(|job| up_to.is_none_or(|up_to| job.progress.refuse_cut(up_to)))
             .cloned()
             .collect();
         for job in &jobs {
@@ -363,6 +387,33 @@ mod tests {
         go.send(()).unwrap();
         save.finished().await.unwrap();
         rewrite.finished().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_abort_that_names_a_cut_leaves_later_saves_alone_which_can_be_shared() {
+        let jobs = jobs();
+        let (go, wait) = oneshot::channel();
+        let save = start(&jobs, Activity::Save, Queueing::Wait, wait).unwrap();
+        assert!(jobs.abort_cuts(Some(Activity::Save), Some(6)).is_empty());
+        assert!(save.progress.note_cut(7));
+        save.progress.enter(v1::Phase::Streaming);
+        assert!(jobs.abort_cuts(Some(Activity::Save), Some(6)).is_empty());
+        let share = |newer_than| {
+            let never = |_, _| std::future::pending();
+            jobs.start_newer(Activity::Save, Queueing::Wait, Some(newer_than), never)
+        };
+        assert_eq!(share(7).unwrap_err().code, ErrorCode::Busy);
+        let shared = share(6).unwrap();
+        go.send(()).unwrap();
+        assert!(save.finished().await.is_ok() && shared.finished().await.is_ok());
+        let (_go, wait) = oneshot::channel();
+        let save = start(&jobs, Activity::Save, Queueing::Wait, wait).unwrap();
+        save.progress.note_cut(8);
+        assert_eq!(jobs.abort_cuts(None, Some(8)).len(), 1);
+        assert_eq!(
+            save.finished().await.unwrap_err().code,
+            ErrorCode::Cancelled
+        );
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redrock_proto::v1;
 use tokio::sync::watch;
 
@@ -22,6 +23,16 @@ struct Inner {
     cold_records: AtomicU64,
     cold_bytes: AtomicU64,
     accepted: Instant,
+    cut: Mutex<Cut>,
+}
+
+/// Which cut the action works from.
+#[derive(Debug, Default)]
+struct Cut {
+    /// Its number, once it was made.
+    number: Option<u64>,
+    /// A cut with at most this number is not wanted any more; 0: any is.
+    refused_up_to: u64,
 }
 
 impl Default for ActionProgress {
@@ -42,6 +53,7 @@ impl ActionProgress {
                 cold_records: AtomicU64::new(0),
                 cold_bytes: AtomicU64::new(0),
                 accepted: Instant::now(),
+                cut: Mutex::default(),
             }),
         }
     }
@@ -64,6 +76,26 @@ impl ActionProgress {
     /// True while a request of the same kind may still share the action.
     pub fn is_before_cut(&self) -> bool {
         self.phase() <= v1::Phase::Cut
+    }
+
+    /// The cut has been made; false if one with that number is not wanted any more.
+    pub fn note_cut(&self, number: u64) -> bool {
+        let mut cut = self.inner.cut.lock();
+        cut.number = Some(number);
+        number > cut.refused_up_to
+    }
+
+    /// Whether the cut was made and has at most this number. One that is still to be made is
+    /// refused if it has.
+    pub fn refuse_cut(&self, up_to: u64) -> bool {
+        let mut cut = self.inner.cut.lock();
+        cut.refused_up_to = cut.refused_up_to.max(up_to);
+        cut.number.is_some_and(|number| number <= up_to)
+    }
+
+    /// Whether the cut was made and has a number above this.
+    pub fn is_newer_than(&self, number: u64) -> bool {
+        self.inner.cut.lock().number.is_some_and(|cut| cut > number)
     }
 
     pub fn expect_keys(&self, keys: u64) {
@@ -158,6 +190,19 @@ mod tests {
         progress.enter(v1::Phase::Cut);
         assert_eq!(progress.phase(), v1::Phase::Streaming);
         assert!(!progress.is_before_cut());
+    }
+
+    #[test]
+    fn a_cut_that_was_refused_before_it_was_known_is_not_wanted() {
+        let progress = ActionProgress::new();
+        assert!(!progress.refuse_cut(3), "it has none yet");
+        assert!(!progress.refuse_cut(2));
+        assert!(!progress.note_cut(3));
+        assert!(progress.refuse_cut(3) && !progress.refuse_cut(2));
+        let later = ActionProgress::new();
+        later.refuse_cut(3);
+        assert!(!later.is_newer_than(3) && later.note_cut(4));
+        assert!(later.is_newer_than(3) && !later.is_newer_than(4));
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Persist for PersistService {
         } else {
             Queueing::Refuse
         };
-        let job = session.save(foreground, queueing)?;
+        let job = session.save_newer(foreground, queueing, request.newer_than_snapshot)?;
         Ok(Response::new(job_stream(job)))
     }
 
@@ -181,9 +181,12 @@ impl Persist for PersistService {
         let request = request.into_inner();
         let session = self.current.session(request.run.clone())?;
         let jobs = match (request.activity, request.activity()) {
-            (0, _) => session.jobs.abort(None),
+            (0, _) => session.jobs.abort_cuts(None, request.up_to_snapshot),
             (_, wanted) => match Activity::from_wire(wanted) {
-                Some(activity) => session.jobs.abort(Some(activity)),
+                Some(activity) => {
+                    let up_to = request.up_to_snapshot;
+                    session.jobs.abort_cuts(Some(activity), up_to)
+                }
                 None => return Err(RpcError::invalid("activity is unknown").into()),
             },
         };

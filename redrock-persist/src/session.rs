@@ -179,16 +179,26 @@ impl Session {
 
     /// Starts a save into `dbfilename`, or shares one.
     pub fn save(self: &Arc<Self>, foreground: bool, queueing: Queueing) -> Result<Job> {
+        self.save_newer(foreground, queueing, None)
+    }
+
+    /// As [`Session::save`]; shares also one whose cut has a number above `newer_than`.
+    pub fn save_newer(
+        self: &Arc<Self>,
+        foreground: bool,
+        queueing: Queueing,
+        newer_than: Option<u64>,
+    ) -> Result<Job> {
         let session = Arc::clone(self);
         let purpose = if foreground {
             Purpose::Save
         } else {
             Purpose::BackgroundSave
         };
+        let work =
+            |progress, cancel| async move { session.do_save(purpose, &progress, &cancel).await };
         self.jobs
-            .start(Activity::Save, queueing, |progress, cancel| async move {
-                session.do_save(purpose, &progress, &cancel).await
-            })
+            .start_newer(Activity::Save, queueing, newer_than, work)
     }
 
     async fn do_save(

@@ -110,7 +110,7 @@ impl Failover {
         let began = Instant::now();
         let (target, position) = loop {
             let (replica, offset) = self.wait_for_replica(request, token, steps, began).await?;
-            if let Some(chosen) = self.demote(&replica, offset).await? {
+            if let Some(chosen) = self.demote(request.number, &replica, offset).await? {
                 break chosen;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -119,7 +119,7 @@ impl Failover {
             .follow(target, FirstAsk::From(position), true)
             .await;
         if let Err(why) = self.promotion(token).await {
-            return Err(self.take_back(why).await);
+            return Err(self.take_back(request.number, why).await);
         }
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(v1::Progress {
@@ -139,6 +139,7 @@ impl Failover {
     /// wherever it ends). `None` if it does not.
     async fn demote(
         &self,
+        failover: u64,
         replica: &ReplicaAck,
         offset: Option<u64>,
     ) -> Result<Option<(Target, Position)>, RpcError> {
@@ -149,6 +150,7 @@ impl Failover {
             master_host: host.clone(),
             master_port: port.into(),
             expected_offset: offset,
+            failover,
         };
         let demoted = self.context.server.load().demote(demote).await;
         let reply = match self.context.checked(demoted) {
@@ -156,7 +158,7 @@ impl Failover {
             Err(error) if error.code == ErrorCode::Busy => return Ok(None),
             Err(error) if error.code == ErrorCode::Invalid => return Err(error),
             // It may have happened, or happen yet.
-            Err(error) => return Err(self.take_back(&error.to_string()).await),
+            Err(error) => return Err(self.take_back(failover, &error.to_string()).await),
         };
         tracing::info!(host, port, "failover to a replica begins");
         let replid = HexId::parse(&reply.replid)
@@ -260,12 +262,13 @@ impl Failover {
     }
 
     /// The target did not take the role: the server is a master again.
-    async fn take_back(&self, why: &str) -> RpcError {
+    async fn take_back(&self, failover: u64, why: &str) -> RpcError {
         self.follower.unfollow().await;
         let request = v1::PromoteRequest {
             run: self.context.run.to_wire(),
             wait_offset: None,
             timeout_ms: 0,
+            failover: Some(failover),
         };
         let promoted = self.context.server.load().promote(request).await;
         match self.context.checked(promoted) {

@@ -231,7 +231,10 @@ pub struct ReplicationState {
     pub second_offset: i64,
     /// FAILOVER's state.
     pub failover: &'static str,
-    /// It waits for being made a replica: whoever comes with that later comes too late.
+    /// Failovers so far; the newest one's number.
+    pub failovers: u64,
+    /// The newest one waits for being made a replica: whoever comes with that later, or for an
+    /// earlier one, comes too late.
     pub may_demote: bool,
     /// Whether there is a backlog.
     pub backlog_active: bool,
@@ -274,6 +277,7 @@ impl Default for ReplicationState {
             replid2: "0".repeat(40),
             second_offset: -1,
             failover: "no-failover",
+            failovers: 0,
             may_demote: false,
             backlog_active: false,
             backlog_bytes_max: 1 << 20,

@@ -14,6 +14,8 @@ mod full_disk;
 mod link;
 mod master;
 mod messages;
+mod no_log;
+mod old_scripts;
 mod password;
 mod replica;
 mod returns;

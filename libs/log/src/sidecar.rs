@@ -19,6 +19,7 @@
 
 mod reader;
 mod rewrite;
+mod unbegun;
 mod writer;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub use reader::{
     Checkpoint, DamagedRange, SidecarReader, Summary, Verification, has_stream_bytes,
 };
 pub use rewrite::{copy_up_to, rewrite_up_to};
+pub use unbegun::FormerEnd;
 pub(crate) use writer::SidecarWriter;
 
 use crate::segment::SegmentLayout;

@@ -41,17 +41,22 @@ impl Folder {
         self.dir.path().join(name)
     }
 
-    fn segment(&mut self, seq: i64) {
-        let names = Names::default();
+    /// A segment without a command.
+    fn begin(&self, seq: i64, start_offset: u64) -> SegmentWriter {
         let start = SegmentStart {
-            start_offset: self.offset,
+            start_offset,
             database: 0,
             replid: [b'a'; 40],
             run_id: [b'b'; 40],
             epoch: 1,
         };
-        let path = self.path(&names.incr(seq));
-        let mut writer = SegmentWriter::begin(&RealFs, &path, &start, 1).unwrap();
+        let path = self.path(&Names::default().incr(seq));
+        SegmentWriter::begin(&RealFs, &path, &start, 1).unwrap()
+    }
+
+    fn segment(&mut self, seq: i64) {
+        let names = Names::default();
+        let mut writer = self.begin(seq, self.offset);
         for n in 0..3 {
             self.offset = writer.write(&set(n), 1000 * n).unwrap();
         }
@@ -250,4 +255,21 @@ fn a_manifest_is_made_anew_if_the_files_leave_no_doubt() {
     manifest("");
     let report = folder.check().remove(0);
     assert_eq!(plan(&report).unwrap().unwrap().action, Action::Nothing);
+}
+
+#[test]
+fn a_log_file_of_a_switch_that_did_not_happen_is_no_gap() {
+    // Where the last one began, in its middle, and behind its end: that lost bytes with the power.
+    let (begin, end) = (3 * set(0).len() as u64, 6 * set(0).len() as u64);
+    for start in [begin, begin + 5, end + 5] {
+        let folder = Folder::new();
+        folder.begin(3, start).finish(1).unwrap();
+        let path = folder.path("appendonly.aof.manifest");
+        std::fs::write(&path, "file nonsense\n").unwrap();
+        folder.repair();
+        let loaded = manifest::load(&RealFs, folder.dir.path(), &Names::default());
+        let incr = loaded.unwrap().unwrap().incr;
+        let numbers: Vec<i64> = incr.iter().map(|entry| entry.sequence).collect();
+        assert_eq!(numbers, [1, 2], "{start}");
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use redrock_log::fs::Fs;
 use redrock_log::history::{Histories, ReplicationState};
 use redrock_log::manifest::{self, FileEntry, Manifest, Names};
-use redrock_log::sidecar::SidecarReader;
+use redrock_log::sidecar::{FormerEnd, SidecarReader};
 use redrock_proto::RpcError;
 use redrock_proto::model::HexId;
 
@@ -330,12 +330,17 @@ fn chain(
         path: directory.join(&entry.name),
         entry: Some(entry.clone()),
     });
-    let segments: Vec<Segment> = segments
-        .iter()
-        .map(|entry| segment(fs, directory, entry))
-        // One that was made for a switch which did not happen stands nowhere.
-        .filter(|found| !matches!(found, Ok(found) if found.bytes == 0 && found.place.is_none()))
-        .collect::<Result<_>>()?;
+    let (mut found, mut former) = (Vec::new(), None);
+    for entry in segments {
+        if let Some(segment) = segment(fs, directory, entry, former)? {
+            former = segment.place.map(|place| FormerEnd {
+                offset: place.end_offset,
+                sequence: entry.sequence.unsigned_abs(),
+            });
+            found.push(segment);
+        }
+    }
+    let segments = found;
     let begun = segments.first().and_then(|segment| segment.place);
     let begins_ms = match (begun, &base) {
         (Some(place), _) => place.begun_ms,
@@ -356,30 +361,43 @@ fn chain(
     })
 }
 
-fn segment(fs: &dyn Fs, directory: &Path, entry: &FileEntry) -> Result<Segment> {
+/// `None` if it was made for a switch that did not happen: it stands nowhere.
+fn segment(
+    fs: &dyn Fs,
+    directory: &Path,
+    entry: &FileEntry,
+    former: Option<FormerEnd>,
+) -> Result<Option<Segment>> {
     let path = directory.join(&entry.name);
     let bytes = fs
         .metadata(&path)
         .map_err(|error| io_error("read", &path, &error))?
         .len;
-    let place = SidecarReader::open(fs, &path)
-        .map_err(sidecar_error)?
-        .map(|reader| {
-            let header = reader.header();
-            Place {
-                start_offset: header.layout.start_offset,
-                end_offset: header.layout.offset_at(bytes),
-                prefix_bytes: u64::from(header.layout.prefix_bytes),
-                begun_ms: header.created_unix_ms,
-            }
-        });
-    Ok(Segment {
+    let sidecar = SidecarReader::open(fs, &path).map_err(sidecar_error)?;
+    let sequence = entry.sequence.unsigned_abs();
+    let is_unbegun = match &sidecar {
+        Some(sidecar) => sidecar.is_unbegun_at(fs, &path, sequence, former),
+        None => Ok(bytes == 0),
+    };
+    if is_unbegun.map_err(sidecar_error)? {
+        return Ok(None);
+    }
+    let place = sidecar.map(|reader| {
+        let header = reader.header();
+        Place {
+            start_offset: header.layout.start_offset,
+            end_offset: header.layout.offset_at(bytes),
+            prefix_bytes: u64::from(header.layout.prefix_bytes),
+            begun_ms: header.created_unix_ms,
+        }
+    });
+    Ok(Some(Segment {
         modified_ms: modified_ms(fs, &path)?,
         path,
         entry: entry.clone(),
         bytes,
         place,
-    })
+    }))
 }
 
 fn dump(fs: &dyn Fs, path: &Path) -> Result<Chain> {

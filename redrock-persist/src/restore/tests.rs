@@ -191,6 +191,21 @@ fn what_was_written_by_the_time_is_there_and_nothing_later() {
 }
 
 #[test]
+fn a_log_file_of_a_switch_that_did_not_happen_belongs_to_no_chain() {
+    let mut source = Source::new();
+    source.log(1, 500, &[(1000, set(1)), (3000, set(2))]);
+    let end = source.offset;
+    // The first file went on beyond the place of the switch.
+    source.offset = set(1).len() as u64;
+    source.log(2, 2000, &[]);
+    let chains = chain::find(&RealFs, &source.data(), NOW).unwrap();
+    assert_eq!((chains.len(), chains[0].segments.len()), (1, 1));
+    assert_eq!(chains[0].offsets(), Some((0, end)));
+    assert_eq!(source.at(2500), ["0001"]);
+    assert_eq!(source.at(NOW), ["0001", "0002"]);
+}
+
+#[test]
 fn transactions_are_restored_as_a_whole_or_not_at_all() {
     let mut source = Source::new();
     let begun = [plain("MULTI"), set(2)].concat();

@@ -104,6 +104,10 @@ pub async fn take(
             refused: false,
         }),
     };
+    if !progress.note_cut(begin.snapshot_id) {
+        // FLUSHALL has emptied what it holds.
+        cancel.cancel();
+    }
     progress.enter(v1::Phase::Streaming);
     progress.expect_keys(begin.databases.iter().map(|database| database.keys).sum());
     let mut order = FrameOrder::new();

@@ -201,6 +201,7 @@ impl Service<'_> {
             run: context.run.to_wire(),
             wait_offset: None,
             timeout_ms: 0,
+            failover: None,
         };
         let reply = context.checked(context.server.load().promote(request).await)?;
         let promoted = HexId::parse(&reply.into_inner().replid);

@@ -297,8 +297,8 @@ pub(crate) fn waits_under_lock(server: &Server, keyspace: &Keyspace, flags: u32)
     if flags & flag::WRITE == 0 {
         return None;
     }
-    if server.is_read_only() {
-        // The role has just changed; the gate says so the next time.
+    if server.is_read_only() || server.lacks_log() {
+        // The role has just changed, or the log was left; the gate says so the next time.
         return Some(Wait::Released);
     }
     let snapshot = keyspace.snapshot.as_ref()?;
@@ -366,8 +366,7 @@ fn run_locked(request: &mut Request<'_>, keyspace: &mut Keyspace) -> Outcome {
         server, config, scratch, client, spec, args, out, keyspace, now_us,
     );
     if let Some(wait) = ran {
-        // Nothing but deletions by expiry can have happened.
-        server.settle(&mut scratch.effect);
+        after::take_back(server, &mut scratch.effect);
         end_hold(server, keyspace);
         return Outcome::Retry(wait);
     }

@@ -168,12 +168,21 @@ impl load_server::Load for LoadService {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
-        // What is asked to make us a replica, and has not done so, is what the caller takes back.
-        failover::refuse_demotion(server);
+        let number = wire.failover;
+        if number.is_none_or(|number| failover::is_present(server, number)) {
+            // What is asked to make us a replica, and has not done so, is what the caller takes
+            // back.
+            failover::refuse_demotion(server);
+        }
         let promoting = server.clone();
-        let promoted = blocking(move || follow::promote(&promoting)).await?;
-        let (replid, offset) =
-            promoted.map_err(|error| RpcError::internal(format!("store the new id: {error}")))?;
+        let promoted = blocking(move || {
+            let is_present = |number| failover::is_present(&promoting, number);
+            follow::promote_if(&promoting, || number.is_none_or(is_present))
+        });
+        let promoted = promoted.await?;
+        let (replid, offset) = promoted
+            .map_err(|error| RpcError::internal(format!("store the new id: {error}")))?
+            .ok_or_else(failover::over)?;
         server.refresh_gates();
         commands::note_in_settings(server, Target::NoOne).await;
         Ok(Response::new(v1::PromoteReply {
@@ -197,7 +206,8 @@ impl load_server::Load for LoadService {
         let server = &self.shared.server;
         let demoting = server.clone();
         let demoted = blocking(move || {
-            failover::demote(&demoting, &wire.master_host, port, wire.expected_offset)
+            let master = (wire.master_host.as_str(), port);
+            failover::demote(&demoting, wire.failover, master, wire.expected_offset)
         });
         let position = demoted.await??;
         let (replid, offset) = position.map_or((String::new(), 0), |(replid, offset)| {

@@ -12,7 +12,10 @@ use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
+use crate::replication::identity;
+use crate::script::kept;
 use crate::start::directory::random_id;
+use bytes::Bytes;
 use frames::{FrameResult, Sender};
 use keep::LastCut;
 use parking_lot::Mutex;
@@ -98,6 +101,7 @@ impl SnapshotService {
             return Err(RpcError::busy("a snapshot is being taken"));
         }
         let began = Instant::now();
+        let is_renamed = identity::is_count_lost(server);
         let from_nothing = server.log.state().kind == LogKind::None;
         // A master's changes were not counted up to here; a replica's offset is its master's.
         let anew = (from_nothing && !server.is_replica()).then(random_id);
@@ -105,6 +109,7 @@ impl SnapshotService {
         let Some(databases) = keyspace.cut(ring.clone()) else {
             return Err(RpcError::busy("a snapshot is being taken"));
         };
+        keyspace.newest_cut = id;
         let for_replicas = matches!(request.purpose, Purpose::FullSync | Purpose::Rewrite);
         if for_replicas && !server.is_replica() {
             // As in Redis: peers that begin here and read no RDB file's fields learn the database.
@@ -124,15 +129,26 @@ impl SnapshotService {
             self.queue_checkpoint(id, tiering, ring.clone());
         }
         let functions = server.scripting.libraries.read().sources();
+        let scripts = server.scripting.cache.kept();
+        let field = |source: Arc<[u8]>| (kept::FIELD.to_owned(), Bytes::from_owner(source));
+        let aux = scripts.into_iter().map(field).collect();
         let expects_checkpoint = keyspace.tiering.is_some();
         let tell_file = point.rotated && self.note_switch(&point, from_nothing);
         drop(keyspace);
+        if is_renamed {
+            server.report_log();
+        }
         server.stats.cut_made(began.elapsed());
         if let Err(why) = self.finish_switch(tell_file) {
             ring.push(Item::Failed(why));
         }
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
-        Ok((Begin { functions, ..frame }, expects_checkpoint))
+        let begin = Begin {
+            functions,
+            aux,
+            ..frame
+        };
+        Ok((begin, expects_checkpoint))
     }
 
     /// Queues the making of the checkpoint behind all that the tier is to hold at the cut.
@@ -426,3 +442,6 @@ fn spawn_walker(server: Arc<crate::server::Server>, ring: Arc<Ring>) -> Result<(
         .map(|_| ())
         .map_err(|error| RpcError::internal(format!("start the walker: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,8 @@ pub struct Keyspace {
     epoch: u32,
     /// Values on disk; `None` with the feature off.
     pub tiering: Option<Box<tiering::Tiering>>,
+    /// Number of the newest cut, as the persister knows it; 0 before the first.
+    pub newest_cut: u64,
     /// The snapshot that is being taken.
     pub snapshot: Option<Box<snapshot::ActiveSnapshot>>,
     /// How accesses are recorded (LRU clock or LFU counter).
@@ -101,6 +103,8 @@ pub struct Keyspace {
     pub expiry_paused_until_ms: i64,
     /// Expired keys are deleted (a master after loading) or only hidden (a replica, a load).
     pub expire_mode: ExpireMode,
+    /// What our role has become of them; [`Keyspace::follow_role`] makes it so.
+    role_expiry: ExpireMode,
     /// Whether fields of hashes may expire, and how many hashes have some that do.
     pub field_expiry: Arc<FieldExpiry>,
     /// Keys that clients of a writable replica gave an expiry: no master deletes them.
@@ -161,6 +165,7 @@ impl Keyspace {
             listings: listing::Listings::default(),
             epoch: 1,
             tiering: None,
+            newest_cut: 0,
             snapshot: None,
             access: access::AccessPolicy::default(),
             watched: watch::WatchTable::default(),
@@ -172,6 +177,7 @@ impl Keyspace {
             ready: Vec::new(),
             expiry_paused_until_ms: 0,
             expire_mode: ExpireMode::Delete,
+            role_expiry: ExpireMode::Delete,
             field_expiry,
             replica_expires: hashbrown::HashSet::new(),
             lazy_expire: false,
@@ -269,6 +275,20 @@ impl Keyspace {
             true => watch::Held::Expired,
             false => watch::Held::Value,
         }
+    }
+
+    /// What becomes of expired keys by our role from now on. While a log is read back they stay
+    /// all the same, until [`Keyspace::follow_role`].
+    pub fn set_role_expiry(&mut self, mode: ExpireMode) {
+        self.role_expiry = mode;
+        if self.expire_mode != ExpireMode::Ignore {
+            self.expire_mode = mode;
+        }
+    }
+
+    /// Expired keys are treated as our role has it.
+    pub fn follow_role(&mut self) {
+        self.expire_mode = self.role_expiry;
     }
 
     /// Takes over what the configuration says of memory.

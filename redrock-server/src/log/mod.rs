@@ -89,6 +89,8 @@ pub trait LogObserver: Send + Sync {
     fn advanced(&self);
     /// What clients wait for was synced, which took so many milliseconds (`appendfsync always`).
     fn synced(&self, _took_ms: u64) {}
+    /// The log for replicas could not be written and has ended: what comes is not counted.
+    fn given_up(&self) {}
     /// The server must not go on.
     fn fatal(&self, reason: &str);
 }

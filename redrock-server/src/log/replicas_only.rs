@@ -41,6 +41,11 @@ impl EffectLog {
             self.open.store(false, Ordering::Release);
             stream.offered = None;
         }
+        drop(stream);
+        drop(pending);
+        if let Some(observer) = self.observer.get() {
+            observer.given_up();
+        }
     }
 
     /// Switches between commands to a further segment for replicas. `None` if that is not what

@@ -1,6 +1,7 @@
 //! Publish/subscribe: who listens to what, and the delivery of messages.
 //!
-//! A message is held back until the log has what it tells of (I5): at the end of the lock hold it goes
+//! A message is held back until the log has what it tells of (I5), and dropped if the command or
+//! transaction that sent it is to be run again: at the end of the lock hold it goes
 //! into each subscriber's outbox and its worker is poked; it leaves with that worker's next flush. What
 //! a subscriber does not read is bounded by `client-output-buffer-limit pubsub`: beyond it the client is
 //! closed.
@@ -257,17 +258,28 @@ impl PubSub {
 
 /// Lets go what is held back: the log has what it tells of. One load while there is nothing.
 pub fn release(server: &Server) {
+    take_held(server, |client, mut held| {
+        client.outbox.lock().append(&mut held);
+        server.note_client(client);
+        server.poke(client);
+    });
+}
+
+/// Drops what was sent since the last [`release`]: who sent it has changed nothing and runs again.
+pub fn forget_held(server: &Server) {
+    take_held(server, |_, _| {});
+}
+
+fn take_held(server: &Server, mut take: impl FnMut(&Arc<ClientShared>, Vec<u8>)) {
     let pubsub = &server.pubsub;
     if !pubsub.is_holding.load(Ordering::Relaxed) {
         return;
     }
     pubsub.is_holding.store(false, Ordering::Relaxed);
     for client in std::mem::take(&mut *pubsub.holding.lock()) {
-        let mut held = std::mem::take(&mut *client.held.lock());
+        let held = std::mem::take(&mut *client.held.lock());
         pubsub.held_bytes.fetch_sub(held.len(), Ordering::Relaxed);
-        client.outbox.lock().append(&mut held);
-        server.note_client(&client);
-        server.poke(&client);
+        take(&client, held);
     }
 }
 

@@ -5,7 +5,8 @@
 //! byte for byte, and chains inherit its offsets. A transaction is one lock hold; one that is
 //! larger than a mebibyte waits for its EXEC in a file. One that can't be run as a whole does not
 //! begin; one that fails in its middle all the same is not to be run again: our place in the
-//! stream is lost then, and the next link brings a full sync.
+//! stream is lost then, and the next link brings a full sync. So it is with a script of an old
+//! master of which we do not have the text.
 
 use super::follow;
 use crate::command::args::is_word;
@@ -15,7 +16,7 @@ use crate::net::client::OwnedCommand;
 use crate::server::Server;
 use crate::services::again;
 use crate::start::rdb::NotNow;
-use crate::start::replay::{Replayer, is_frame};
+use crate::start::replay::{Replayer, UnknownScript, is_frame};
 use crate::start::transaction::{Transaction, parse};
 use anyhow::{anyhow, bail};
 use parking_lot::MutexGuard;
@@ -129,24 +130,32 @@ impl<'s> Applier<'s> {
         // Clients of a replica wait for streams too (XREAD).
         keyspace.serve_blocked(self.server, &mut Effect::default());
         let is_half = ran.is_err() && self.replayer.changes() != before;
+        let lacks_script = |error: &anyhow::Error| error.is::<UnknownScript>();
+        let is_lost = is_half || ran.as_ref().is_err_and(lacks_script);
+        if ran.is_err() && !is_lost {
+            // The next link brings it once more, and with it what it publishes.
+            crate::pubsub::forget_held(self.server);
+        }
         let applied = match ran {
             Ok(()) => {
                 self.append(transaction);
                 Ok(())
             }
-            Err(error) if is_half => {
+            Err(error) if is_lost => {
                 follow::lose_place(self.server);
                 // Whatever the cause: it is not to be tried again from here.
-                Err(anyhow!(
-                    "a part of a change was made, a full sync is due: {error:#}"
-                ))
+                let what = match is_half {
+                    true => "a part of a change was made",
+                    false => "a change can't be made",
+                };
+                Err(anyhow!("{what}, a full sync is due: {error:#}"))
             }
             Err(error) => Err(error),
         };
         keyspace.tell_clients(self.server);
         drop(keyspace);
         self.server.send_broadcasts();
-        if is_half {
+        if is_lost {
             self.server.report_log();
             again::keep_log(self.server);
         }

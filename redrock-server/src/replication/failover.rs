@@ -50,7 +50,10 @@ impl Server {
 
 /// A failover that has begun: writes are held back until it is dropped.
 #[derive(Debug)]
-pub struct Running(Arc<Server>);
+pub struct Running {
+    server: Arc<Server>,
+    number: u64,
+}
 
 impl Running {
     /// Begins one, with the keyspace held; `None` if one is under way.
@@ -60,25 +63,30 @@ impl Running {
             return None;
         }
         replication.failover = WAITING;
+        replication.failovers += 1;
         replication.may_demote = true;
+        let number = replication.failovers;
         drop(replication);
         let pause = &server.state.pause;
         pause.start(PauseBy::Failover, i64::MAX, PauseMode::Write);
-        Some(Self(server.clone()))
+        Some(Self {
+            server: server.clone(),
+            number,
+        })
     }
 
     fn is_demoted(&self) -> bool {
-        self.0.state.replication.lock().failover == DEMOTED
+        self.server.state.replication.lock().failover == DEMOTED
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut replication = self.0.state.replication.lock();
+        let mut replication = self.server.state.replication.lock();
         replication.failover = NONE;
         replication.may_demote = false;
         drop(replication);
-        self.0.state.pause.lift(PauseBy::Failover);
+        self.server.state.pause.lift(PauseBy::Failover);
     }
 }
 
@@ -88,11 +96,23 @@ pub fn refuse_demotion(server: &Server) {
     server.state.replication.lock().may_demote = false;
 }
 
-/// For the agent: makes us a replica, if the stream ends at `expected` (BUSY), and a failover still waits for that (INVALID).
+/// Whether the failover of that number is under way.
+pub fn is_present(server: &Server, number: u64) -> bool {
+    let replication = server.state.replication.lock();
+    replication.failover != NONE && replication.failovers == number
+}
+
+/// That a failover is not, to those who act for it.
+pub fn over() -> RpcError {
+    RpcError::invalid("that failover is over")
+}
+
+/// For the agent: makes us a replica, if the stream ends at `expected` (BUSY), and the failover of
+/// that number still waits for that (INVALID).
 pub fn demote(
     server: &Server,
-    host: &str,
-    port: u16,
+    number: u64,
+    (host, port): (&str, u16),
     expected: Option<u64>,
 ) -> Result<Option<StreamEnd>, RpcError> {
     let mut keyspace = server.keyspace.lock();
@@ -103,6 +123,9 @@ pub fn demote(
     {
         // In one hold with the look: else the failover might end in between.
         let mut replication = server.state.replication.lock();
+        if replication.failovers != number {
+            return Err(over());
+        }
         if !std::mem::take(&mut replication.may_demote) {
             return Err(RpcError::invalid("no failover waits for it any more"));
         }
@@ -124,6 +147,7 @@ pub async fn start(
         port: port.into(),
         timeout_ms: wanted.timeout_ms,
         force: wanted.force,
+        number: running.number,
     };
     match wanted.to {
         Some(_) => tracing::info!("FAILOVER requested to {host}:{port}."),
@@ -161,7 +185,7 @@ async fn finish(
     running: Running,
     result: Result<v1::Progress, RpcError>,
 ) -> Result<v1::Progress, RpcError> {
-    let server = running.0.clone();
+    let server = running.server.clone();
     refuse_demotion(&server);
     let link = {
         // One that has been let through comes to its end first.

@@ -114,7 +114,7 @@ pub fn load_snapshot(
         // become a master needs it.
         server.log.abandon();
         touch_everything(server, &mut keyspace);
-        keyspace.expire_mode = ExpireMode::Hide;
+        keyspace.set_role_expiry(ExpireMode::Hide);
         server
             .history
             .replace(source.replid.digits(), source.offset);
@@ -180,7 +180,7 @@ pub fn demote(
     host: &str,
     port: u16,
 ) -> Option<StreamEnd> {
-    keyspace.expire_mode = ExpireMode::Hide;
+    keyspace.set_role_expiry(ExpireMode::Hide);
     let mut replication = server.state.replication.lock();
     let same = replication
         .master
@@ -238,22 +238,34 @@ pub fn lose_place(server: &Server) {
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
 /// An error leaves a replica.
 pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
+    let present = || (server.log.state().replid, server.log.appended_offset());
+    Ok(promote_if(server, || true)?.unwrap_or_else(present))
+}
+
+/// As [`promote`], if it is still wanted then; else nothing changes, and it is `None`.
+pub fn promote_if(
+    server: &Server,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Option<StreamEnd>, StateFileError> {
     let replid = random_id();
+    let mut wanted = true;
     let promoted = identity::change(server, replid, Former::Keep, |keyspace, _| {
-        if server.state.replication.lock().master.take().is_none() {
+        wanted = is_wanted();
+        if !wanted || server.state.replication.lock().master.take().is_none() {
             return false;
         }
         server.state.feed.fetch_add(1, Ordering::AcqRel);
-        keyspace.expire_mode = ExpireMode::Delete;
+        keyspace.set_role_expiry(ExpireMode::Delete);
         server.log.set_following(false);
         server.log.force_select();
         true
     })?;
-    Ok(match promoted {
+    let end = match promoted {
         Some(offset) => (replid, offset),
         // A master already.
         None => (server.log.state().replid, server.log.appended_offset()),
-    })
+    };
+    Ok(wanted.then_some(end))
 }
 
 /// Our master's stream goes on where and under the id that `begin` says: takes the id over. The number

@@ -81,15 +81,29 @@ pub fn lose_count_of_a_log_that_ended(server: &Server) {
     }
 }
 
+/// The same before anything is named by the stream's id and place: what was changed since that log
+/// has ended is not counted. Called with the keyspace held; true if the id is another one now, which
+/// is to be shown ([`Server::report_log`]) once it is released.
+pub fn is_count_lost(server: &Server) -> bool {
+    server.history.is_for_replicas() && !server.log.is_on() && forget_held(server)
+}
+
 fn forget(server: &Server, keyspace: MutexGuard<'_, Keyspace>) {
+    let is_forgotten = forget_held(server);
+    drop(keyspace);
+    if is_forgotten {
+        server.report_log();
+    }
+}
+
+fn forget_held(server: &Server) -> bool {
     if server.is_replica() {
         // Its offset is its master's, which is followed with or without a log.
         server.history.end_log();
-        return;
+        return false;
     }
     let replid = random_id();
     server.history.replace(replid, server.log.appended_offset());
     server.log.set_replid(replid, None);
-    drop(keyspace);
-    server.report_log();
+    true
 }

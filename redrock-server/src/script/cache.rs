@@ -1,9 +1,11 @@
 //! The sources of scripts by their digest, for EVALSHA. Unbounded, as in Redis: SCRIPT FLUSH empties
 //! it.
 
-use super::flags::Flags;
+use super::flags::{self, Flags};
+use super::kept::Kept;
+use crate::command::error::CommandResult;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sha1::{Digest as _, Sha1};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +31,8 @@ pub struct CachedScript {
 #[derive(Debug, Default)]
 pub struct ScriptCache {
     scripts: RwLock<HashMap<ScriptDigest, CachedScript>>,
+    /// Those that go into RDB files.
+    kept: Mutex<Kept>,
     source_bytes: AtomicUsize,
     /// Changes whenever the cache is emptied.
     generation: AtomicU64,
@@ -77,9 +81,39 @@ impl ScriptCache {
         }
     }
 
+    /// A master or a log has sent a script, or wants it by its digest: our RDB files are to have it.
+    pub fn keep(&self, digest: &ScriptDigest) {
+        if let Some(script) = self.scripts.read().get(digest) {
+            self.kept.lock().want(digest, script.source.len());
+        }
+    }
+
+    /// The texts that RDB files are to have.
+    pub fn kept(&self) -> Vec<Arc<[u8]>> {
+        let scripts = self.scripts.read();
+        let kept = self.kept.lock();
+        let found = kept.digests().filter_map(|digest| scripts.get(digest));
+        found.map(|script| script.source.clone()).collect()
+    }
+
+    /// A script that an RDB file has kept. It is compiled when it is wanted.
+    pub fn restore(&self, source: &[u8]) -> CommandResult {
+        let (flags, first_line_bytes) = flags::of_script(source)?;
+        let digest = digest(source);
+        let script = CachedScript {
+            source: source.into(),
+            flags,
+            first_line_bytes,
+        };
+        self.add(digest, script);
+        self.keep(&digest);
+        Ok(())
+    }
+
     /// Forgets all.
     pub fn clear(&self) {
         let mut scripts = self.scripts.write();
+        *self.kept.lock() = Kept::default();
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.source_bytes.store(0, Ordering::Relaxed);
         *scripts = HashMap::new();
@@ -109,6 +143,19 @@ impl ScriptCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_file_has_kept_is_kept_again_until_all_is_flushed() {
+        let cache = ScriptCache::default();
+        cache.restore(b"return 1").unwrap();
+        let restored = digest(b"return 1");
+        assert!(cache.contains(&restored));
+        assert_eq!(cache.kept(), [Arc::from(&b"return 1"[..])]);
+        assert!(cache.restore(b"#!lua nonsense=1\nreturn 2").is_err());
+        cache.clear();
+        cache.keep(&restored);
+        assert!(cache.kept().is_empty() && cache.is_empty());
+    }
 
     #[test]
     fn digests_are_hexadecimal_and_found_in_any_case() {

@@ -21,6 +21,7 @@ pub mod fiber;
 pub mod flags;
 pub mod from_reply;
 pub mod function;
+pub mod kept;
 pub mod lua;
 pub mod prepare;
 pub mod random;

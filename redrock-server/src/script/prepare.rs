@@ -49,6 +49,9 @@ pub fn check(context: &Context<'_>, flags: Flags, read_only: bool) -> CommandRes
             {
                 return Err(CommandError::text(format!("{LOG_FAILED}{why}")));
             }
+            if server.lacks_log() {
+                return Err(CommandError::text(format!("{LOG_FAILED}it is off")));
+            }
         }
         if read_only {
             return Err(CommandError::fixed(WRITES_IN_READ_ONLY));

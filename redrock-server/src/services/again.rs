@@ -3,7 +3,8 @@
 //! The data set that a master sent has no log yet: the persister makes a base of it, and from the
 //! cut on the master's stream is appended byte for byte. Until that is done a restart finds the
 //! log of the data set before. Without a persister it is tried again, with pauses that grow; the
-//! link to the master never waits for it.
+//! link to the master never waits for it. A server that becomes a master meanwhile takes no writes
+//! until it is there ([`Server::lacks_log`]).
 
 use super::Services;
 use crate::log::state::LogKind;
@@ -22,6 +23,7 @@ pub fn keep_log(server: &Server) {
         return;
     };
     if is_due(server) && !services.reviving.swap(true, Ordering::AcqRel) {
+        server.refresh_gates();
         let services = services.clone();
         services.handle.clone().spawn(revive(services));
     }
@@ -31,6 +33,17 @@ fn is_due(server: &Server) -> bool {
     server.config().append_only.enabled
         && server.log.state().kind != LogKind::AppendOnly
         && !server.fate.is_stopping()
+}
+
+impl Services {
+    /// `appendonly no` at run time.
+    pub async fn disable_append_only(&self) -> Result<(), String> {
+        // The option says so only when this is done.
+        self.log_turned_off.store(true, Ordering::Release);
+        let result = self.turn_log_off().await;
+        self.log_turned_off.store(result.is_ok(), Ordering::Release);
+        result
+    }
 }
 
 /// Makes the flag false again however the work ends.
@@ -67,6 +80,8 @@ async fn revive(services: Arc<Services>) {
         services.rewrite_scheduled.store(true, Ordering::Release);
         // After a success another full sync may have turned it off again: the loop looks.
         let error = services.enable_append_only().await.err();
+        *services.log_trouble.lock() = super::one_line(error.as_deref().unwrap_or_default());
+        server.refresh_gates();
         if let Some(error) = &error {
             if !told {
                 tracing::warn!(

@@ -6,6 +6,7 @@
 
 use crate::command::error::CommandError;
 use crate::command::table::{Spec, flag};
+use crate::log::state::LogKind;
 use crate::server::Server;
 use crate::state::LinkState;
 use redrock_proto::v1::Activity;
@@ -19,6 +20,8 @@ const FEW_REPLICAS: u32 = 1 << 1;
 const READ_ONLY: u32 = 1 << 2;
 /// Most is refused: a replica without its master (`replica-serve-stale-data no`).
 const STALE: u32 = 1 << 3;
+/// Writes are refused: a master whose append-only file is wanted and not there.
+const NO_LOG: u32 = 1 << 4;
 
 const SAVE_FAILED_TEXT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's \
 currently unable to persist to disk. Commands that may modify the data set are disabled, because \
@@ -43,6 +46,8 @@ struct Inputs {
     read_only: bool,
     serve_stale: bool,
     linked: bool,
+    log_wanted: bool,
+    log_there: bool,
 }
 
 fn bits(inputs: Inputs) -> u32 {
@@ -65,6 +70,8 @@ fn bits(inputs: Inputs) -> u32 {
     );
     set(replica && inputs.read_only, READ_ONLY);
     set(replica && !inputs.serve_stale && !inputs.linked, STALE);
+    // What a replica's own clients change is in no log anyway.
+    set(!replica && inputs.log_wanted && !inputs.log_there, NO_LOG);
     bits
 }
 
@@ -89,8 +96,46 @@ impl Server {
     pub fn service_gate(&self, spec: &Spec) -> Result<(), CommandError> {
         match self.gates.load(Ordering::Relaxed) {
             0 => Ok(()),
-            bits => refusal(bits, spec).map_or(Ok(()), |text| Err(CommandError::fixed(text))),
+            bits => {
+                // PING does not tell of it, as it does of a log that can't be written: a base is being
+                // made most of the time, and who looks after us need not put another in our place.
+                if bits & NO_LOG != 0 && spec.has(flag::WRITE) {
+                    return Err(CommandError::text(self.no_log_text()));
+                }
+                refusal(bits, spec).map_or(Ok(()), |text| Err(CommandError::fixed(text)))
+            }
         }
+    }
+
+    /// Whether writes are refused for lack of the append-only file: nothing would bring them back.
+    pub fn lacks_log(&self) -> bool {
+        self.gates.load(Ordering::Relaxed) & NO_LOG != 0
+    }
+
+    /// What they are refused with.
+    fn no_log_text(&self) -> String {
+        let services = self.services.get();
+        let cause = services.map(|services| services.log_trouble.lock().clone());
+        let cause = match cause.as_deref() {
+            Some("") | None => "it is being begun anew",
+            Some(cause) => cause,
+        };
+        format!(
+            "MISCONF The append only file is off since a full sync or an error, and is not on again: \
+             {cause}. Commands that may modify the data set are disabled until it is. CONFIG SET \
+             appendonly no goes on without it."
+        )
+    }
+
+    /// Whether the append-only file is there, as far as it is to be: one that is being begun is not
+    /// before its base is. While data are loaded, and while CONFIG SET turns it off, nobody asks.
+    fn has_its_log(&self) -> bool {
+        let is_on = self.log.state().kind == LogKind::AppendOnly;
+        self.loading.is_active()
+            || self.services.get().is_none_or(|services| {
+                let begins = services.enabling.load(Ordering::Acquire);
+                services.log_turned_off.load(Ordering::Acquire) || (is_on && !begins)
+            })
     }
 
     /// Whether writes of clients are refused because we are a replica. Looked at once more under
@@ -142,6 +187,8 @@ impl Server {
             read_only: config.replication.read_only,
             serve_stale: config.replication.serve_stale_data,
             linked,
+            log_wanted: config.append_only.enabled,
+            log_there: self.has_its_log(),
         };
         self.gates.store(bits(inputs), Ordering::Relaxed);
         let hold = config.append_only.no_fsync_on_rewrite && self.is_persister_at_work();
@@ -207,6 +254,32 @@ mod tests {
             ..failed
         };
         assert_eq!(refused(replica, "ping"), None);
+    }
+
+    #[test]
+    fn a_master_without_the_log_that_it_is_to_have_takes_no_writes() {
+        let without = Inputs {
+            log_wanted: true,
+            serve_stale: true,
+            ..Inputs::default()
+        };
+        assert_eq!(bits(without), NO_LOG);
+        for fine in [
+            Inputs {
+                replica: true,
+                ..without
+            },
+            Inputs {
+                log_there: true,
+                ..without
+            },
+            Inputs {
+                log_wanted: false,
+                ..without
+            },
+        ] {
+            assert_eq!(bits(fine), 0, "{fine:?}");
+        }
     }
 
     #[test]

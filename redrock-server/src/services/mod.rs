@@ -81,6 +81,10 @@ pub struct Services {
     pub rewrite_scheduled: AtomicBool,
     /// The append-only log is being brought back.
     reviving: AtomicBool,
+    /// Why it is not back yet; empty if nothing is known.
+    log_trouble: parking_lot::Mutex<String>,
+    /// CONFIG SET has turned it off, or does so.
+    log_turned_off: AtomicBool,
     /// A save that a command asked for is under way.
     saving: AtomicBool,
     flushes: after_flush::Flushes,
@@ -123,6 +127,8 @@ impl Services {
             held: watch::Sender::new(false),
             rewrite_scheduled: AtomicBool::new(false),
             reviving: AtomicBool::new(false),
+            log_trouble: parking_lot::Mutex::default(),
+            log_turned_off: AtomicBool::new(false),
             saving: AtomicBool::new(false),
             flushes: after_flush::Flushes::default(),
             rewriting: AtomicBool::new(false),

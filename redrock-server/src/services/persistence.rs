@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tonic::Streaming;
 
+/// The messages of an action that has been accepted, and the first of them.
+type Begun = Result<(Streaming<Progress>, Progress), RpcError>;
+
 const NAME: &str = "persister";
 /// How long a persister that was just started may take until it answers.
 const START_WAIT: Duration = Duration::from_secs(5);
@@ -67,13 +70,18 @@ impl Services {
 
     /// Saves and follows the save to its end.
     pub(super) async fn save_now(&self, kind: SaveKind) -> Result<(), String> {
-        self.try_save(kind).await.map_err(error_line)
+        self.try_save(kind, None).await.map_err(error_line)
     }
 
-    /// As [`Self::save_now`], with the persister's own error.
-    pub(super) async fn try_save(&self, kind: SaveKind) -> Result<(), RpcError> {
+    /// As [`Self::save_now`], with the persister's own error. A save that runs will do if its cut
+    /// has a number above `newer_than`.
+    pub(super) async fn try_save(
+        &self,
+        kind: SaveKind,
+        newer_than: Option<u64>,
+    ) -> Result<(), RpcError> {
         let saved = async {
-            let (stream, first) = self.start_save(kind, false).await?;
+            let (stream, first) = self.start_save(kind, false, newer_than).await?;
             finish(stream, first, |_| {}).await
         };
         let was_ok = self.server().map(|s| s.state.snapshot.lock().last_ok);
@@ -100,7 +108,7 @@ impl Services {
             _ if schedule => false,
             _ => return Err(OTHER.to_owned()),
         };
-        let (stream, first) = match self.start_save(SaveKind::Background, schedule).await {
+        let (stream, first) = match self.start_save(SaveKind::Background, schedule, None).await {
             Ok(started) => started,
             Err(error) if error.code == ErrorCode::Busy => return Err(OTHER.to_owned()),
             Err(error) => return Err(error_line(error)),
@@ -141,15 +149,12 @@ impl Services {
         })
     }
 
-    async fn start_save(
-        &self,
-        kind: SaveKind,
-        schedule: bool,
-    ) -> Result<(Streaming<Progress>, Progress), RpcError> {
+    async fn start_save(&self, kind: SaveKind, schedule: bool, newer_than: Option<u64>) -> Begun {
         let request = v1::SaveRequest {
             run: self.run.to_wire(),
             kind: kind.into(),
             schedule,
+            newer_than_snapshot: newer_than,
         };
         begun(self.persist().save(request).await?.into_inner()).await
     }
@@ -217,6 +222,7 @@ impl Services {
             return Ok(());
         }
         let _running = Running::begin(self, |services| &services.enabling);
+        self.log_turned_off.store(false, Ordering::Release);
         if self.starts("persist") {
             // How it fares shows below.
             let _ = self.activity().await;
@@ -258,8 +264,8 @@ impl Services {
         Err(RpcError::busy("rewrites were under way: try again"))
     }
 
-    /// `appendonly no` at run time. Without a persister no rewrite can be running.
-    pub async fn disable_append_only(&self) -> Result<(), String> {
+    /// For [`Services::disable_append_only`]. Without a persister no rewrite can be running.
+    pub(super) async fn turn_log_off(&self) -> Result<(), String> {
         let request = v1::DisableAppendOnlyRequest {
             run: self.run.to_wire(),
             keep_stream: !self.replicas.list().is_empty(),
@@ -332,6 +338,7 @@ impl Services {
         let all = v1::AbortRequest {
             run: self.run.to_wire(),
             activity: Activity::Unspecified.into(),
+            up_to_snapshot: None,
         };
         if let Err(error) = self.persist().abort(all).await {
             tracing::warn!(error = error.message(), "it could not be stopped");
@@ -378,19 +385,14 @@ fn error_line(error: RpcError) -> String {
 }
 
 /// The first message of a stream: the action has been accepted.
-async fn begun(
-    mut stream: Streaming<Progress>,
-) -> Result<(Streaming<Progress>, Progress), RpcError> {
+async fn begun(mut stream: Streaming<Progress>) -> Begun {
     let first = next_within(&mut stream, SILENCE_MAX).await?;
     let first = first.ok_or_else(|| RpcError::internal("the action ended without a word"))?;
     Ok((stream, first))
 }
 
 /// Follows an action until its cut has been made: the client's next write must not be in it.
-async fn past_cut(
-    mut stream: Streaming<Progress>,
-    first: Progress,
-) -> Result<(Streaming<Progress>, Progress), RpcError> {
+async fn past_cut(mut stream: Streaming<Progress>, first: Progress) -> Begun {
     let mut message = first;
     while message.phase() <= v1::Phase::Cut {
         message = next_within(&mut stream, SILENCE_MAX)

@@ -3,6 +3,7 @@
 use super::persistence::before_shutdown;
 use crate::config::ShutdownMode;
 use crate::log::health::Health;
+use crate::log::state::LogKind;
 use crate::server::Server;
 use crate::state::ShutdownRequest;
 use redrock_daemon::signals::StopSignal;
@@ -104,6 +105,7 @@ fn may_go_unsaved(server: &Server, wish: ShutdownRequest) -> bool {
     server.state.shutdown.is_signalled()
         && !wish.save
         && server.config().append_only.enabled
+        && server.log.state().kind == LogKind::AppendOnly
         && server.log.health() == Health::Good
 }
 

@@ -16,7 +16,7 @@ use redrock_log::scan::{
     Command, Content, ScanLimits, SegmentScanner, Step, TailContext, TailDecision, decide_tail,
     detect_content, truncate_tail,
 };
-use redrock_log::sidecar::{HexId, SidecarReader, Verification, has_stream_bytes};
+use redrock_log::sidecar::{FormerEnd, HexId, SidecarReader, Verification, has_stream_bytes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -187,10 +187,13 @@ impl Load<'_> {
                     ..
                 } => {
                     last_start_offset = *start_offset;
-                    Some(Former {
-                        end_offset: *end_offset,
-                        replid: *replid,
+                    let end = FormerEnd {
+                        offset: *end_offset,
                         sequence: sequence(entry),
+                    };
+                    Some(Former {
+                        end,
+                        replid: *replid,
                     })
                 }
                 LastSegment::Empty { .. } => end,
@@ -213,7 +216,7 @@ impl Load<'_> {
             manifest,
             last,
             database: replayer.database(),
-            end: end.map(|end| (end.end_offset, end.replid)),
+            end: end.map(|former| (former.end.offset, former.replid)),
             last_start_offset,
         })
     }
@@ -248,7 +251,7 @@ impl Load<'_> {
             None => None,
         };
         if let (Some(sidecar), Some(verification)) = (&sidecar, &verification)
-            && last_segment::is_unbegun(sidecar, verification, entry, former)
+            && sidecar.is_unbegun(verification, sequence(entry), former.map(|it| it.end))
         {
             let entry = entry.clone();
             return Ok(LastSegment::Empty { entry, path });

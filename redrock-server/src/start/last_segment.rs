@@ -6,7 +6,7 @@ use crate::config::Config;
 use anyhow::{Context as _, bail};
 use redrock_log::fs::{Fs, OpenMode};
 use redrock_log::manifest::{self, FileEntry, Manifest};
-use redrock_log::sidecar::{HexId, SidecarReader, Verification};
+use redrock_log::sidecar::{FormerEnd, HexId, SidecarReader, Verification};
 use redrock_log::writer::{SegmentStart, SegmentWriter};
 use std::path::{Path, PathBuf};
 
@@ -28,38 +28,11 @@ pub(super) enum LastSegment {
     Foreign,
 }
 
-/// Where the file before ends, if it is one of ours.
+/// Where the file before ends, if it is one of ours, and its stream's id.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Former {
-    pub(super) end_offset: u64,
+    pub(super) end: FormerEnd,
     pub(super) replid: HexId,
-    pub(super) sequence: u64,
-}
-
-/// Whether a switch to this segment was begun and did not happen, by a death or a full disk: it has no
-/// byte of the stream and was never said to have one, and its prefix is not whole or it does not
-/// begin where the file before ends. That one went on beyond the place of the switch, or lost its
-/// last bytes with the power. A file that lacks between the two is no such case.
-pub(super) fn is_unbegun(
-    sidecar: &SidecarReader,
-    verification: &Verification,
-    entry: &FileEntry,
-    former: Option<Former>,
-) -> bool {
-    let layout = sidecar.header().layout;
-    let prefix_bytes = u64::from(layout.prefix_bytes);
-    let lacks_bytes =
-        verification.segment_bytes <= prefix_bytes && verification.durable_position <= prefix_bytes;
-    let (is_torn, start) = (
-        verification.segment_bytes < prefix_bytes,
-        layout.start_offset,
-    );
-    lacks_bytes
-        && match former {
-            Some(former) if former.end_offset < start => former.sequence + 1 == sequence(entry),
-            Some(former) => former.end_offset > start || is_torn,
-            None => is_torn,
-        }
 }
 
 /// Fails if the segment does not begin where the one before ends.
@@ -68,7 +41,7 @@ pub(super) fn refuse_gap(
     entry: &FileEntry,
     former: Former,
 ) -> anyhow::Result<()> {
-    let (start, end) = (sidecar.header().layout.start_offset, former.end_offset);
+    let (start, end) = (sidecar.header().layout.start_offset, former.end.offset);
     if start != end {
         bail!(
             "there is a gap in the log: {} starts at stream offset {start}, the file before it ends at \

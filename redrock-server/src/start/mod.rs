@@ -26,6 +26,7 @@ use crate::keyspace::cold::warm::WarmStart;
 use crate::keyspace::{ExpireMode, field_expiry};
 use crate::log::LogObserver;
 use crate::log::sync::FsyncPolicy;
+use crate::replication::identity::lose_count_of_a_log_that_ended;
 use crate::server::Server;
 use anyhow::Context as _;
 use directory::DataDirectory;
@@ -50,6 +51,17 @@ impl LogObserver for Observer {
     fn synced(&self, took_ms: u64) {
         if let Some(server) = self.0.upgrade() {
             server.latency.record("aof-fsync-always", took_ms);
+        }
+    }
+
+    fn given_up(&self) {
+        let Some(server) = self.0.upgrade() else {
+            return;
+        };
+        // Elsewhere: who writes the log may hold the keyspace.
+        if let Some(services) = server.services.get() {
+            let handle = services.handle.clone();
+            handle.spawn_blocking(move || lose_count_of_a_log_that_ended(&server));
         }
     }
 
@@ -116,10 +128,11 @@ pub fn recover(
     stream::begin(server, data, &config, found)?;
     let mut keyspace = server.keyspace.lock();
     // A replica's keys go by its master's word alone.
-    keyspace.expire_mode = match server.is_replica() {
+    keyspace.set_role_expiry(match server.is_replica() {
         true => ExpireMode::Hide,
         false => ExpireMode::Delete,
-    };
+    });
+    keyspace.follow_role();
     let keys: u64 = (0..keyspace.database_count())
         .filter_map(|db| keyspace.database(db))
         .map(|database| database.keys)
@@ -133,6 +146,7 @@ pub fn recover(
         services.start_companions(&config);
     }
     server.loading.end();
+    server.refresh_gates();
     Ok(())
 }
 

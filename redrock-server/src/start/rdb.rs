@@ -10,6 +10,7 @@ use crate::keyspace::field_expiry;
 use crate::keyspace::load::{LoadOutcome, PreparedEntry};
 use crate::keyspace::tiering::health::Health;
 use crate::script::function::vm::Staged;
+use crate::script::kept;
 use crate::server::Server;
 use anyhow::{Context as _, bail};
 use redrock_log::fs::FsFile;
@@ -315,6 +316,14 @@ impl Load<'_> {
             b"repl-id" => self.facts.repl_id = Some(value),
             b"repl-offset" => self.facts.repl_offset = text.parse().ok(),
             b"repl-stream-db" => self.facts.repl_stream_db = text.parse().ok(),
+            // Of Redis before 7 and our own, for EVALSHA in what follows the file.
+            _ if key == kept::FIELD.as_bytes() => {
+                let restored = self.server.scripting.cache.restore(&value);
+                if let Err(error) = restored {
+                    let error = String::from_utf8_lossy(&error.resp()).into_owned();
+                    tracing::warn!(error, "a script in the RDB file can't be used");
+                }
+            }
             // For people to read, by Redis's convention.
             [b'%', ..] => tracing::info!("RDB {}: {}", KeyText(key), KeyText(&value)),
             _ => {}

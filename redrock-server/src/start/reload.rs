@@ -68,9 +68,12 @@ pub fn dump(server: &Server, path: &Path, how: RdbReload) -> anyhow::Result<()> 
 /// begun there is no way back: an error ends the server, as in Redis, and the next start
 /// recovers from the same files.
 pub fn log(server: &Arc<Server>, path: &Path) -> anyhow::Result<()> {
+    // A master's snapshot waits: the log's commands are not for its data.
+    let staging = server.staging.try_lock();
+    let _staging = staging.context("a master's snapshot is being loaded")?;
     server.log.flush();
     let files = Again::find(server, path)?;
-    let (mode, garbage) = {
+    let garbage = {
         let mut keyspace = server.keyspace.lock();
         for db in 0..keyspace.database_count() {
             keyspace.flush(db, true);
@@ -78,14 +81,14 @@ pub fn log(server: &Arc<Server>, path: &Path) -> anyhow::Result<()> {
         keyspace.tracking.flushed();
         keyspace.tell_clients(server);
         server.scripting.flush_libraries(true);
-        // Until the end of the log only what it says deletes anything.
-        let mode = std::mem::replace(&mut keyspace.expire_mode, ExpireMode::Ignore);
-        (mode, keyspace.garbage.take())
+        // Until the end of the log only what it says deletes anything, whatever our role is then.
+        keyspace.expire_mode = ExpireMode::Ignore;
+        keyspace.garbage.take()
     };
     server.reclaimer.dispose(garbage);
     server.loading.count_anew(0);
     let loaded = files.load();
-    server.keyspace.lock().expire_mode = mode;
+    server.keyspace.lock().follow_role();
     if let Err(error) = &loaded {
         server.fate.fail(format!("DEBUG LOADAOF: {error:#}"));
     }
@@ -95,4 +98,75 @@ pub fn log(server: &Arc<Server>, path: &Path) -> anyhow::Result<()> {
         .changes_at_save
         .store(changes, Ordering::Release);
     loaded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::testing::new_server;
+    use crate::replication::follow;
+    use std::fmt::Write as _;
+
+    /// A data directory with a log that takes a while to be read.
+    fn logged() -> tempfile::TempDir {
+        const COMMANDS: usize = 100_000;
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("appendonlydir");
+        std::fs::create_dir(&directory).unwrap();
+        let manifest = "file appendonly.aof.1.incr.aof seq 1 type i\n";
+        std::fs::write(directory.join("appendonly.aof.manifest"), manifest).unwrap();
+        let mut log = String::from("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n");
+        for n in 0..COMMANDS {
+            write!(log, "*3\r\n$3\r\nSET\r\n$6\r\n{n:06}\r\n$1\r\nv\r\n").unwrap();
+        }
+        std::fs::write(directory.join("appendonly.aof.1.incr.aof"), log).unwrap();
+        folder
+    }
+
+    #[test]
+    fn who_becomes_a_replica_while_its_log_is_loaded_is_one_afterwards() {
+        let folder = logged();
+        let server = Arc::new(new_server());
+        let mode = || server.keyspace.lock().expire_mode;
+        std::thread::scope(|scope| {
+            let loading = scope.spawn(|| log(&server, folder.path()));
+            loop {
+                let mut keyspace = server.keyspace.lock();
+                if keyspace.expire_mode == ExpireMode::Ignore {
+                    follow::demote(&server, &mut keyspace, "a", 1);
+                    // What the log says next applies to what was there.
+                    assert_eq!(keyspace.expire_mode, ExpireMode::Ignore);
+                    break;
+                }
+                drop(keyspace);
+                assert!(
+                    !loading.is_finished(),
+                    "the load was too quick to show anything"
+                );
+                std::thread::yield_now();
+            }
+            loading.join().unwrap().unwrap();
+        });
+        assert_eq!(mode(), ExpireMode::Hide);
+        follow::promote(&server).unwrap();
+        assert_eq!(mode(), ExpireMode::Delete);
+    }
+
+    #[test]
+    fn a_log_is_not_loaded_into_a_master_s_snapshot() {
+        let folder = logged();
+        let server = Arc::new(new_server());
+        let staging = server.staging.lock();
+        let refused = log(&server, folder.path()).unwrap_err();
+        assert!(refused.to_string().contains("is being loaded"), "{refused}");
+        drop(staging);
+        assert!(
+            server
+                .keyspace
+                .lock()
+                .database(0)
+                .is_some_and(|db| db.keys == 0)
+        );
+        log(&server, folder.path()).unwrap();
+    }
 }

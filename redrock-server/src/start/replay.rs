@@ -10,6 +10,7 @@ use super::transaction::Transaction;
 use crate::command::effect::{Effect, write_command};
 use crate::command::error::CommandError;
 use crate::command::reply::Reply;
+use crate::command::script::NO_SCRIPT;
 use crate::command::table::{Spec, flag};
 use crate::command::{Args, Context, dispatch, registry};
 use crate::config::Config;
@@ -32,6 +33,12 @@ const FAILURES_NAMED_MAX: u64 = 10;
 #[derive(Debug, thiserror::Error)]
 #[error("Unknown command '{0}'")]
 pub struct UnknownCommand(String);
+
+/// A script that a stream names by its digest, and whose text is not known here: what it changes
+/// can't be told.
+#[derive(Debug, thiserror::Error)]
+#[error("the text of script {0} is not known here")]
+pub struct UnknownScript(String);
 
 /// Whether a command is but the frame of a transaction.
 pub fn is_frame(name: &[u8]) -> bool {
@@ -210,6 +217,7 @@ impl<'s> Replayer<'s> {
                 self.changes += 1;
                 check_stop(self.server)?;
             }
+            Err(error) if error == NO_SCRIPT => self.unknown_script(args.at(1))?,
             Err(error) => self.failed(&name, &error, unreadable)?,
             Ok(()) if spec.has(flag::SCRIPT) => self.script_ended(&name, unreadable)?,
             Ok(()) => {}
@@ -302,6 +310,24 @@ impl<'s> Replayer<'s> {
             None if unreadable => bail!("command '{name}': a value could not be read"),
             None => Ok(()),
         }
+    }
+
+    /// A master's stream can't be followed then. A log is replayed all the same, as Redis does: there
+    /// may be no other way to what it has.
+    fn unknown_script(&mut self, digest: &[u8]) -> anyhow::Result<()> {
+        let digest = String::from_utf8_lossy(digest).into_owned();
+        if self.is_heard {
+            return Err(UnknownScript(digest).into());
+        }
+        self.failures += 1;
+        if self.failures <= FAILURES_NAMED_MAX {
+            tracing::error!(
+                digest,
+                "the log runs a script whose text neither it nor the files before it have: what that \
+                 has changed is missing. Compare the data with a backup or another replica's"
+            );
+        }
+        Ok(())
     }
 
     /// As Redis, a command that fails is passed over: it had failed, or had changed nothing, when

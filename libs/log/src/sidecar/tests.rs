@@ -220,3 +220,33 @@ proptest! {
         let _ = SidecarReader::open(&fs, Path::new(SEGMENT));
     }
 }
+
+#[test]
+fn a_segment_is_not_begun_if_the_one_before_ends_elsewhere_or_its_prefix_is_torn() {
+    // A prefix of 23 bytes at offset 1000, and a byte of the stream behind it.
+    let bytes = [b'x'; 24];
+    let unbegun = |count: usize, synced: bool, sequence: u64, former: Option<(u64, u64)>| {
+        let fs = written(&[(&bytes[..count], 10, synced)]);
+        let former = former.map(|(offset, sequence)| FormerEnd { offset, sequence });
+        let found = reader(&fs).is_unbegun_at(&fs, Path::new(SEGMENT), sequence, former);
+        found.unwrap()
+    };
+    // Where the one before ends, it was begun.
+    assert!(!unbegun(23, true, 2, Some((1000, 1))));
+    assert!(!unbegun(23, true, 2, None));
+    // That one went on, or lost its last bytes.
+    for end in [999, 1001] {
+        assert!(unbegun(23, true, 2, Some((end, 1))), "{end}");
+        assert!(!unbegun(24, true, 2, Some((end, 1))), "it has a byte");
+    }
+    assert!(!unbegun(23, true, 3, Some((999, 1))), "another one lacks");
+    for former in [None, Some((1000, 1))] {
+        assert!(unbegun(22, false, 2, former), "a torn prefix");
+    }
+    // What was durable is missing: that is no switch.
+    let fs = written(&[(&bytes, 10, true)]);
+    let file = fs.open(Path::new(SEGMENT), OpenMode::ReadWrite).unwrap();
+    file.set_len(22).unwrap();
+    let found = reader(&fs).is_unbegun_at(&fs, Path::new(SEGMENT), 2, None);
+    assert!(!found.unwrap());
+}

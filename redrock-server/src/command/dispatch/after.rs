@@ -2,7 +2,9 @@
 
 use super::Outcome;
 use crate::command::args::is_word;
+use crate::command::effect::Effect;
 use crate::net::client::{Client, ReplyMode};
+use crate::server::Server;
 use crate::tracking::mode;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +34,15 @@ pub(super) fn settle(
     }
     client.take_pushes(out);
     client.publish();
+}
+
+/// A command is to be run again: nothing but deletions by expiry can have happened, and what else was
+/// told will be told again.
+pub(super) fn take_back(server: &Server, effect: &mut Effect) {
+    if effect.count() == 0 {
+        crate::pubsub::forget_held(server);
+    }
+    server.settle(effect);
 }
 
 /// Whether the answers to a command are messages, which come in any CLIENT REPLY mode.

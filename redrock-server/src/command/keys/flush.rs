@@ -58,14 +58,15 @@ fn save_empty(ctx: &mut Context<'_>) -> CommandResult {
     let Some(services) = services.filter(|_| !ctx.server.loading.is_active()) else {
         return Ok(());
     };
+    let flush = services.note_flush(ctx.db.keyspace().newest_cut);
     if ctx.client.deny_blocking || ctx.client.obeyed {
         let handle = services.handle.clone();
-        handle.spawn(services.after_flush(saves));
+        handle.spawn(services.after_flush(flush, saves));
         return Ok(());
     }
     ctx.reply.truncate(ctx.reply.len() - b"+OK\r\n".len());
     later(ctx, async move {
-        services.after_flush(saves).await;
+        services.after_flush(flush, saves).await;
         Ok("OK".to_owned())
     })
 }

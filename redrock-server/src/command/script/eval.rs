@@ -5,7 +5,8 @@ use crate::script::cache::{digest, parse_digest};
 use crate::script::engine::Call;
 use crate::script::function::NOT_FOUND;
 
-const NO_SCRIPT: CommandError =
+/// What the digest of a script that is not known is answered.
+pub const NO_SCRIPT: CommandError =
     CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
 
 /// `EVAL script numkeys [key ...] [arg ...]`
@@ -71,6 +72,9 @@ fn run(ctx: &mut Context<'_>, args: &Args<'_>, by_digest: bool, read_only: bool)
             scripting.cache.get(&digest).ok_or(NO_SCRIPT)?
         }
     };
+    if ctx.client.obeyed {
+        scripting.cache.keep(&digest);
+    }
     let call = Call {
         name: String::from_utf8_lossy(&digest).into_owned(),
         flags: script.flags,

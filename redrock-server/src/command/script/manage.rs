@@ -21,6 +21,9 @@ pub(super) fn load(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
     let mut engine = ctx.server.scripting.engine();
     let engine = engine.get_or_insert_with(Box::default);
     engine.load_script(ctx, &digest, args.at(2))?;
+    if ctx.client.obeyed {
+        ctx.server.scripting.cache.keep(&digest);
+    }
     ctx.reply.bulk(&digest);
     Ok(())
 }

@@ -4,6 +4,8 @@ mod eval;
 mod function;
 mod manage;
 
+pub use eval::NO_SCRIPT;
+
 use super::table::{Group, Handler, KeySpec, Spec, acl, flag};
 
 const RUNS: u32 =

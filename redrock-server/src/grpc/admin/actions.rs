@@ -57,6 +57,7 @@ pub(super) async fn snapshot(
                 run,
                 kind,
                 schedule: false,
+                newer_than_snapshot: None,
             })
             .await
     };

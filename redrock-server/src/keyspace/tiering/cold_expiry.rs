@@ -56,7 +56,7 @@ pub fn spawn(
 
 /// One round; whether there may be more to do at once.
 fn round(server: &Server, store: &ColdStore) -> Result<bool, ColdError> {
-    if !may_expire(server) {
+    if !may_expire(server, &server.keyspace.lock()) {
         return Ok(false);
     }
     let now_ms = crate::clock::unix_ms();
@@ -64,9 +64,10 @@ fn round(server: &Server, store: &ColdStore) -> Result<bool, ColdError> {
     Ok(cold_fields::round(server, store, now_ms)? || keys)
 }
 
-/// Whether this server deletes what has expired at the moment.
-fn may_expire(server: &Server) -> bool {
-    server.keyspace.lock().expire_mode == ExpireMode::Delete
+/// Whether this server deletes what has expired at the moment. Asked again in the lock hold that
+/// deletes: a read of the disk, in which much may change, lies in between.
+pub(super) fn may_expire(server: &Server, keyspace: &Keyspace) -> bool {
+    keyspace.expire_mode == ExpireMode::Delete
         && server.expiry.enabled.load(Ordering::Relaxed)
         && !server.state.pause.is_on()
         && !server.log.refuses_writes()
@@ -121,8 +122,8 @@ pub(super) fn end_failed<T>(
 fn finish(server: &Server, time: i64, key: &TierKey, current: Times, now_ms: i64) {
     let mut effect = Effect::default();
     let mut keyspace = server.keyspace.lock();
-    if keyspace.expire_mode != ExpireMode::Delete {
-        // It has become a replica since.
+    if !may_expire(server, &keyspace) {
+        // A pause has begun since, or it has become a replica, or its log can't be written.
         keyspace.abandon_load(key);
         return;
     }
@@ -208,3 +209,6 @@ impl Keyspace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! is something to delete in it. Then it must be: it comes into memory as for a command, and what
 //! is over goes. As many as memory takes: they are charged like a client's writes.
 
-use super::cold_expiry::{Due, end_failed};
+use super::cold_expiry::{Due, end_failed, may_expire};
 use crate::command::effect::Effect;
 use crate::keyspace::Keyspace;
 use crate::keyspace::cold::key::TierKey;
@@ -51,6 +51,10 @@ pub(super) fn round(server: &Server, store: &ColdStore, now_ms: i64) -> Result<b
 fn finish(server: &Server, time: i64, key: &TierKey, value: Option<ColdValue>, now_ms: i64) {
     let mut effect = Effect::default();
     let mut keyspace = server.keyspace.lock();
+    if !may_expire(server, &keyspace) {
+        keyspace.abandon_load(key);
+        return;
+    }
     let absent = value.is_none();
     keyspace.finish_load(key, Ok(value)).wake();
     let Some(index) = keyspace.database_of(key.generation()) else {

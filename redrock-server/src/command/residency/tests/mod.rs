@@ -6,8 +6,11 @@ mod one_read;
 mod read_ahead;
 
 use crate::command::dispatch::{Outcome, Wait};
+use crate::config::OptionSet;
 use crate::keyspace::snapshot::ring::Ring;
 use crate::net::client::{Client, ClientShared};
+use crate::notify::Class;
+use crate::pubsub::Kind;
 use crate::waits::WaitBudget;
 use bench::Bench;
 use std::sync::Arc;
@@ -77,6 +80,25 @@ async fn a_transaction_waits_once_for_all_its_keys_in_all_databases() {
     assert_eq!(keyspace.pinned(), 0);
     let stats = &keyspace.tiering.as_ref().expect("tiering").stats;
     assert_eq!((stats.loaded, stats.blocking_reads), (3, 0));
+}
+
+#[tokio::test]
+async fn what_a_script_is_told_before_it_is_run_again_is_told_once() {
+    let mut bench = Bench::new();
+    let mut config = (*bench.server.config()).clone();
+    config.observation.events = Class::parse_mask("Em").expect("letters");
+    bench.server.set_config(config, &OptionSet::default());
+    let mut listener = Client::new(Arc::default(), String::new(), String::new(), 0);
+    let pubsub = &bench.server.pubsub;
+    pubsub.subscribe(Kind::Pattern, b"*", &mut listener);
+    bench.run("SET a v");
+    bench.evict(0, &["a"], false);
+    let script =
+        "EVAL return{redis.call('EXISTS','a'),redis.call('GET','none'),redis.call('GET','a')} 0";
+    let (reply, waits) = bench.run_waiting(script).await;
+    assert_eq!((reply.as_str(), waits), ("*3 :1 $-1 $1 v", 1));
+    let told = listener.shared.outbox.lock();
+    assert_eq!(String::from_utf8_lossy(&told).matches("none").count(), 1);
 }
 
 #[test]
