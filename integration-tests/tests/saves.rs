@@ -37,6 +37,53 @@ fn is_saving(client: &mut Client) -> anyhow::Result<bool> {
     Ok(info(client, "persistence", "rdb_bgsave_in_progress")? == "1")
 }
 
+/// How far it is says INFO in percent, bytes a second and seconds that are left, and the log in one line.
+#[test]
+fn progress_is_told_while_a_save_or_rewrite_is_under_way() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, mut client) = slow_to_save(folder.path(), 200, &["--appendonly", "yes"])?;
+    for (command, running, job) in [
+        ("BGSAVE", "rdb_bgsave_in_progress", "save"),
+        ("BGREWRITEAOF", "aof_rewrite_in_progress", "rewrite"),
+    ] {
+        until("a beginning", || {
+            Ok(matches!(client.run(&[command])?, Reply::Status(_)))
+        })?;
+        let (mut percents, mut left) = (Vec::new(), Vec::new());
+        until("a line in the log", || {
+            let text = client.ok("INFO persistence")?.text();
+            let field = |name: &str| -> Option<f64> {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line?.strip_prefix(':')?.parse().ok()
+            };
+            if field(running) == Some(1.0)
+                && field("current_save_bytes_per_sec").is_some_and(|rate| rate > 0.0)
+            {
+                percents.extend(field("current_fork_perc"));
+                left.extend(field("current_save_eta_seconds"));
+            }
+            let log = server.log_text();
+            let is_told = |line: &str| {
+                line.contains(&format!("job=\"{job}\""))
+                    && line.contains(" % of 200 keys, ")
+                    && line.contains(" s left")
+            };
+            Ok(log.lines().any(is_told))
+        })?;
+        assert!(percents.is_sorted() && percents.len() > 2, "{percents:?}");
+        assert!(percents.iter().all(|percent| *percent <= 100.0));
+        assert!(left.first() > left.last(), "{left:?}");
+        client.ok("CONFIG SET rdb-key-save-delay 0")?;
+        until("the end", || {
+            Ok(info(&mut client, "persistence", running)? == "0")
+        })?;
+        let text = client.ok("INFO persistence")?.text();
+        assert!(!text.contains("current_save_bytes_per_sec"), "{text}");
+        client.ok("CONFIG SET rdb-key-save-delay 100000")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn save_holds_other_clients_until_it_is_done_and_bgsave_does_not() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;

@@ -221,6 +221,17 @@ impl Jobs {
         other.or(state.live.first()).cloned()
     }
 
+    /// Says in the log how far the jobs are that work.
+    pub fn log_progress(&self) {
+        let state = self.state.lock();
+        for job in state.live.iter().filter(|job| !job.is_over()) {
+            let note = job.progress.message().note;
+            if !note.is_empty() {
+                tracing::info!(job = job.activity.name(), "{note}");
+            }
+        }
+    }
+
     /// The job of a kind that runs or waits.
     pub fn of(&self, activity: Activity) -> Option<Job> {
         let mut state = self.state.lock();

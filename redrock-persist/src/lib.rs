@@ -16,6 +16,7 @@ pub mod args;
 pub mod backup;
 pub mod base;
 pub mod check;
+pub mod console;
 pub mod data_dir;
 pub mod error;
 pub mod files;

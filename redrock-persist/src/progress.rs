@@ -1,7 +1,7 @@
 //! How far a long action is: counted by the threads that do it, read by those who watch.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,11 +18,16 @@ pub struct ActionProgress {
 struct Inner {
     phase: watch::Sender<v1::Phase>,
     bytes_done: AtomicU64,
+    bytes_total: AtomicU64,
+    /// Bytes and keys of the parts that are done.
+    parts: (AtomicU64, AtomicU64),
     keys_done: AtomicU64,
     keys_total: AtomicU64,
     cold_records: AtomicU64,
     cold_bytes: AtomicU64,
     accepted: Instant,
+    /// When it went on from waiting.
+    began: OnceLock<Instant>,
     cut: Mutex<Cut>,
 }
 
@@ -48,11 +53,14 @@ impl ActionProgress {
             inner: Arc::new(Inner {
                 phase: watch::Sender::new(v1::Phase::Waiting),
                 bytes_done: AtomicU64::new(0),
+                bytes_total: AtomicU64::new(0),
+                parts: Default::default(),
                 keys_done: AtomicU64::new(0),
                 keys_total: AtomicU64::new(0),
                 cold_records: AtomicU64::new(0),
                 cold_bytes: AtomicU64::new(0),
                 accepted: Instant::now(),
+                began: OnceLock::new(),
                 cut: Mutex::default(),
             }),
         }
@@ -60,6 +68,9 @@ impl ActionProgress {
 
     /// Enters a phase; phases never go back.
     pub fn enter(&self, phase: v1::Phase) {
+        if phase > v1::Phase::Waiting {
+            self.inner.began.get_or_init(Instant::now);
+        }
         self.inner.phase.send_if_modified(|present| {
             let forward = phase > *present;
             if forward {
@@ -102,10 +113,27 @@ impl ActionProgress {
         self.inner.keys_total.store(keys, Ordering::Relaxed);
     }
 
-    /// States how much has been written in all.
+    /// So many bytes more are to be handled.
+    pub fn expect_bytes(&self, bytes: u64) {
+        self.inner.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// States how much has been written in all, or of the present part.
     pub fn written(&self, bytes: u64, keys: u64) {
+        let (bytes_before, keys_before) = &self.inner.parts;
+        let bytes = bytes_before.load(Ordering::Relaxed) + bytes;
+        let keys = keys_before.load(Ordering::Relaxed) + keys;
         self.inner.bytes_done.store(bytes, Ordering::Relaxed);
         self.inner.keys_done.store(keys, Ordering::Relaxed);
+    }
+
+    /// A part of so many bytes is done, and what is stated from now on is of the next one.
+    pub fn end_part(&self, bytes: u64) {
+        let (bytes_before, keys_before) = &self.inner.parts;
+        let bytes = bytes + bytes_before.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.bytes_done.store(bytes, Ordering::Relaxed);
+        let keys = self.inner.keys_done.load(Ordering::Relaxed);
+        keys_before.store(keys, Ordering::Relaxed);
     }
 
     /// Counts a cold record.
@@ -133,37 +161,18 @@ impl ActionProgress {
 
     /// As a message, without outcome.
     pub fn message(&self) -> v1::Progress {
-        let elapsed = self.elapsed();
-        let bytes_done = self.inner.bytes_done.load(Ordering::Relaxed);
-        let keys_done = self.inner.keys_done.load(Ordering::Relaxed);
-        let keys_total = self.inner.keys_total.load(Ordering::Relaxed);
-        v1::Progress {
+        let progress = v1::Progress {
             phase: self.phase().into(),
-            bytes_done,
-            bytes_total: 0,
-            keys_done,
-            keys_total,
-            elapsed_ms: millis(elapsed),
-            note: note(bytes_done, keys_done, keys_total, elapsed),
-            outcome: None,
-        }
+            bytes_done: self.inner.bytes_done.load(Ordering::Relaxed),
+            bytes_total: self.inner.bytes_total.load(Ordering::Relaxed),
+            keys_done: self.inner.keys_done.load(Ordering::Relaxed),
+            keys_total: self.inner.keys_total.load(Ordering::Relaxed),
+            elapsed_ms: millis(self.elapsed()),
+            ..v1::Progress::default()
+        };
+        let began = self.inner.began.get().unwrap_or(&self.inner.accepted);
+        progress.with_pace(began.elapsed())
     }
-}
-
-/// Percent, rate and the time that is left, for people.
-fn note(bytes: u64, keys: u64, keys_total: u64, elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs_f64();
-    if keys == 0 || keys_total == 0 || seconds < 0.001 {
-        return String::new();
-    }
-    let part = keys as f64 / keys_total as f64;
-    let left = seconds / part - seconds;
-    format!(
-        "{:.1} % of {keys_total} keys, {:.1} MB/s, {:.0} s left",
-        part * 100.0,
-        bytes as f64 / seconds / 1e6,
-        left.max(0.0)
-    )
 }
 
 /// Whole milliseconds.
@@ -206,9 +215,32 @@ mod tests {
     }
 
     #[test]
-    fn a_message_tells_percent_and_time_left() {
-        let text = note(10_000_000, 50, 200, Duration::from_secs(10));
-        assert_eq!(text, "25.0 % of 200 keys, 1.0 MB/s, 30 s left");
-        assert!(note(0, 0, 200, Duration::from_secs(1)).is_empty());
+    fn a_message_tells_the_pace_since_the_work_began() {
+        let progress = ActionProgress::new();
+        progress.expect_keys(200);
+        assert_eq!(progress.message().percent, None);
+        std::thread::sleep(Duration::from_millis(40));
+        progress.enter(v1::Phase::Streaming);
+        std::thread::sleep(Duration::from_millis(10));
+        progress.written(10_000_000, 100);
+        let message = progress.message();
+        assert_eq!(message.percent, Some(50.0));
+        let left_ms = message.left_ms.unwrap();
+        let waited_ms = message.elapsed_ms;
+        assert!(left_ms + 35 <= waited_ms, "{left_ms} of {waited_ms}");
+        assert!(message.note.starts_with("50.0 % of 200 keys, "));
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let progress = ActionProgress::new();
+        progress.expect_bytes(100);
+        progress.expect_bytes(50);
+        progress.written(60, 3);
+        progress.end_part(100);
+        progress.written(10, 1);
+        let message = progress.message();
+        assert_eq!((message.bytes_done, message.bytes_total), (110, 150));
+        assert_eq!(message.keys_done, 4);
     }
 }

@@ -60,15 +60,37 @@ impl Default for ServiceState {
     }
 }
 
+/// How far a save or rewrite is (`current_save_*`); zeros while none is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SaveProgress {
+    /// Keys written by it.
+    pub keys_done: u64,
+    /// Keys it has to write.
+    pub keys_total: u64,
+    /// Bytes it writes a second.
+    pub bytes_per_second: u64,
+    /// Seconds that are left if it goes on like that; `None`: not known.
+    pub left_s: Option<u64>,
+}
+
+impl From<&redrock_proto::v1::Progress> for SaveProgress {
+    fn from(progress: &redrock_proto::v1::Progress) -> Self {
+        Self {
+            keys_done: progress.keys_done,
+            keys_total: progress.keys_total,
+            bytes_per_second: progress.bytes_per_second,
+            left_s: progress.left_ms.map(|left_ms| left_ms.div_ceil(1000)),
+        }
+    }
+}
+
 /// Snapshots (`rdb_*`).
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotState {
     /// When the save under way started, unix seconds.
     pub running_since_s: Option<i64>,
-    /// Keys written by it.
-    pub keys_done: u64,
-    /// Keys it has to write.
-    pub keys_total: u64,
+    /// How far the save or rewrite under way is.
+    pub progress: SaveProgress,
     /// The last good save, unix seconds; the server's start before the first.
     pub last_save_s: i64,
     /// Whether the last save succeeded.
@@ -85,8 +107,7 @@ impl Default for SnapshotState {
     fn default() -> Self {
         Self {
             running_since_s: None,
-            keys_done: 0,
-            keys_total: 0,
+            progress: SaveProgress::default(),
             last_save_s: crate::clock::unix_ms() / 1000,
             last_ok: true,
             last_duration_s: None,

@@ -22,6 +22,9 @@ pub(crate) fn progress(progress: &v1::Progress) -> Value {
         "keys_done": progress.keys_done,
         "keys_total": progress.keys_total,
         "elapsed_ms": progress.elapsed_ms,
+        "bytes_per_second": progress.bytes_per_second,
+        "percent": progress.percent,
+        "left_ms": progress.left_ms,
         "note": progress.note,
         "outcome": progress.outcome.as_ref().map(outcome),
     })

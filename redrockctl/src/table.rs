@@ -303,6 +303,10 @@ pub(crate) fn settings(reply: &v1::ConfigGetReply) -> String {
 pub(crate) fn progress(name: &str, progress: &v1::Progress) -> String {
     let phase = lower(progress.phase().as_str_name(), "PHASE_");
     let mut line = format!("{name}: {phase}, {}", duration(progress.elapsed_ms));
+    if !progress.note.is_empty() {
+        line.push_str(&format!(", {}", progress.note));
+        return line.replace(char::is_control, " ");
+    }
     if progress.bytes_total > 0 {
         let percent = progress.bytes_done as f64 * 100.0 / progress.bytes_total as f64;
         let total = size(progress.bytes_total);
@@ -315,10 +319,6 @@ pub(crate) fn progress(name: &str, progress: &v1::Progress) -> String {
             ", {} of {} keys",
             progress.keys_done, progress.keys_total
         ));
-    }
-    if !progress.note.is_empty() {
-        line.push_str(", ");
-        line.push_str(&progress.note);
     }
     line.replace(char::is_control, " ")
 }
@@ -472,6 +472,9 @@ mod tests {
         state.keys_done = 1;
         state.keys_total = 4;
         let line = "save: copying, 5 ms, 25.0 % of 2.0 KiB, 1 of 4 keys";
+        assert_eq!(progress("save", &state), line);
+        state.note = "25.0 % of 4 keys, 0.1 MB/s, 3 s left".into();
+        let line = "save: copying, 5 ms, 25.0 % of 4 keys, 0.1 MB/s, 3 s left";
         assert_eq!(progress("save", &state), line);
     }
 }

@@ -18,7 +18,8 @@ use life::{Ending, Life};
 use procedures::{Procedure, Rule};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use redrock_integration_tests::daemons::copy_durable;
+use redrock_daemon::role_lock::{Role, is_held};
+use redrock_integration_tests::daemons::{copy_durable, until};
 use redrock_integration_tests::load::oracle::{Found, Oracle};
 use redrock_integration_tests::load::steps::Plan;
 use redrock_integration_tests::load::{Counts, Ledger, Load};
@@ -240,7 +241,11 @@ impl Matrix {
         Ok(())
     }
 
+    /// The folder as the dead left it: once the persister of a server that was killed has ended too.
     fn copy(&self) -> anyhow::Result<tempfile::TempDir> {
+        until("the end of a persister without its server", || {
+            Ok(!is_held(self.folder.path(), Role::Persist)?)
+        })?;
         let copy = tempfile::tempdir()?;
         copy_durable(self.folder.path(), copy.path())?;
         Ok(copy)

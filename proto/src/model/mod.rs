@@ -6,6 +6,7 @@
 mod base;
 mod load;
 mod log;
+mod pace;
 pub mod record;
 mod snapshot;
 

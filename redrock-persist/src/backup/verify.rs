@@ -11,6 +11,7 @@ use super::list::files_below;
 use super::set::{INFO_NAME, SUMS_NAME, SetManifest};
 use super::sums::{self, Sums};
 use crate::check::{Verdict, check_path};
+use crate::console::Console;
 use crate::error::Result;
 use crate::progress::ActionProgress;
 use crate::restore::build::length;
@@ -129,7 +130,9 @@ fn compare_lists(findings: &mut Findings, set: &Path, manifest: &SetManifest, su
 
 /// Sums prove that nothing has changed since; this, that it was good to begin with.
 fn load_test(findings: &mut Findings, set: &Path) {
-    for report in check_path(&RealFs, set, &ActionProgress::new()) {
+    let progress = ActionProgress::new();
+    let _console = Console::watch("verify", &progress);
+    for report in check_path(&RealFs, set, &progress) {
         let name = report.path.strip_prefix(set).unwrap_or(&report.path);
         let name = name.to_string_lossy();
         match report.verdict {

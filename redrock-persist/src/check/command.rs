@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::repair::{Action, Plan, carry_out, plan};
 use super::{FileReport, Verdict, check_path};
+use crate::console::Console;
 use crate::data_dir::parent;
 use crate::error::Result;
 use crate::progress::{ActionProgress, unix_ms};
@@ -40,7 +41,7 @@ pub struct CheckArgs {
 /// Checks, and repairs if that is asked for; 0 sound or repaired, 1 damaged, 2 something can't be
 /// read or written.
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let reports = check_path(&RealFs, &args.path, &ActionProgress::new());
+    let reports = checked(&args.path);
     if reports.is_empty() {
         let path = args.path.display();
         print(&format!("{path}: no RDB or append only files found"));
@@ -100,9 +101,16 @@ fn repair(args: &CheckArgs, mut reports: Vec<FileReport>) -> Result<u8> {
                 false => format!("the original is kept as {}", kept.display()),
             });
         }
-        reports = check_path(&RealFs, &args.path, &ActionProgress::new());
+        reports = checked(&args.path);
     }
     Ok(status(&reports))
+}
+
+/// Checks, and tells how far it is where it takes long.
+fn checked(path: &Path) -> Vec<FileReport> {
+    let progress = ActionProgress::new();
+    let _console = Console::watch("check", &progress);
+    check_path(&RealFs, path, &progress)
 }
 
 /// A server that runs would go on in files that are no longer there.

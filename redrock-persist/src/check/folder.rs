@@ -18,9 +18,12 @@ pub fn check_path(fs: &dyn Fs, path: &Path, progress: &ActionProgress) -> Vec<Fi
     match fs.metadata(path) {
         Err(error) => vec![report(path, "file", Verdict::Unreadable(error.to_string()))],
         Ok(metadata) if metadata.is_dir => check_directory(fs, path, progress),
-        Ok(_) => match names_of_manifest(path) {
+        Ok(metadata) => match names_of_manifest(path) {
             Some((directory, names)) => check_manifest(fs, &directory, &names, progress),
-            None => vec![check_file(fs, path, false, progress)],
+            None => {
+                progress.expect_bytes(metadata.len);
+                vec![check_file(fs, path, false, progress)]
+            }
         },
     }
 }
@@ -70,19 +73,41 @@ fn check_directory(fs: &dyn Fs, path: &Path, progress: &ActionProgress) -> Vec<F
             .collect();
     }
     let mut reports = Vec::new();
+    let is_plain = |path: &&PathBuf| is_checked_alone(path) && !is_directory(fs, path);
+    progress.expect_bytes(
+        paths
+            .iter()
+            .filter(is_plain)
+            .map(|path| length(fs, path))
+            .sum(),
+    );
     for path in &paths {
-        let is_dir = fs.metadata(path).is_ok_and(|metadata| metadata.is_dir);
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let is_temporary = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("temp-"));
+        let is_dir = is_directory(fs, path);
         if is_dir && holds_manifest(fs, path) {
             reports.extend(check_directory(fs, path, progress));
-        } else if !is_dir && !is_temporary && matches!(extension, Some("rdb" | "aof")) {
+        } else if !is_dir && is_checked_alone(path) {
             reports.push(check_file(fs, path, false, progress));
         }
     }
     reports
+}
+
+fn is_directory(fs: &dyn Fs, path: &Path) -> bool {
+    fs.metadata(path).is_ok_and(|metadata| metadata.is_dir)
+}
+
+/// Length of a file; 0 if it can't be had, which its report will say.
+fn length(fs: &dyn Fs, path: &Path) -> u64 {
+    fs.metadata(path).map_or(0, |metadata| metadata.len)
+}
+
+/// Whether it is a finished RDB or log file by its name.
+fn is_checked_alone(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_temporary = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("temp-"));
+    !is_temporary && matches!(extension, Some("rdb" | "aof"))
 }
 
 fn holds_manifest(fs: &dyn Fs, path: &Path) -> bool {
@@ -131,6 +156,7 @@ fn check_manifest(
         .files_to_load()
         .map(|entry| directory.join(&entry.name))
         .collect();
+    progress.expect_bytes(files.iter().map(|file| length(fs, file)).sum());
     for (index, file) in files.iter().enumerate() {
         let followed = files
             .iter()
@@ -163,6 +189,17 @@ fn manifest_facts(manifest: &Manifest) -> Vec<(String, String)> {
 
 /// Checks one file by what it holds.
 fn check_file(
+    fs: &dyn Fs,
+    path: &Path,
+    followed_by_data: bool,
+    progress: &ActionProgress,
+) -> FileReport {
+    let report = check_content(fs, path, followed_by_data, progress);
+    progress.end_part(length(fs, path));
+    report
+}
+
+fn check_content(
     fs: &dyn Fs,
     path: &Path,
     followed_by_data: bool,

@@ -137,9 +137,9 @@ pub fn length(path: &Path) -> u64 {
 }
 
 /// Reads everything in the new folder: an error if a start would refuse it.
-pub fn verify(folder: &Path) -> Result<(u64, u64)> {
+pub fn verify(folder: &Path, progress: &ActionProgress) -> Result<(u64, u64)> {
     let (mut keys, mut commands) = (0, 0);
-    for report in check_path(&RealFs, folder, &ActionProgress::new()) {
+    for report in check_path(&RealFs, folder, progress) {
         let name = report
             .path
             .file_name()

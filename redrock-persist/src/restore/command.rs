@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::choose::Target;
 use super::{Request, Restored, restore};
+use crate::console::Console;
 use crate::error::Result;
 use crate::moment;
-use crate::progress::unix_ms;
+use crate::progress::{ActionProgress, unix_ms};
 
 /// What was said on the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,7 +51,10 @@ pub fn run(args: RestoreArgs) -> Result<()> {
         copy: args.copy,
         now_unix_ms: unix_ms(),
     };
-    let restored = restore(&request)?;
+    let progress = ActionProgress::new();
+    let console = Console::watch("restore", &progress);
+    let restored = restore(&request, &progress)?;
+    drop(console);
     let text = match args.json {
         true => json_text(&request, &restored),
         false => plain_text(&request, &restored),

@@ -24,6 +24,7 @@ use self::choose::{Target, choose};
 use self::cut::Piece;
 use crate::error::{Result, sidecar_error};
 use crate::place::Staging;
+use crate::progress::ActionProgress;
 
 /// A running server's rewrite may remove files while we look; then we look again.
 const ATTEMPTS_MAX: usize = 3;
@@ -59,17 +60,17 @@ pub struct Restored {
 
 /// Restores. Either the new folder is there as a whole when this returns, checked and durable,
 /// or it is not there.
-pub fn restore(request: &Request) -> Result<Restored> {
+pub fn restore(request: &Request, progress: &ActionProgress) -> Result<Restored> {
     let mut attempt = 1;
     loop {
-        match attempt_restore(request) {
+        match attempt_restore(request, progress) {
             Err(error) if error.code == ErrorCode::Busy && attempt < ATTEMPTS_MAX => attempt += 1,
             result => return result,
         }
     }
 }
 
-fn attempt_restore(request: &Request) -> Result<Restored> {
+fn attempt_restore(request: &Request, progress: &ActionProgress) -> Result<Restored> {
     let staging = Staging::begin(&request.into)?;
     let mut chains = Vec::new();
     for from in &request.from {
@@ -78,7 +79,7 @@ fn attempt_restore(request: &Request) -> Result<Restored> {
     let chain = choose(&chains, request.target)?;
     let pieces = cut::pieces(&RealFs, chain, request.target)?;
     let built = build::build(staging.path(), chain, &pieces, !request.copy)?;
-    let (keys, commands) = build::verify(staging.path())?;
+    let (keys, commands) = build::verify(staging.path(), progress)?;
     let last = last_piece(&pieces);
     let restored = Restored {
         built,

@@ -87,13 +87,14 @@ impl Source {
     }
 
     fn restore(&self, target: Target, into: &str) -> Result<Restored> {
-        restore(&Request {
+        let request = Request {
             from: vec![self.data()],
             into: self.dir.path().join(into),
             target,
             copy: false,
             now_unix_ms: NOW,
-        })
+        };
+        restore(&request, &ActionProgress::new())
     }
 
     /// Restores and gives the commands of the new log.
@@ -295,8 +296,17 @@ fn only_files_that_nobody_changes_again_are_linked() {
         copy: true,
         now_unix_ms: NOW,
     };
-    assert_eq!(restore(&request).unwrap().built.linked_files, 0);
-    let again = restore(&request).unwrap_err();
+    let progress = ActionProgress::new();
+    let restored = restore(&request, &progress).unwrap();
+    assert_eq!(restored.built.linked_files, 0);
+    // All of it was read again, and said to be.
+    let told = progress.message();
+    assert_eq!(told.bytes_done, restored.built.copied_bytes);
+    assert_eq!(
+        (told.bytes_total, told.percent),
+        (told.bytes_done, Some(100.0))
+    );
+    let again = restore(&request, &progress).unwrap_err();
     assert_eq!(again.code, ErrorCode::Invalid, "{again}");
 }
 

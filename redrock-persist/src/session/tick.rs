@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_LOOK: u32 = 10;
 /// Replaced segments are looked at once in so many.
 const TICKS_PER_BACKLOG_LOOK: u32 = 20;
+/// How far long actions are is logged once in so many.
+const TICKS_PER_PROGRESS: u32 = 50;
 /// Between attempts to bring the manifest in line with the server's log.
 const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 /// Between attempts to open files that can't be used.
@@ -129,6 +131,9 @@ pub(super) async fn run(session: Arc<Session>) {
             // What the backlog kept goes as the stream goes on.
             mark_backlog(&session, &keeper, &log).await;
             session.unpinned(&keeper, &settings).await;
+        }
+        if ticks.is_multiple_of(TICKS_PER_PROGRESS) {
+            session.jobs.log_progress();
         }
         expire_pins(&session, &keeper, &settings).await;
         consider_save(&session, &settings, &log);

@@ -155,6 +155,7 @@ impl Job {
                     for record in Records::new(&packed) {
                         let record = record?;
                         rdb.value(&EntryHeader::from(&record.header), record.payload)?;
+                        self.progress.written(rdb.bytes(), rdb.entries());
                     }
                 }
                 Item::Frame(Frame::ValueChunk(chunk)) => self.large_value(rdb, chunk)?,

@@ -300,13 +300,14 @@ async fn tell_durable(
 }
 
 fn progress(done: u64, total: u64, started: Instant) -> v1::Progress {
-    v1::Progress {
+    let progress = v1::Progress {
         phase: v1::Phase::Loading.into(),
         bytes_done: done,
         bytes_total: total,
         elapsed_ms: started.elapsed().as_millis() as u64,
         ..v1::Progress::default()
-    }
+    };
+    progress.with_pace(started.elapsed())
 }
 
 /// Runs the load on this thread and reports until it is over.

@@ -36,10 +36,17 @@ pub(super) fn persistence(facts: &Facts<'_>, out: &mut Section<'_>) {
         ],
         0,
     );
-    let done = percent(snapshot.keys_done, snapshot.keys_total);
+    let save = snapshot.progress;
+    let done = percent(save.keys_done, save.keys_total);
     out.field("current_fork_perc", format_args!("{done:.2}"));
-    out.field("current_save_keys_processed", snapshot.keys_done);
-    out.field("current_save_keys_total", snapshot.keys_total);
+    out.field("current_save_keys_processed", save.keys_done);
+    out.field("current_save_keys_total", save.keys_total);
+    if snapshot.running_since_s.is_some() || log.rewrite_since_s.is_some() {
+        out.field("current_save_bytes_per_sec", save.bytes_per_second);
+        if let Some(left_s) = save.left_s {
+            out.field("current_save_eta_seconds", left_s);
+        }
+    }
     let saved = state.changes_at_save.load(Ordering::Relaxed);
     out.field("rdb_changes_since_last_save", changes.saturating_sub(saved));
     out.field(
@@ -110,6 +117,7 @@ fn progress(load: &Progress, out: &mut Section<'_>) {
     out.field("loading_loaded_bytes", load.loaded_bytes);
     out.field("loading_loaded_perc", format_args!("{:.2}", load.percent));
     out.field("loading_eta_seconds", load.eta_seconds);
+    out.field("loading_bytes_per_sec", load.bytes_per_second);
 }
 
 pub(super) fn replication(facts: &Facts<'_>, out: &mut Section<'_>) {

@@ -132,9 +132,7 @@ impl Services {
             let server = services.server.clone();
             let result = finish(stream, first, |progress| {
                 if let Some(server) = server.upgrade() {
-                    let mut snapshot = server.state.snapshot.lock();
-                    snapshot.keys_done = progress.keys_done;
-                    snapshot.keys_total = progress.keys_total;
+                    server.state.snapshot.lock().progress = progress.into();
                 }
             });
             if let Err(error) = result.await {

@@ -6,7 +6,7 @@ use crate::log::state::{LogKind, LogState};
 use crate::memory::oom_score;
 use crate::replication::backlog;
 use crate::server::Server;
-use crate::state::{AppendOnlyState, Companion, LinkState, SnapshotState};
+use crate::state::{AppendOnlyState, Companion, LinkState, SaveProgress, SnapshotState};
 use redrock_proto::client::Timeouts;
 use redrock_proto::v1::{self, Activity, PersistStatus};
 use redrock_proto::{ErrorCode, RpcError};
@@ -161,10 +161,10 @@ fn note_save(
 ) -> bool {
     let saving = activity == Activity::Save;
     snapshot.running_since_s = since_s.filter(|_| saving);
-    let figures = progress
-        .filter(|_| saving)
-        .map_or((0, 0), |p| (p.keys_done, p.keys_total));
-    (snapshot.keys_done, snapshot.keys_total) = figures;
+    // As in Redis, a rewrite's as well.
+    let writes = saving || activity == Activity::Rewrite;
+    let progress = progress.filter(|_| writes);
+    snapshot.progress = progress.map(SaveProgress::from).unwrap_or_default();
     let Some(last) = last.filter(|last| last.ended_unix_ms > snapshot.last_ended_ms) else {
         return false;
     };
@@ -373,9 +373,23 @@ mod tests {
             Some(&progress),
             None,
         );
-        assert_eq!((state.running_since_s, state.keys_total), (None, 0));
+        assert_eq!(
+            (state.running_since_s, state.progress.keys_total),
+            (None, 9)
+        );
+        note_save(
+            &mut state,
+            Activity::Backup,
+            Some(50),
+            Some(&progress),
+            None,
+        );
+        assert_eq!(state.progress, SaveProgress::default());
         note_save(&mut state, Activity::Save, Some(50), Some(&progress), None);
-        assert_eq!((state.running_since_s, state.keys_done), (Some(50), 3));
+        assert_eq!(
+            (state.running_since_s, state.progress.keys_done),
+            (Some(50), 3)
+        );
     }
 
     #[test]

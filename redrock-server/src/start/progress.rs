@@ -34,6 +34,8 @@ pub struct Progress {
     pub percent: f64,
     /// `loading_eta_seconds`
     pub eta_seconds: u64,
+    /// `loading_bytes_per_sec`
+    pub bytes_per_second: u64,
     /// `rdb_last_load_keys_loaded`
     pub keys: u64,
     /// `rdb_last_load_keys_expired`
@@ -50,14 +52,17 @@ impl Progress {
             loaded_bytes,
             total_bytes,
             eta_seconds,
+            bytes_per_second,
             keys,
             ..
         } = self;
+        let rate = *bytes_per_second as f64 / 1e6;
         if *total_bytes == 0 {
-            return format!("Loading: {loaded_bytes} bytes and {keys} keys so far");
+            return format!("Loading: {loaded_bytes} bytes and {keys} keys so far, {rate:.1} MB/s");
         }
         format!(
-            "Loading: {percent:.1}% ({loaded_bytes} of {total_bytes} bytes), about {eta_seconds} s left"
+            "Loading: {percent:.1}% ({loaded_bytes} of {total_bytes} bytes), {rate:.1} MB/s, \
+             about {eta_seconds} s left"
         )
     }
 }
@@ -173,6 +178,7 @@ impl LoadingState {
             } else {
                 (left / rate) as u64
             },
+            bytes_per_second: rate as u64,
             keys: self.keys.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
             used_memory_bytes: self.used_memory_bytes.load(Ordering::Relaxed),
@@ -188,11 +194,13 @@ mod tests {
     fn progress_is_told_with_what_is_known_of_the_end() {
         let loading = LoadingState::default();
         loading.begin(0);
+        let begun = crate::clock::unix_ms();
+        loading.started_ms.store(begun - 10_000, Ordering::Relaxed);
         loading.add_bytes(300);
         loading.add_key();
         assert_eq!(
             loading.progress().line(),
-            "Loading: 300 bytes and 1 keys so far"
+            "Loading: 300 bytes and 1 keys so far, 0.0 MB/s"
         );
         loading.set_total(1200);
         let line = loading.progress().line();
@@ -213,7 +221,7 @@ mod tests {
         assert_eq!(loading.due_line(begun + 4000, LOG_INTERVAL_MS), None);
         let line = loading.due_line(begun + 5001, LOG_INTERVAL_MS).unwrap();
         // A quarter took ten seconds, give or take what this test takes.
-        let head = "Loading: 25.0% (250 of 1000 bytes), about ";
+        let head = "Loading: 25.0% (250 of 1000 bytes), 0.0 MB/s, about ";
         let left = line
             .strip_prefix(head)
             .and_then(|rest| rest.strip_suffix(" s left"));
