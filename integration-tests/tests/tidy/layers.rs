@@ -47,6 +47,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "redrock-rdb",
             "redrock-log",
+            "redrock-daemon",
             "redrock-lua-libs",
             "redrock-proto",
         ],

@@ -2,7 +2,7 @@
 
 use super::{Facts, Section};
 use crate::start::progress::Progress;
-use crate::state::{LinkState, MasterLink};
+use crate::state::{LinkState, MasterLink, SaveProgress};
 use std::sync::atomic::Ordering;
 
 fn word(ok: bool) -> &'static str {
@@ -36,17 +36,8 @@ pub(super) fn persistence(facts: &Facts<'_>, out: &mut Section<'_>) {
         ],
         0,
     );
-    let save = snapshot.progress;
-    let done = percent(save.keys_done, save.keys_total);
-    out.field("current_fork_perc", format_args!("{done:.2}"));
-    out.field("current_save_keys_processed", save.keys_done);
-    out.field("current_save_keys_total", save.keys_total);
-    if snapshot.running_since_s.is_some() || log.rewrite_since_s.is_some() {
-        out.field("current_save_bytes_per_sec", save.bytes_per_second);
-        if let Some(left_s) = save.left_s {
-            out.field("current_save_eta_seconds", left_s);
-        }
-    }
+    let is_running = snapshot.running_since_s.is_some() || log.rewrite_since_s.is_some();
+    current_save(snapshot.progress, is_running, out);
     let saved = state.changes_at_save.load(Ordering::Relaxed);
     out.field("rdb_changes_since_last_save", changes.saturating_sub(saved));
     out.field(
@@ -99,6 +90,21 @@ pub(super) fn persistence(facts: &Facts<'_>, out: &mut Section<'_>) {
     }
     if loading {
         progress(&load, out);
+    }
+}
+
+/// How far the save or rewrite under way is: Redis's fields, and while there is one, its pace.
+fn current_save(save: SaveProgress, is_running: bool, out: &mut Section<'_>) {
+    let done = percent(save.keys_done, save.keys_total);
+    out.field("current_fork_perc", format_args!("{done:.2}"));
+    out.field("current_save_keys_processed", save.keys_done);
+    out.field("current_save_keys_total", save.keys_total);
+    if !is_running {
+        return;
+    }
+    out.field("current_save_bytes_per_sec", save.bytes_per_second);
+    if let Some(left_s) = save.left_s {
+        out.field("current_save_eta_seconds", left_s);
     }
 }
 
