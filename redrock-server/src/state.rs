@@ -239,8 +239,8 @@ pub struct ReplicationState {
     pub backlog_bytes_max: u64,
     /// Stream offset that it begins at.
     pub backlog_oldest: u64,
-    /// `sync_full`, `sync_partial_ok`, `sync_partial_err`
-    pub syncs: [u64; 3],
+    /// `sync_full`, `sync_partial_ok`, `sync_partial_err`, and our `sync_full_resumed`
+    pub syncs: [u64; 4],
     /// `total_net_repl_input_bytes` and `total_net_repl_output_bytes`
     pub net_bytes: [u64; 2],
 }
@@ -278,7 +278,7 @@ impl Default for ReplicationState {
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
             backlog_oldest: 0,
-            syncs: [0; 3],
+            syncs: [0; 4],
             net_bytes: [0; 2],
         }
     }

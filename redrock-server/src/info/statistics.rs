@@ -46,10 +46,13 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         "0.00",
     );
     out.field("rejected_connections", load(&stats.rejected));
-    for (name, count) in ["sync_full", "sync_partial_ok", "sync_partial_err"]
-        .iter()
-        .zip(syncs)
-    {
+    let names = [
+        "sync_full",
+        "sync_partial_ok",
+        "sync_partial_err",
+        "sync_full_resumed",
+    ];
+    for (name, count) in names.iter().zip(syncs) {
         out.field(name, count);
     }
     let keyspace = &facts.keyspace.stats;
