@@ -16,6 +16,7 @@ mod master;
 mod messages;
 mod password;
 mod replica;
+mod resume;
 mod returns;
 mod roles;
 mod sentinel;
