@@ -10,6 +10,7 @@ mod broken_log;
 mod durable;
 mod failover;
 mod fields;
+mod fleets;
 mod full_disk;
 mod link;
 mod master;
