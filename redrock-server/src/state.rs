@@ -233,6 +233,8 @@ pub struct ReplicationState {
     pub failover: &'static str,
     /// It waits for being made a replica: whoever comes with that later comes too late.
     pub may_demote: bool,
+    /// It is a replica that takes writes of its own clients.
+    pub takes_own_writes: bool,
     /// Whether there is a backlog.
     pub backlog_active: bool,
     /// Its size limit, bytes.
@@ -275,6 +277,7 @@ impl Default for ReplicationState {
             second_offset: -1,
             failover: "no-failover",
             may_demote: false,
+            takes_own_writes: false,
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
             backlog_oldest: 0,

@@ -21,3 +21,4 @@ mod resume;
 mod returns;
 mod roles;
 mod sentinel;
+mod writable;
