@@ -32,18 +32,18 @@ fn caught_up(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
     )
 }
 
-fn writes_of_its_own(kind: Kind) -> anyhow::Result<()> {
-    let folders = [
-        tempfile::tempdir()?,
-        tempfile::tempdir()?,
-        tempfile::tempdir()?,
-    ];
-    let port = free_port()?;
-    let top = master(kind, folders[0].path(), port)?;
-    let mut client = top.client()?;
-    fill(&mut client, "key", 0..100, 100)?;
-    let proxy = Proxy::to(port)?;
-    let (above, ours) = (proxy.port.to_string(), free_port()?);
+/// A master, a replica of ours that takes writes and is behind a proxy, and a replica of that.
+struct Chain {
+    kind: Kind,
+    folders: [tempfile::TempDir; 3],
+    top: Server,
+    proxy: Proxy,
+    replica: Server,
+    leaf: Server,
+}
+
+fn writable(folder: &Path, port: u16, master: u16) -> anyhow::Result<Server> {
+    let master = master.to_string();
     let options = [
         "--appendonly",
         "yes",
@@ -51,86 +51,123 @@ fn writes_of_its_own(kind: Kind) -> anyhow::Result<()> {
         "no",
         "--replicaof",
         "127.0.0.1",
-        &above,
+        &master,
     ];
-    let start_ours =
-        || Server::spawn_on(ours, Kind::RedRock, folders[1].path(), &options)?.wait_ready();
-    let server = start_ours()?;
-    let mut replica = server.client()?;
-    link_is(&mut replica, "up")?;
-    let below = ours.to_string();
-    let of = ["--replicaof", "127.0.0.1", &below];
-    let last = start(Kind::RedRock, folders[2].path(), &of)?;
-    let mut leaf = last.client()?;
-    link_is(&mut leaf, "up")?;
-    assert_eq!(info(&mut replica, "replication", "slave_read_only")?, "0");
-    assert_eq!(server.log_text().matches(WARNING).count(), 1);
+    Server::spawn_on(port, Kind::RedRock, folder, &options)?.wait_ready()
+}
 
-    // Its clients see what they write, its replicas and the stream nothing of it.
-    replica.ok("SET own 1")?;
-    replica.ok("SET key:1 own")?;
-    replica.ok("RPUSH own-list a b c")?;
-    replica.ok("DEL key:2")?;
-    assert_eq!(value(&mut replica, "own")?, "1");
-    assert_eq!(value(&mut replica, "key:1")?, "own");
-    caught_up(&mut client, &mut leaf)?;
-    for key in ["own", "own-list"] {
-        assert_eq!(leaf.ok(&format!("EXISTS {key}"))?.int(), Some(0), "{key}");
+impl Chain {
+    fn start(kind: Kind) -> anyhow::Result<Self> {
+        let folders = [
+            tempfile::tempdir()?,
+            tempfile::tempdir()?,
+            tempfile::tempdir()?,
+        ];
+        let top = master(kind, folders[0].path(), free_port()?)?;
+        fill(&mut top.client()?, "key", 0..100, 100)?;
+        let proxy = Proxy::to(top.port)?;
+        let replica = writable(folders[1].path(), free_port()?, proxy.port)?;
+        link_is(&mut replica.client()?, "up")?;
+        let of = ["--replicaof", "127.0.0.1", &replica.port.to_string()];
+        let leaf = start(Kind::RedRock, folders[2].path(), &of)?;
+        link_is(&mut leaf.client()?, "up")?;
+        Ok(Self {
+            kind,
+            folders,
+            top,
+            proxy,
+            replica,
+            leaf,
+        })
     }
-    assert!(leaf.ok("STRLEN key:1")?.int() > Some(90));
-    assert_eq!(leaf.ok("EXISTS key:2")?.int(), Some(1));
-    let offsets = |client: &mut Client| info(client, "replication", "master_repl_offset");
-    until("equal offsets", || {
-        Ok(offsets(&mut replica)? == offsets(&mut client)?)
-    })?;
 
-    // The master's writes count; a link that goes on takes nothing back.
-    client.ok("APPEND key:3 more")?;
-    client.ok("SET key:1 theirs")?;
-    proxy.cut();
-    link_is(&mut replica, "down")?;
-    proxy.heal();
-    link_is(&mut replica, "up")?;
-    caught_up(&mut client, &mut replica)?;
-    assert_eq!(value(&mut replica, "key:1")?, "theirs");
-    assert_eq!(value(&mut replica, "own")?, "1");
-    synced(&mut client, (1, 1))?;
-
-    // A restart undoes them: they are in no log.
-    server.kill_family()?;
-    let server = start_ours()?;
-    let mut replica = server.client()?;
-    link_is(&mut replica, "up")?;
-    caught_up(&mut client, &mut replica)?;
-    assert_eq!(replica.ok("EXISTS own own-list")?.int(), Some(0));
-    assert_eq!(replica.ok("EXISTS key:2")?.int(), Some(1));
-
-    // So does a full sync.
-    replica.ok("SET own 2")?;
-    match kind {
-        Kind::Redis => top.kill()?,
-        Kind::RedRock => top.kill_family()?,
+    /// Its clients see what they write, its replicas and the stream nothing of it.
+    fn stay_local(&self) -> anyhow::Result<()> {
+        let (mut replica, mut leaf) = (self.replica.client()?, self.leaf.client()?);
+        let mut master = self.top.client()?;
+        assert_eq!(info(&mut replica, "replication", "slave_read_only")?, "0");
+        assert_eq!(self.replica.log_text().matches(WARNING).count(), 1);
+        replica.ok("SET own 1")?;
+        replica.ok("SET key:1 own")?;
+        replica.ok("RPUSH own-list a b c")?;
+        replica.ok("DEL key:2")?;
+        assert_eq!(value(&mut replica, "own")?, "1");
+        assert_eq!(value(&mut replica, "key:1")?, "own");
+        caught_up(&mut master, &mut leaf)?;
+        assert_eq!(leaf.ok("EXISTS own own-list")?.int(), Some(0));
+        assert!(leaf.ok("STRLEN key:1")?.int() > Some(90));
+        assert_eq!(leaf.ok("EXISTS key:2")?.int(), Some(1));
+        let offset = |client: &mut Client| info(client, "replication", "master_repl_offset");
+        until("equal offsets", || {
+            Ok(offset(&mut replica)? == offset(&mut master)?)
+        })
     }
-    let top = master(kind, folders[0].path(), port)?;
-    let mut client = top.client()?;
-    fill(&mut client, "other", 0..100, 100)?;
-    until("the new master's data", || {
-        Ok(replica.ok("EXISTS other:99 own")?.int() == Some(1)
-            && replica.ok("EXISTS own")?.int() == Some(0))
-    })?;
-    assert_eq!(replica.ok("EXISTS key:1")?.int(), Some(0));
 
-    // And it may be taken back.
-    replica.ok("CONFIG SET replica-read-only yes")?;
-    let refused = replica.run(&["SET", "own", "3"])?;
-    assert!(
-        matches!(&refused, Reply::Error(text) if text.starts_with("READONLY ")),
-        "{refused:?}"
-    );
-    replica.ok("CONFIG SET replica-read-only no")?;
-    replica.ok("SET own 4")?;
-    assert_eq!(server.log_text().matches(WARNING).count(), 2);
-    Ok(())
+    /// The master's writes count; a link that goes on takes nothing back.
+    fn go_on_with_the_link(&self) -> anyhow::Result<()> {
+        let (mut master, mut replica) = (self.top.client()?, self.replica.client()?);
+        master.ok("SET key:1 theirs")?;
+        self.proxy.cut();
+        link_is(&mut replica, "down")?;
+        self.proxy.heal();
+        link_is(&mut replica, "up")?;
+        caught_up(&mut master, &mut replica)?;
+        assert_eq!(value(&mut replica, "key:1")?, "theirs");
+        assert_eq!(value(&mut replica, "own")?, "1");
+        synced(&mut master, (1, 1))
+    }
+
+    /// A restart undoes them: they are in no log.
+    fn end_with_a_restart(&mut self) -> anyhow::Result<()> {
+        let (folder, port) = (self.folders[1].path(), self.replica.port);
+        let again = || writable(folder, port, self.proxy.port);
+        crate::link::replace(&mut self.replica, again)?;
+        let mut replica = self.replica.client()?;
+        link_is(&mut replica, "up")?;
+        caught_up(&mut self.top.client()?, &mut replica)?;
+        assert_eq!(replica.ok("EXISTS own own-list")?.int(), Some(0));
+        assert_eq!(replica.ok("EXISTS key:2")?.int(), Some(1));
+        Ok(())
+    }
+
+    /// So does a full sync.
+    fn end_with_a_full_sync(&mut self) -> anyhow::Result<()> {
+        let mut replica = self.replica.client()?;
+        replica.ok("SET own 2")?;
+        let (kind, folder, port) = (self.kind, self.folders[0].path(), self.top.port);
+        crate::link::replace(&mut self.top, || master(kind, folder, port))?;
+        fill(&mut self.top.client()?, "other", 0..100, 100)?;
+        until("the new master's data", || {
+            let own = replica.ok("EXISTS own")?.int();
+            Ok(own == Some(0) && replica.ok("EXISTS other:99")?.int() == Some(1))
+        })?;
+        assert_eq!(replica.ok("EXISTS key:1")?.int(), Some(0));
+        Ok(())
+    }
+
+    /// And they may be refused again.
+    fn are_refused(&self) -> anyhow::Result<()> {
+        let mut replica = self.replica.client()?;
+        let warnings = || self.replica.log_text().matches(WARNING).count();
+        assert_eq!(warnings(), 1);
+        replica.ok("CONFIG SET replica-read-only yes")?;
+        let refused = replica.run(&["SET", "own", "3"])?;
+        let is_refused = matches!(&refused, Reply::Error(text) if text.starts_with("READONLY "));
+        assert!(is_refused, "{refused:?}");
+        replica.ok("CONFIG SET replica-read-only no")?;
+        replica.ok("SET own 4")?;
+        assert_eq!(warnings(), 2);
+        Ok(())
+    }
+}
+
+fn writes_of_its_own(kind: Kind) -> anyhow::Result<()> {
+    let mut chain = Chain::start(kind)?;
+    chain.stay_local()?;
+    chain.go_on_with_the_link()?;
+    chain.end_with_a_restart()?;
+    chain.end_with_a_full_sync()?;
+    chain.are_refused()
 }
 
 #[test]

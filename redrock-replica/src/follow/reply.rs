@@ -237,7 +237,7 @@ mod tests {
             "$88 7-88-00000000000000ff -1",
             "$88 7-88-00000000000000ff 1 2",
             "$88 nonsense 1",
-            "$88 ",
+            "$88  1",
         ] {
             assert!(parse_snapshot_head(bad).is_err(), "{bad}");
         }
