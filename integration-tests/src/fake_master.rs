@@ -6,9 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The history that it tells of, and where its snapshots stand in it.
+/// The history that it tells of.
 const REPLID: &str = "0123456789abcdef0123456789abcdef01234567";
-const OFFSET: usize = 100;
+/// Where its snapshots stand in it.
+pub const OFFSET: usize = 100;
+/// With what a replica says which snapshot it holds a part of.
+const RESUME: &str = "REDROCK-RESUME=";
 
 /// What it sends to who asks for everything.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,8 @@ pub struct Answer {
     pub cut_at: Option<usize>,
     /// The stream behind it.
     pub stream: Vec<u8>,
+    /// As whose snapshot it is sent, to a replica that understands ids; it goes on with what that has of it.
+    pub id: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -86,28 +91,55 @@ impl Shared {
 
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
+        let mut held = 0;
         while let Some(words) = read_command(&mut reader)? {
             let word = |at: usize| words.get(at).map_or("", String::as_str);
             match word(0) {
                 "PING" => stream.write_all(b"+PONG\r\n")?,
                 "REPLCONF" if word(1) == "ACK" => {}
+                "REPLCONF" if words.iter().any(|word| word.starts_with(RESUME)) => {
+                    held = words.iter().find_map(|word| part_of(word)).unwrap_or(0);
+                    stream.write_all(b"+OK\r\n")?;
+                }
                 "PSYNC" => {
                     self.full_syncs.fetch_add(1, Ordering::AcqRel);
                     let answer = self.answer().clone();
-                    let length = answer.rdb.len();
-                    write!(stream, "+FULLRESYNC {REPLID} {OFFSET}\r\n${length}\r\n")?;
-                    let sent = answer.cut_at.unwrap_or(length).min(length);
-                    stream.write_all(answer.rdb.get(..sent).unwrap_or_default())?;
-                    if sent < length {
+                    if !answer.send(&mut stream, held)? {
                         return Ok(());
                     }
-                    stream.write_all(&answer.stream)?;
                 }
                 _ => stream.write_all(b"+OK\r\n")?,
             }
         }
         Ok(())
     }
+}
+
+impl Answer {
+    /// Sends it to a replica that holds so many bytes of it; whether the link lives on.
+    fn send(&self, stream: &mut TcpStream, held: usize) -> std::io::Result<bool> {
+        let length = self.rdb.len();
+        write!(stream, "+FULLRESYNC {REPLID} {OFFSET}\r\n${length}")?;
+        let mut from = 0;
+        if let Some(id) = &self.id {
+            from = held.min(length);
+            write!(stream, " {id} {from}")?;
+        }
+        stream.write_all(b"\r\n")?;
+        let sent = self.cut_at.unwrap_or(length).min(length);
+        stream.write_all(self.rdb.get(from..sent).unwrap_or_default())?;
+        if sent < length {
+            return Ok(false);
+        }
+        stream.write_all(&self.stream)?;
+        Ok(true)
+    }
+}
+
+/// How much of a snapshot a replica says that it holds.
+fn part_of(word: &str) -> Option<usize> {
+    let (_id, bytes) = word.strip_prefix(RESUME)?.split_once('@')?;
+    bytes.parse().ok()
 }
 
 /// The next command's words, in capitals; `None` at the end.

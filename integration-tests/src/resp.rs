@@ -113,7 +113,15 @@ impl Client {
         }
     }
 
-    fn line(&mut self) -> anyhow::Result<String> {
+    /// Reads so many bytes that are no reply.
+    pub fn bytes(&mut self, count: usize) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a line.
+    pub fn line(&mut self) -> anyhow::Result<String> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
         if !line.ends_with(b"\r\n") {

@@ -272,6 +272,11 @@ async fn serve_metrics(
                 "Partial resynchronizations that had to become full.",
                 &registry.sync_partial_err,
             ),
+            (
+                "redrock_replica_sync_resumed_total",
+                "Full resynchronizations that went on where a link had broken.",
+                &registry.sync_resumed,
+            ),
         ] {
             page.counter(name, help, counter.load(Ordering::Relaxed));
         }

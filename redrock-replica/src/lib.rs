@@ -19,5 +19,6 @@ mod follow;
 mod framing;
 mod master;
 mod service;
+mod snapshot_id;
 mod socket;
 mod watchers;

@@ -49,6 +49,7 @@ impl Replica for ReplicaService {
             sync_full: registry.sync_full.load(Ordering::Relaxed),
             sync_partial_ok: registry.sync_partial_ok.load(Ordering::Relaxed),
             sync_partial_err: registry.sync_partial_err.load(Ordering::Relaxed),
+            sync_resumed: registry.sync_resumed.load(Ordering::Relaxed),
             last_error: link.state.last_error.unwrap_or_default(),
             failover: self.failover.is_running(),
         }))

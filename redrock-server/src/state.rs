@@ -237,14 +237,16 @@ pub struct ReplicationState {
     /// The newest one waits for being made a replica: whoever comes with that later, or for an
     /// earlier one, comes too late.
     pub may_demote: bool,
+    /// It is a replica that takes writes of its own clients.
+    pub takes_own_writes: bool,
     /// Whether there is a backlog.
     pub backlog_active: bool,
     /// Its size limit, bytes.
     pub backlog_bytes_max: u64,
     /// Stream offset that it begins at.
     pub backlog_oldest: u64,
-    /// `sync_full`, `sync_partial_ok`, `sync_partial_err`
-    pub syncs: [u64; 3],
+    /// `sync_full`, `sync_partial_ok`, `sync_partial_err`, and our `sync_full_resumed`
+    pub syncs: [u64; 4],
     /// `total_net_repl_input_bytes` and `total_net_repl_output_bytes`
     pub net_bytes: [u64; 2],
 }
@@ -280,10 +282,11 @@ impl Default for ReplicationState {
             failover: "no-failover",
             failovers: 0,
             may_demote: false,
+            takes_own_writes: false,
             backlog_active: false,
             backlog_bytes_max: 1 << 20,
             backlog_oldest: 0,
-            syncs: [0; 3],
+            syncs: [0; 4],
             net_bytes: [0; 2],
         }
     }

@@ -137,8 +137,8 @@ fn a_stream_that_is_none_of_redis_breaks_the_link_and_not_the_data() -> anyhow::
     stream.extend_from_slice(b"*1\r\n$-7\r\nnonsense\r\n");
     let master = FakeMaster::start(Answer {
         rdb: good,
-        cut_at: None,
         stream,
+        ..Answer::default()
     })?;
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", master.port))?;
     let began = Instant::now();

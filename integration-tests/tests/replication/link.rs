@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 pub(crate) use redrock_integration_tests::daemons::{companions_up, info, until};
+use redrock_integration_tests::daemons::{kill_each, processes, wait_ended};
 use redrock_integration_tests::process::{Kind, Server};
 pub(crate) use redrock_integration_tests::proxy::Proxy;
 use redrock_integration_tests::resp::Client;
@@ -16,6 +17,18 @@ pub(crate) fn spawn(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Resu
 /// As [`spawn`], and waits until it serves.
 pub(crate) fn start(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Result<Server> {
     spawn(kind, folder, options)?.wait_ready()
+}
+
+/// Kills a server with all its companions (SIGKILL) and puts what `again` starts in its place.
+pub(crate) fn replace(
+    server: &mut Server,
+    again: impl FnOnce() -> anyhow::Result<Server>,
+) -> anyhow::Result<()> {
+    let pids = processes(server);
+    kill_each(&pids, 0)?;
+    wait_ended(&pids)?;
+    *server = again()?;
+    Ok(())
 }
 
 /// As [`info`], a number.

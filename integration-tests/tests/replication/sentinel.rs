@@ -7,17 +7,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A running `redis-server --sentinel`; dropping it kills it.
-struct Sentinel {
+pub(crate) struct Sentinel {
     child: Child,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Sentinel {
-    fn watch(folder: &Path, master: u16) -> anyhow::Result<Self> {
+    /// One of those of which so many must agree.
+    pub(crate) fn watch(folder: &Path, master: u16, quorum: usize) -> anyhow::Result<Self> {
         let port = free_port()?;
         let file = folder.join("sentinel.conf");
         let text = format!(
-            "port {port}\ndir {}\nsentinel monitor watched 127.0.0.1 {master} 1\n\
+            "port {port}\ndir {}\nsentinel monitor watched 127.0.0.1 {master} {quorum}\n\
              sentinel down-after-milliseconds watched 3000\n\
              sentinel failover-timeout watched 20000\n",
             folder.display()
@@ -46,7 +47,7 @@ impl Sentinel {
     }
 
     /// Waits until it knows a replica that answers.
-    fn knows_replica(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn knows_replica(&mut self) -> anyhow::Result<()> {
         let client = &mut self.client;
         until("a known replica", || {
             let list = client.ok("SENTINEL REPLICAS watched")?.elements();
@@ -64,7 +65,7 @@ impl Sentinel {
         })
     }
 
-    fn waits_for_master(&mut self, port: u16) -> anyhow::Result<()> {
+    pub(crate) fn waits_for_master(&mut self, port: u16) -> anyhow::Result<()> {
         let client = &mut self.client;
         until("the failover", || {
             let address = client.ok("SENTINEL GET-MASTER-ADDR-BY-NAME watched")?;
@@ -103,7 +104,7 @@ fn fails_over(from: Kind, to: Kind) -> anyhow::Result<()> {
     link_is(&mut other, "up")?;
     fill(&mut client, "key", 0..500, 100)?;
     same_data(&mut client, &mut other)?;
-    let mut sentinel = Sentinel::watch(folders[2].path(), port)?;
+    let mut sentinel = Sentinel::watch(folders[2].path(), port, 1)?;
     sentinel.knows_replica()?;
     first.kill()?;
     sentinel.waits_for_master(second.port)?;

@@ -19,6 +19,8 @@ pub struct LoadRdb {
     pub path: SharedPath,
     pub bytes: u64,
     pub source: SourceInfo,
+    /// Compare the checksum, whatever `rdbchecksum` says.
+    pub verify_checksum: bool,
 }
 
 impl TryFrom<v1::LoadRdbRequest> for LoadRdb {
@@ -29,6 +31,7 @@ impl TryFrom<v1::LoadRdbRequest> for LoadRdb {
         Ok(LoadRdb {
             path: SharedPath::field("path", &wire.path)?,
             bytes: wire.bytes,
+            verify_checksum: wire.verify_checksum,
             source: SourceInfo {
                 replid: HexId::field("source.replid", &source.replid)?,
                 offset: source.offset,
@@ -211,6 +214,7 @@ mod tests {
                 master_host: "host".into(),
                 master_port: 6379,
             }),
+            verify_checksum: false,
         }
     }
 

@@ -33,6 +33,8 @@ const FAILURES_MAX: u32 = 10;
 pub(super) struct Snapshot {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+    /// It came over several links.
+    pub(super) is_pieced: bool,
     /// Where the stream goes on behind it.
     pub(super) position: Position,
 }
@@ -118,6 +120,7 @@ async fn load(
             master_host: master.host.clone(),
             master_port: master.port.into(),
         }),
+        verify_checksum: snapshot.is_pieced,
     };
     let mut pause = RETRY_PAUSE;
     loop {

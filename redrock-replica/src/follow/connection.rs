@@ -12,10 +12,11 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::Target;
 use super::reply::{
-    PsyncReply, SnapshotLength, check_auth, check_ping, parse_psync, parse_snapshot_head, refusal,
+    PsyncReply, SnapshotHead, check_auth, check_ping, parse_psync, parse_snapshot_head, refusal,
 };
 use crate::config::Settings;
 use crate::context::Position;
+use crate::snapshot_id::{self, Held};
 use crate::socket;
 
 /// Read at once.
@@ -94,8 +95,12 @@ impl Connection {
         Err(last).context("connect")
     }
 
-    /// All before PSYNC.
-    pub(super) async fn shake_hands(&mut self, target: &Target) -> anyhow::Result<()> {
+    /// All before PSYNC. `held` is what we have of a snapshot that a link broke in.
+    pub(super) async fn shake_hands(
+        &mut self,
+        target: &Target,
+        held: Option<Held>,
+    ) -> anyhow::Result<()> {
         self.send(&[b"PING"]).await?;
         check_ping(&self.line("PING").await?)?;
         if !target.password.is_empty() {
@@ -108,7 +113,7 @@ impl Connection {
             }
             check_auth(&self.line("AUTH").await?)?;
         }
-        self.introduce(target).await
+        self.introduce(target, held).await
     }
 
     /// PSYNC and its answer.
@@ -138,7 +143,7 @@ impl Connection {
 
     /// REPLCONF; as Redis, a master that refuses one of them is no obstacle,
     /// unless it wants credentials first.
-    async fn introduce(&mut self, target: &Target) -> anyhow::Result<()> {
+    async fn introduce(&mut self, target: &Target, held: Option<Held>) -> anyhow::Result<()> {
         let port = target.listening_port.to_string();
         self.send(&[b"REPLCONF", b"listening-port", port.as_bytes()])
             .await?;
@@ -148,8 +153,18 @@ impl Connection {
             self.send(&[b"REPLCONF", b"ip-address", ip]).await?;
             replies += 1;
         }
-        self.send(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])
-            .await?;
+        // Redis passes over capabilities that it does not know.
+        let ours = snapshot_id::capability(held);
+        let capabilities: [&[u8]; 7] = [
+            b"REPLCONF",
+            b"capa",
+            b"eof",
+            b"capa",
+            b"psync2",
+            b"capa",
+            ours.as_bytes(),
+        ];
+        self.send(&capabilities).await?;
         for _ in 0..replies {
             let line = self.line("REPLCONF").await?;
             if line.starts_with("-NOAUTH") || line.starts_with("-NOPERM") {
@@ -167,12 +182,12 @@ impl Connection {
     pub(super) async fn snapshot_head(
         &mut self,
         mut alive: impl FnMut(),
-    ) -> anyhow::Result<SnapshotLength> {
+    ) -> anyhow::Result<SnapshotHead> {
         loop {
             let line = self.line("the snapshot").await?;
             alive();
-            if let Some(length) = parse_snapshot_head(&line)? {
-                return Ok(length);
+            if let Some(head) = parse_snapshot_head(&line)? {
+                return Ok(head);
             }
         }
     }

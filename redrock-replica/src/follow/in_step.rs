@@ -40,6 +40,7 @@ impl Follower {
             tokio::time::sleep(PAUSE_FIRST).await;
         };
         let Some(place) = place_of(&state) else {
+            self.wanted.lock().await.partial = None;
             return;
         };
         // The password comes with the settings.

@@ -11,6 +11,7 @@ mod connection;
 mod eof_marker;
 mod in_step;
 pub(crate) mod link;
+mod partial;
 mod receive;
 mod reply;
 mod session;
@@ -33,6 +34,7 @@ use apply::Snapshot;
 use connection::Connection;
 pub(crate) use in_step::keep_in_step;
 use link::Link;
+use partial::SnapshotFile;
 use reply::PsyncReply;
 use session::Session;
 
@@ -80,13 +82,15 @@ pub(crate) struct Follower {
     wanted: Mutex<Wanted>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Wanted {
     /// The server has told us whom to follow, or that we shall follow nobody.
     is_told: bool,
     /// How often whom to follow has been changed.
     changes: u64,
     running: Option<Running>,
+    /// What a former process received of a snapshot: for the first master that is followed.
+    partial: Option<SnapshotFile>,
 }
 
 #[derive(Debug)]
@@ -99,10 +103,16 @@ struct Running {
 impl Follower {
     pub(crate) fn new(context: Arc<Context>) -> Follower {
         let (link, _) = watch::channel(Link::none());
+        let wanted = Wanted {
+            is_told: false,
+            changes: 0,
+            running: None,
+            partial: SnapshotFile::adopt(&context),
+        };
         Follower {
             context,
             link,
-            wanted: Mutex::default(),
+            wanted: Mutex::new(wanted),
         }
     }
 
@@ -145,15 +155,22 @@ impl Follower {
             tracing::info!(master = ?former.target, "the master is no longer followed");
             stop(former).await;
         }
+        let partial = wanted.partial.take();
         match next {
             Some((target, first, failover)) => {
-                wanted.running = Some(self.start(target, first, failover));
+                wanted.running = Some(self.start(target, first, failover, partial));
             }
             None => drop(self.link.send_replace(Link::none())),
         }
     }
 
-    fn start(&self, target: Target, first: FirstAsk, failover: bool) -> Running {
+    fn start(
+        &self,
+        target: Target,
+        first: FirstAsk,
+        failover: bool,
+        partial: Option<SnapshotFile>,
+    ) -> Running {
         tracing::info!(master = ?target, "following a master");
         self.link
             .send_replace(Link::wanted(&target.host, target.port));
@@ -167,6 +184,7 @@ impl Follower {
             target: target.clone(),
             link: self.link.clone(),
             session: None,
+            partial,
             first: Some(first),
             failover,
         };
@@ -207,6 +225,8 @@ struct Work {
     target: Target,
     link: watch::Sender<Link>,
     session: Option<Session>,
+    /// Of the snapshot that is being received, also while its link is down.
+    partial: Option<SnapshotFile>,
     first: Option<FirstAsk>,
     failover: bool,
 }
@@ -231,7 +251,11 @@ impl Work {
             });
             let was_up = up_since.is_some_and(|since| since.elapsed() >= PAUSE_FIRST);
             let session = self.session.as_ref();
-            if was_up && session.is_some_and(|session| !session.is_over()) {
+            let got_on = self.partial.as_ref().is_some_and(SnapshotFile::got_on);
+            if got_on {
+                pause = PAUSE_FIRST;
+            }
+            if was_up && (got_on || session.is_some_and(|session| !session.is_over())) {
                 // As Redis: the sooner, the likelier the master still has what
                 // we lack.
                 (pause, load_pause) = (PAUSE_FIRST, PAUSE_FIRST);
@@ -252,11 +276,11 @@ impl Work {
 
     /// One link, from connecting to its end.
     async fn attempt(&mut self, up_since: &mut Option<Instant>) -> anyhow::Error {
-        let mut connection = match self.connect().await {
+        let mut connection = match self.connect(up_since).await {
             Ok(connection) => connection,
             Err(error) => return error,
         };
-        *up_since = Some(Instant::now());
+        up_since.get_or_insert_with(Instant::now);
         let Some(session) = &mut self.session else {
             return anyhow::anyhow!("no session");
         };
@@ -264,7 +288,7 @@ impl Work {
     }
 
     /// Connects until the stream can flow: on success there is a session.
-    async fn connect(&mut self) -> anyhow::Result<Connection> {
+    async fn connect(&mut self, up_since: &mut Option<Instant>) -> anyhow::Result<Connection> {
         if self.session.as_ref().is_some_and(Session::is_over) {
             self.close_session().await;
         }
@@ -288,15 +312,20 @@ impl Work {
                 .clone_from(&settings.replica_announce_ip);
         }
         let mut connection = Connection::open(&self.target, &settings).await?;
-        connection.shake_hands(&self.target).await?;
+        let held = self.partial.as_ref().and_then(SnapshotFile::held);
+        connection.shake_hands(&self.target, held).await?;
         let reply = match self.failover {
             true => self.hand_over_role(&mut connection, ask).await?,
             false => connection.psync(ask, false).await?,
         };
         match reply {
-            PsyncReply::Continue { replid } => self.go_on(ask, replid).await?,
+            PsyncReply::Continue { replid } => {
+                self.partial = None;
+                self.go_on(ask, replid).await?;
+            }
             PsyncReply::Full { replid, offset } => {
                 tracing::info!(%replid, offset, "the master answers with a full sync");
+                *up_since = Some(Instant::now());
                 let position = Position { replid, offset };
                 self.begin_full(&mut connection, position).await?;
             }
@@ -354,7 +383,8 @@ impl Work {
         self.close_session().await;
         self.link
             .send_modify(|link| link.set_status(LinkStatus::Sync));
-        let snapshot = receive::snapshot(&self.context, connection, position, &self.link).await?;
+        let (context, link, partial) = (&self.context, &self.link, &mut self.partial);
+        let snapshot = receive::snapshot(context, connection, position, link, partial).await?;
         self.start_session(position, Some(snapshot)).await
     }
 

@@ -6,10 +6,6 @@
 //! sends nothing before the first one. While the server loads they say 0, so
 //! that nobody counts on data that are in a file only.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,11 +15,11 @@ use tokio::sync::watch;
 
 use super::apply::Snapshot;
 use super::connection::{Connection, READ_BYTES};
-use super::eof_marker::EofScanner;
+use super::eof_marker::{EofScanner, MARKER_BYTES};
 use super::link::Link;
-use super::reply::SnapshotLength;
+use super::partial::SnapshotFile;
+use super::reply::{SnapshotHead, SnapshotLength};
 use super::session::Session;
-use super::spool::{self, Kind, remove_files};
 use crate::context::{Context, Position, unix_ms};
 
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,110 +28,121 @@ const ACK_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST_ACK_INTERVAL: Duration = Duration::from_millis(100);
 const FIRST_ACKS_TIME: Duration = Duration::from_secs(2);
 
-/// A snapshot being written. Unless [`finish`](SnapshotFile::finish) is
-/// called, its file is removed.
-struct SnapshotFile {
-    context: Arc<Context>,
-    path: PathBuf,
-    file: Arc<File>,
-    bytes: u64,
-    whole: bool,
-}
-
-impl SnapshotFile {
-    fn create(context: &Arc<Context>) -> io::Result<SnapshotFile> {
-        let (path, file) = spool::create(&context.data_dir, Kind::Snapshot)?;
-        Ok(SnapshotFile {
-            context: Arc::clone(context),
-            path,
-            file: Arc::new(file),
-            bytes: 0,
-            whole: false,
-        })
-    }
-
-    /// Appends `buffer[from..to]` and gives the buffer back.
-    async fn append(&mut self, buffer: Vec<u8>, from: usize, to: usize) -> anyhow::Result<Vec<u8>> {
-        let (file, at) = (Arc::clone(&self.file), self.bytes);
-        let writing = tokio::task::spawn_blocking(move || {
-            let result = file.write_all_at(buffer.get(from..to).unwrap_or_default(), at);
-            (buffer, result)
-        });
-        let (buffer, result) = writing.await.context("write the snapshot")?;
-        result.context("write the snapshot")?;
-        self.bytes += to.saturating_sub(from) as u64;
-        Ok(buffer)
-    }
-
-    fn finish(mut self, position: Position) -> Snapshot {
-        self.whole = true;
-        Snapshot {
-            path: self.path.clone(),
-            bytes: self.bytes,
-            position,
-        }
-    }
-}
-
-impl Drop for SnapshotFile {
-    fn drop(&mut self) {
-        if !self.whole {
-            remove_files(&self.context.guard, std::slice::from_ref(&self.path));
-        }
-    }
-}
-
-/// Receives a whole snapshot. What follows it stays unread in the connection.
+/// Receives a whole snapshot, or what `partial` lacks of it if the master goes on with that. What follows it
+/// stays unread in the connection. If the link breaks, what came is in `partial`, provided that the
+/// master may go on with it.
 pub(super) async fn snapshot(
     context: &Arc<Context>,
     connection: &mut Connection,
     position: Position,
     link: &watch::Sender<Link>,
+    partial: &mut Option<SnapshotFile>,
 ) -> anyhow::Result<Snapshot> {
     let alive = || link.send_modify(|link| link.state.last_io_unix_ms = unix_ms());
-    let length = connection.snapshot_head(alive).await?;
-    let total = match length {
+    let head = connection.snapshot_head(alive).await?;
+    let total = match head.length {
         SnapshotLength::Bytes(bytes) => bytes,
         SnapshotLength::Marker(_) => 0,
     };
     let began = Instant::now();
-    tracing::info!(bytes = total, "receiving a snapshot from the master");
     link.send_modify(|link| link.state.sync_bytes_total = total);
-    let mut file = SnapshotFile::create(context).context("create the snapshot's file")?;
-    match length {
-        SnapshotLength::Bytes(total) => {
-            while file.bytes < total {
-                fill_if_empty(connection).await?;
-                let (buffer, at) = connection.take_buffer();
-                let left = usize::try_from(total - file.bytes).unwrap_or(usize::MAX);
-                let to = at.saturating_add(left).min(buffer.len());
-                let buffer = file.append(buffer, at, to).await?;
-                connection.put_buffer(buffer, to);
-                tell_progress(link, file.bytes);
-            }
+    let file = file_for(context, &head, position, partial)?;
+    tracing::info!(
+        bytes = total,
+        from = file.bytes(),
+        "receiving a snapshot from the master"
+    );
+    let received = match head.length {
+        SnapshotLength::Bytes(total) => receive_bytes(connection, file, total, link).await,
+        SnapshotLength::Marker(marker) => receive_marked(connection, file, marker, link).await,
+    };
+    if let Err(error) = received {
+        // On a disk that takes nothing it would be in the way of what makes room.
+        if !file.can_be_resumed() {
+            *partial = None;
         }
-        SnapshotLength::Marker(marker) => {
-            let mut scanner = EofScanner::new(marker);
-            let mut payload = Vec::with_capacity(READ_BYTES);
-            loop {
-                fill_if_empty(connection).await?;
-                let (buffer, at) = connection.take_buffer();
-                payload.clear();
-                let end = scanner.push(buffer.get(at..).unwrap_or_default(), &mut payload);
-                let taken = end.map_or(buffer.len(), |end| at + end);
-                connection.put_buffer(buffer, taken);
-                let length = payload.len();
-                payload = file.append(payload, 0, length).await?;
-                tell_progress(link, file.bytes);
-                if end.is_some() {
-                    break;
-                }
-            }
-        }
+        return Err(error);
     }
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(bytes = file.bytes, elapsed_ms, "the snapshot is whole");
-    Ok(file.finish(position))
+    tracing::info!(bytes = file.bytes(), elapsed_ms, "the snapshot is whole");
+    let whole = partial.take().context("the snapshot's file is gone")?;
+    Ok(whole.finish(position))
+}
+
+/// Where to write to: the file that the master goes on with, or a new one.
+fn file_for<'a>(
+    context: &Arc<Context>,
+    head: &SnapshotHead,
+    position: Position,
+    partial: &'a mut Option<SnapshotFile>,
+) -> anyhow::Result<&'a mut SnapshotFile> {
+    let id = head.piece.map(|piece| piece.id);
+    let from = head.piece.map_or(0, |piece| piece.bytes);
+    let is_it = id.is_none_or(|id| {
+        head.length == SnapshotLength::Bytes(id.bytes) && id.offset == position.offset
+    });
+    let goes_on = partial
+        .as_ref()
+        .is_some_and(|file| from > 0 && file.held() == head.piece);
+    if !goes_on {
+        // What was held is of no more use, whatever comes now.
+        *partial = None;
+    }
+    if !is_it || (from > 0 && !goes_on) {
+        bail!("the master goes on with a snapshot that we don't have");
+    }
+    match partial {
+        Some(file) => {
+            file.begin_link();
+            Ok(file)
+        }
+        None => {
+            let file = SnapshotFile::create(context, id).context("create the snapshot's file")?;
+            Ok(partial.insert(file))
+        }
+    }
+}
+
+async fn receive_bytes(
+    connection: &mut Connection,
+    file: &mut SnapshotFile,
+    total: u64,
+    link: &watch::Sender<Link>,
+) -> anyhow::Result<()> {
+    while file.bytes() < total {
+        fill_if_empty(connection).await?;
+        let (buffer, at) = connection.take_buffer();
+        let left = usize::try_from(total - file.bytes()).unwrap_or(usize::MAX);
+        let to = at.saturating_add(left).min(buffer.len());
+        let buffer = file.append(buffer, at, to).await?;
+        connection.put_buffer(buffer, to);
+        tell_progress(link, file.bytes());
+    }
+    Ok(())
+}
+
+async fn receive_marked(
+    connection: &mut Connection,
+    file: &mut SnapshotFile,
+    marker: [u8; MARKER_BYTES],
+    link: &watch::Sender<Link>,
+) -> anyhow::Result<()> {
+    let mut scanner = EofScanner::new(marker);
+    let mut payload = Vec::with_capacity(READ_BYTES);
+    loop {
+        fill_if_empty(connection).await?;
+        let (buffer, at) = connection.take_buffer();
+        payload.clear();
+        let end = scanner.push(buffer.get(at..).unwrap_or_default(), &mut payload);
+        let taken = end.map_or(buffer.len(), |end| at + end);
+        connection.put_buffer(buffer, taken);
+        let length = payload.len();
+        payload = file.append(payload, 0, length).await?;
+        tell_progress(link, file.bytes());
+        if end.is_some() {
+            return Ok(());
+        }
+    }
 }
 
 async fn fill_if_empty(connection: &mut Connection) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use redrock_proto::model::HexId;
 
 use super::eof_marker::MARKER_BYTES;
+use crate::snapshot_id::{Held, SnapshotId};
 
 /// Why a master did not take us. Texts go to the log and to INFO.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,9 +97,17 @@ pub(crate) enum SnapshotLength {
     Marker([u8; MARKER_BYTES]),
 }
 
+/// The line before a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SnapshotHead {
+    pub(crate) length: SnapshotLength,
+    /// From one of ours: which snapshot it is, and how much of it the master leaves out.
+    pub(crate) piece: Option<Held>,
+}
+
 /// Reads the line before a snapshot; `Ok(None)` for a newline that only shows
 /// that the master lives.
-pub(crate) fn parse_snapshot_head(line: &str) -> Result<Option<SnapshotLength>, Refusal> {
+pub(crate) fn parse_snapshot_head(line: &str) -> Result<Option<SnapshotHead>, Refusal> {
     let line = line.trim_end();
     if line.is_empty() {
         return Ok(None);
@@ -106,24 +115,42 @@ pub(crate) fn parse_snapshot_head(line: &str) -> Result<Option<SnapshotLength>, 
     if line.starts_with('-') {
         return Err(refusal("SYNC", line));
     }
-    let length = match line.strip_prefix("$EOF:") {
-        Some(marker) => marker
-            .as_bytes()
-            .try_into()
-            .ok()
-            .map(SnapshotLength::Marker),
-        None => line
-            .strip_prefix('$')
-            .and_then(|digits| digits.parse().ok())
-            .map(SnapshotLength::Bytes),
-    };
-    match length {
-        Some(length) => Ok(Some(length)),
-        None => Err(Refusal::Other {
+    let mut words = line.split(' ');
+    let length = words.next().and_then(parse_length);
+    let piece = words.next().map(|id| parse_piece(id, words.next()));
+    match (length, piece, words.next()) {
+        (Some(length), None, None) => Ok(Some(SnapshotHead {
+            length,
+            piece: None,
+        })),
+        (Some(length), Some(Some(piece)), None) => Ok(Some(SnapshotHead {
+            length,
+            piece: Some(piece),
+        })),
+        _ => Err(Refusal::Other {
             step: "SYNC",
             line: line.to_owned(),
         }),
     }
+}
+
+fn parse_length(word: &str) -> Option<SnapshotLength> {
+    let text = word.strip_prefix('$')?;
+    match text.strip_prefix("EOF:") {
+        Some(marker) => {
+            let marker = marker.as_bytes().try_into().ok();
+            marker.map(SnapshotLength::Marker)
+        }
+        None => text.parse().ok().map(SnapshotLength::Bytes),
+    }
+}
+
+fn parse_piece(id: &str, bytes: Option<&str>) -> Option<Held> {
+    let held = Held {
+        id: SnapshotId::parse(id)?,
+        bytes: bytes?.parse().ok()?,
+    };
+    (held.bytes <= held.id.bytes).then_some(held)
 }
 
 #[cfg(test)]
@@ -172,16 +199,46 @@ mod tests {
 
     #[test]
     fn snapshots_come_with_a_length_or_a_marker() {
-        assert_eq!(
-            parse_snapshot_head("$88"),
-            Ok(Some(SnapshotLength::Bytes(88)))
-        );
+        let whole = |length| {
+            Ok(Some(SnapshotHead {
+                length,
+                piece: None,
+            }))
+        };
+        assert_eq!(parse_snapshot_head("$88"), whole(SnapshotLength::Bytes(88)));
         assert_eq!(
             parse_snapshot_head(&format!("$EOF:{}", "a".repeat(40))),
-            Ok(Some(SnapshotLength::Marker([b'a'; 40])))
+            whole(SnapshotLength::Marker([b'a'; 40]))
         );
         assert_eq!(parse_snapshot_head("\r"), Ok(None));
         for bad in ["$-1", "$EOF:short", "x", "-ERR no"] {
+            assert!(parse_snapshot_head(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_of_ours_says_which_snapshot_it_is_and_what_it_leaves_out() {
+        let head = parse_snapshot_head("$88 7-88-00000000000000ff 44\r").unwrap();
+        let id = SnapshotId {
+            offset: 7,
+            bytes: 88,
+            crc64: 255,
+        };
+        assert_eq!(
+            head,
+            Some(SnapshotHead {
+                length: SnapshotLength::Bytes(88),
+                piece: Some(Held { id, bytes: 44 })
+            })
+        );
+        for bad in [
+            "$88 7-88-00000000000000ff",
+            "$88 7-88-00000000000000ff 89",
+            "$88 7-88-00000000000000ff -1",
+            "$88 7-88-00000000000000ff 1 2",
+            "$88 nonsense 1",
+            "$88  1",
+        ] {
             assert!(parse_snapshot_head(bad).is_err(), "{bad}");
         }
     }

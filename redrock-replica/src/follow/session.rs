@@ -182,14 +182,17 @@ impl Session {
         }
     }
 
-    /// Stops applying and removes all files.
+    /// Stops applying and removes all files; a snapshot that is not loaded yet is left to the next
+    /// process where this one ends.
     pub(super) async fn close(mut self) {
         self.applier.abort();
         // One that failed has been awaited for its reason, and can't be a second time.
         if !self.applier.is_finished() {
             let _ended = (&mut self.applier).await;
         }
-        let (spool, snapshot) = (Arc::clone(&self.spool), self.snapshot.take());
+        let is_left = self.context.tasks.token().is_cancelled() && self.progress.borrow().loading;
+        let snapshot = self.snapshot.take().filter(|_| !is_left);
+        let spool = Arc::clone(&self.spool);
         let guard = self.context.guard.clone();
         let removing = tokio::task::spawn_blocking(move || {
             remove_files(&guard, &spool.close());

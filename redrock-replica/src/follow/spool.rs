@@ -26,6 +26,7 @@ use redrock_log::epoch::EpochGuard;
 use redrock_proto::model::{HexId, SharedPath, SpoolState};
 use tokio::sync::Notify;
 
+use super::partial;
 use crate::context::Position;
 use crate::framing::Framer;
 
@@ -39,7 +40,8 @@ pub(crate) fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("spool")
 }
 
-/// Makes the directory, or removes what a former process left in it.
+/// Makes the directory, or removes what a former process left in it but for snapshots that may be
+/// gone on with.
 pub(crate) fn clean(data_dir: &Path, guard: &EpochGuard) -> anyhow::Result<()> {
     let directory = directory(data_dir);
     match std::fs::create_dir(&directory) {
@@ -49,7 +51,7 @@ pub(crate) fn clean(data_dir: &Path, guard: &EpochGuard) -> anyhow::Result<()> {
     let list = || format!("list the spool directory {}", directory.display());
     for entry in std::fs::read_dir(&directory).with_context(list)? {
         let path = entry.with_context(list)?.path();
-        if is_ours(&path) {
+        if is_ours(&path) && !is_partial(&path) {
             guard
                 .unlink(&path)
                 .context("remove a left-over spool file")?;
@@ -67,14 +69,20 @@ fn is_ours(path: &Path) -> bool {
     })
 }
 
+fn is_partial(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| partial::parse_name(name).is_some())
+}
+
 /// Numbers files apart, for the life of the process.
 static NEXT_FILE: AtomicU64 = AtomicU64::new(1);
 
 /// A new, empty file of the spool.
-pub(crate) fn create(data_dir: &Path, kind: Kind) -> io::Result<(PathBuf, File)> {
+pub(crate) fn create(data_dir: &Path, kind: Kind<'_>) -> io::Result<(PathBuf, File)> {
     let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
     let name = match kind {
-        Kind::Snapshot => format!("snapshot-{number}.rdb"),
+        Kind::Snapshot(None) => format!("snapshot-{number}.rdb"),
+        Kind::Snapshot(Some(name)) => format!("snapshot-{number}-{name}.rdb"),
         Kind::Stream(start) => format!("stream-{number}-{start}.spool"),
     };
     let path = directory(data_dir).join(name);
@@ -89,8 +97,9 @@ pub(crate) fn create(data_dir: &Path, kind: Kind) -> io::Result<(PathBuf, File)>
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
-    Snapshot,
+pub(crate) enum Kind<'a> {
+    /// Named so that another process knows it.
+    Snapshot(Option<&'a str>),
     /// From this offset on.
     Stream(u64),
 }
@@ -472,10 +481,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let guard = guard(dir.path());
         clean(dir.path(), &guard).unwrap();
-        create(dir.path(), Kind::Snapshot).unwrap();
+        create(dir.path(), Kind::Snapshot(None)).unwrap();
         create(dir.path(), Kind::Stream(5)).unwrap();
+        let id = "5-100-00000000000000ab-boot";
+        let (partial, _) = create(dir.path(), Kind::Snapshot(Some(id))).unwrap();
         std::fs::write(directory(dir.path()).join("notes"), "x").unwrap();
         clean(dir.path(), &guard).unwrap();
+        // What another process may go on with is looked at later.
+        std::fs::remove_file(partial).unwrap();
         let names: Vec<_> = std::fs::read_dir(directory(dir.path()))
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

@@ -48,7 +48,7 @@ impl Pin {
             holder: self.holder.clone(),
             rdb_version_max,
             fresh,
-            lease_ms: lease_ms(),
+            lease_ms: milliseconds(LEASE),
         };
         let mut persist = self.context.persist.clone();
         let mut replies = persist.get_base(request).await?.into_inner();
@@ -60,16 +60,24 @@ impl Pin {
         Err(RpcError::cancelled("the persister gave no base"))
     }
 
+    /// Pins a base that was found on the disk, with the log since. Whether it is there still;
+    /// without a persister nothing is removed either.
+    pub(crate) async fn take(&self, base: &Base) -> bool {
+        let request = pin_request(&self.context, &self.holder, Some(base), base.offset, LEASE);
+        match self.context.persist.clone().pin(request).await {
+            Ok(reply) => reply.into_inner().missing.is_empty(),
+            Err(status) => {
+                let error = RpcError::from(status);
+                tracing::debug!(%error, holder = self.holder, "the base could not be pinned");
+                true
+            }
+        }
+    }
+
     /// Keeps the base, if one is being sent, and every segment from `offset`
     /// on. Without a persister nothing is removed either.
     pub(crate) async fn renew(&self, base: Option<&Base>, offset: u64) {
-        let request = v1::PinRequest {
-            run: self.context.run.to_wire(),
-            holder: self.holder.clone(),
-            paths: base.map(|base| base.path.to_wire()).into_iter().collect(),
-            from_offset: Some(offset),
-            lease_ms: lease_ms(),
-        };
+        let request = pin_request(&self.context, &self.holder, base, offset, LEASE);
         match self.context.persist.clone().pin(request).await {
             Ok(reply) => {
                 let missing = reply.into_inner().missing;
@@ -86,18 +94,7 @@ impl Pin {
 
     /// Nothing needs to be kept any more.
     pub(crate) async fn release(self) {
-        let request = v1::UnpinRequest {
-            run: self.context.run.to_wire(),
-            holder: self.holder.clone(),
-        };
-        let mut persist = self.context.persist.clone();
-        let unpinning = persist.unpin(request);
-        if !matches!(
-            tokio::time::timeout(UNPIN_TIME_MAX, unpinning).await,
-            Ok(Ok(_))
-        ) {
-            tracing::debug!(holder = self.holder, "the pin is left to its lease");
-        }
+        unpin(&self.context, &self.holder).await;
     }
 
     /// Where a base lies.
@@ -106,6 +103,39 @@ impl Pin {
     }
 }
 
-fn lease_ms() -> u64 {
-    u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)
+/// Keeps a base, if one is given, and every segment from `offset` on.
+pub(super) fn pin_request(
+    context: &Context,
+    holder: &str,
+    base: Option<&Base>,
+    offset: u64,
+    lease: Duration,
+) -> v1::PinRequest {
+    v1::PinRequest {
+        run: context.run.to_wire(),
+        holder: holder.to_owned(),
+        paths: base.map(|base| base.path.to_wire()).into_iter().collect(),
+        from_offset: Some(offset),
+        lease_ms: milliseconds(lease),
+    }
+}
+
+/// Gives a pin back; within a bounded time, else its lease does.
+pub(super) async fn unpin(context: &Context, holder: &str) {
+    let request = v1::UnpinRequest {
+        run: context.run.to_wire(),
+        holder: holder.to_owned(),
+    };
+    let mut persist = context.persist.clone();
+    let unpinning = persist.unpin(request);
+    if !matches!(
+        tokio::time::timeout(UNPIN_TIME_MAX, unpinning).await,
+        Ok(Ok(_))
+    ) {
+        tracing::debug!(holder, "the pin is left to its lease");
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

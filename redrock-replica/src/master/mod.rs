@@ -4,10 +4,13 @@
 mod base;
 mod catalog;
 mod feed;
+mod holds;
+mod lookup;
 mod peer;
 pub(crate) mod registry;
 mod replica;
 mod sync_state;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,7 @@ use crate::context::Context;
 use crate::follow::Follower;
 use crate::follow::link::Link;
 use crate::socket;
+use holds::Holds;
 use registry::{Membership, Registry, slowest_beyond};
 
 const RECEIVE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -37,6 +41,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Master {
     pub(crate) context: Arc<Context>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) holds: Holds,
     pub(crate) follower: Arc<Follower>,
     link: watch::Receiver<Link>,
 }
@@ -46,6 +51,7 @@ impl Master {
         Master {
             context,
             registry: Arc::new(Registry::default()),
+            holds: Holds::default(),
             link: follower.link(),
             follower,
         }
@@ -178,14 +184,14 @@ pub(crate) async fn bound_disk(master: Arc<Master>) {
         let Some(log) = master.context.log.borrow().clone() else {
             continue;
         };
+        let context = &master.context;
+        let backlog = context.settings().backlog_bytes(&context.data_dir);
+        let holds = &master.holds;
+        holds.bound(context, log.written_offset, backlog).await;
         let replicas = master.registry.all();
         if replicas.is_empty() {
             continue;
         }
-        let backlog = master
-            .context
-            .settings()
-            .backlog_bytes(&master.context.data_dir);
         let lags: Vec<(u64, u64)> = replicas
             .iter()
             .map(|replica| lag_of(replica, &log, backlog))

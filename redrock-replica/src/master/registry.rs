@@ -102,6 +102,8 @@ pub(crate) struct Registry {
     pub(crate) sync_full: AtomicU64,
     pub(crate) sync_partial_ok: AtomicU64,
     pub(crate) sync_partial_err: AtomicU64,
+    /// Full syncs that went on where a link had broken; they count as none of the others.
+    pub(crate) sync_resumed: AtomicU64,
 }
 
 impl Registry {

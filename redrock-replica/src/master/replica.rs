@@ -4,16 +4,14 @@
 //! whichever ends first ends the rest. What it may use is fixed: one buffer
 //! for a file, one for the stream.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use redrock_daemon::handoff::{Handoff, PeerRequest};
-use redrock_proto::model::{Base, HexId, LogState, ReplicaState};
-use redrock_proto::{RpcError, v1};
+use redrock_proto::model::{HexId, LogState, ReplicaState};
+use redrock_proto::v1;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::Master;
@@ -23,18 +21,13 @@ use super::feed::Cursor;
 use super::peer;
 use super::registry::{Membership, Replica};
 use super::sync_state::{self, Answer, View};
+use super::transfer::Sending;
 use crate::context::unix_ms;
 use crate::socket::PeerIo;
 
-/// Of a base, read at once.
-const BASE_BUFFER_BYTES: usize = 256 * 1024;
 const PIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
-const NEWLINE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the log may take to show what a new base says.
-const LOG_CATCH_UP_MAX: Duration = Duration::from_secs(10);
-/// The persister may just be restarting.
-const BASE_ATTEMPTS: u32 = 50;
-const BASE_RETRY_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LOG_CATCH_UP_MAX: Duration = Duration::from_secs(10);
 
 /// Serves a replica until its connection ends.
 pub(super) async fn run(
@@ -46,11 +39,13 @@ pub(super) async fn run(
     let replica = Arc::clone(&membership.replica);
     let (reader, mut writer) = tokio::io::split(socket);
     let pin = Pin::new(Arc::clone(&master.context), handoff.client_id);
+    let sending = Sending::default();
     let mut server = Service {
         master: &master,
         handoff: &handoff,
         replica: &replica,
         pin: &pin,
+        sending: &sending,
     };
     let end = tokio::select! {
         end = peer::listen(reader, &handoff.unread, &replica) => end,
@@ -67,6 +62,10 @@ pub(super) async fn run(
     // What was said last (a refusal) still goes out; the rest is cut.
     let _shut = tokio::time::timeout(Duration::from_secs(1), writer.shutdown()).await;
     drop(membership);
+    // One that had to go may not cost the disk any more.
+    if !replica.kick.is_cancelled() {
+        sending.hold(&master, &replica).await;
+    }
     pin.release().await;
 }
 
@@ -111,11 +110,12 @@ async fn keep_pinned(replica: &Replica, pin: &Pin) {
     }
 }
 
-struct Service<'a> {
-    master: &'a Arc<Master>,
-    handoff: &'a Handoff,
-    replica: &'a Replica,
-    pin: &'a Pin,
+pub(super) struct Service<'a> {
+    pub(super) master: &'a Arc<Master>,
+    pub(super) handoff: &'a Handoff,
+    pub(super) replica: &'a Replica,
+    pub(super) pin: &'a Pin,
+    pub(super) sending: &'a Sending,
 }
 
 impl Service<'_> {
@@ -152,6 +152,11 @@ impl Service<'_> {
                 self.feed(writer, cursor, log.replid).await
             }
             Answer::Full { announced, reason } => {
+                self.replica.update(|figures| figures.is_old = !announced);
+                if announced && let Some(rest) = self.rest_of_transfer(&log).await? {
+                    counters.sync_resumed.fetch_add(1, Ordering::Relaxed);
+                    return self.transfer(writer, rest, log, announced).await;
+                }
                 let is_refused_partial =
                     announced && reason != redrock_log::history::FullResyncReason::Asked;
                 if is_refused_partial {
@@ -164,14 +169,13 @@ impl Service<'_> {
                     ?reason,
                     "full resynchronization"
                 );
-                self.replica.update(|figures| figures.is_old = !announced);
                 self.full(writer, announced).await
             }
         }
     }
 
     /// The log's state; waits for the first one.
-    async fn log(&self) -> anyhow::Result<LogState> {
+    pub(super) async fn log(&self) -> anyhow::Result<LogState> {
         let mut log = self.master.context.log.clone();
         let waiting = log.wait_for(Option::is_some);
         let state = tokio::time::timeout(LOG_CATCH_UP_MAX, waiting).await;
@@ -232,155 +236,10 @@ impl Service<'_> {
         deciding.await.context("decide")
     }
 
-    async fn full<W: AsyncWrite + Unpin>(
-        &mut self,
-        writer: &mut W,
-        announced: bool,
-    ) -> anyhow::Result<std::convert::Infallible> {
-        let found = tokio::select! {
-            // Who says SYNC knows no offsets: it expects the data of this moment, and nothing of
-            // what was before.
-            found = self.usable_base(!announced) => found,
-            error = send_newlines(writer) => return Err(error),
-        };
-        let (base, log) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                // A replica takes this for "later" and asks again.
-                let line = match announced {
-                    true => "-NOMASTERLINK Can't SYNC now: no snapshot can be made\r\n",
-                    false => "-ERR Can't SYNC now: no snapshot can be made\r\n",
-                };
-                writer.write_all(line.as_bytes()).await?;
-                return Err(error);
-            }
-        };
-        let lag = log.written_offset.saturating_sub(base.offset);
-        self.replica.touch();
-        self.replica.update(|figures| {
-            figures.state = ReplicaState::SendBase;
-            figures.sent_offset = base.offset;
-            figures.lag_at_start = lag;
-        });
-        if announced {
-            // Our present id: the stream behind the base is ours.
-            let line = format!("+FULLRESYNC {} {}\r\n", log.replid, base.offset);
-            writer.write_all(line.as_bytes()).await.context("write")?;
-        }
-        tokio::select! {
-            sent = self.send_base(writer, &base) => sent?,
-            () = self.keep_base_pinned(&base) => {}
-        }
-        tracing::info!(
-            client = self.handoff.client_id,
-            address = self.replica.address,
-            bytes = base.bytes,
-            "the base was sent"
-        );
-        let told = log.replid;
-        let log = self.log().await?;
-        let cursor = Cursor::open(&self.master.context, &log, base.offset).await?;
-        self.feed(writer, cursor, told).await
-    }
-
-    /// A base on our stream whose segments are all there, and the log's state
-    /// that says so.
-    async fn usable_base(&self, mut fresh: bool) -> anyhow::Result<(Base, LogState)> {
-        let version = sync_state::rdb_version_max(&self.handoff.version);
-        for attempt in 1..=BASE_ATTEMPTS {
-            match self.pin.get_base(version, fresh).await {
-                Ok(base) => {
-                    if let Some(log) = self.covering(&base).await? {
-                        return Ok((base, log));
-                    }
-                    tracing::warn!(offset = base.offset, replid = %base.replid,
-                        "the base is not continued by the log, asking for a fresh one");
-                    fresh = true;
-                }
-                Err(error) if error.code.is_retryable() && attempt < BASE_ATTEMPTS => {
-                    tracing::info!(%error, "no base yet");
-                    tokio::time::sleep(BASE_RETRY_PAUSE).await;
-                }
-                Err(error) => return Err(RpcError::into(error)),
-            }
-        }
-        bail!("the persister's bases are not continued by the log")
-    }
-
-    /// The log's state in which the base can be continued; waits a little, for
-    /// the log may have begun with the base.
-    async fn covering(&self, base: &Base) -> anyhow::Result<Option<LogState>> {
-        let deadline = tokio::time::Instant::now() + LOG_CATCH_UP_MAX;
-        let mut states = self.master.context.log.clone();
-        loop {
-            let state = states.borrow_and_update().clone();
-            if let Some(log) = state {
-                let (master, seen, base) = (Arc::clone(self.master), log.clone(), base.clone());
-                let looking = tokio::task::spawn_blocking(move || {
-                    let (state, retained) = master.history(&seen);
-                    sync_state::base_fits(&state, retained, base.replid.as_str(), base.offset)
-                });
-                if looking.await.context("look for the base's segments")? {
-                    return Ok(Some(log));
-                }
-            }
-            tokio::select! {
-                changed = states.changed() => changed.context("the log's state is unknown")?,
-                () = tokio::time::sleep_until(deadline) => return Ok(None),
-            }
-        }
-    }
-
-    async fn send_base<W: AsyncWrite + Unpin>(
-        &self,
-        writer: &mut W,
-        base: &Base,
-    ) -> anyhow::Result<()> {
-        let path = self.pin.path_of(base);
-        let file = Arc::new(File::open(&path).context("open the base")?);
-        let bytes = file.metadata().context("look at the base")?.len();
-        if bytes != base.bytes {
-            bail!(
-                "base {} has {bytes} bytes, not {}",
-                path.display(),
-                base.bytes
-            );
-        }
-        let head = format!("${bytes}\r\n");
-        writer.write_all(head.as_bytes()).await.context("write")?;
-        let mut buffer = Vec::with_capacity(BASE_BUFFER_BYTES);
-        let mut position = 0;
-        while position < bytes {
-            let wanted = (bytes - position).min(BASE_BUFFER_BYTES as u64) as usize;
-            let file = Arc::clone(&file);
-            let reading = tokio::task::spawn_blocking(move || {
-                buffer.resize(wanted, 0);
-                let result = file.read_exact_at(&mut buffer, position);
-                (buffer, result)
-            });
-            let (filled, result) = reading.await.context("read the base")?;
-            result.context("read the base")?;
-            buffer = filled;
-            for part in buffer.chunks(BASE_BUFFER_BYTES / 4) {
-                writer.write_all(part).await.context("write")?;
-                self.replica.touch();
-            }
-            position += wanted as u64;
-        }
-        Ok(())
-    }
-
-    async fn keep_base_pinned(&self, base: &Base) {
-        loop {
-            tokio::time::sleep(RENEW_INTERVAL).await;
-            self.pin.renew(Some(base), base.offset).await;
-        }
-    }
-
     /// Sends the stream as it grows. Ends when the id is no longer the one that
     /// the replica was told: it learns the new one by asking again, as in
     /// Redis.
-    async fn feed<W: AsyncWrite + Unpin>(
+    pub(super) async fn feed<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
         mut cursor: Cursor,
@@ -418,19 +277,9 @@ impl Service<'_> {
     }
 }
 
-/// Shows the peer that we live while it waits; ends with the connection.
-async fn send_newlines<W: AsyncWrite + Unpin>(writer: &mut W) -> anyhow::Error {
-    loop {
-        tokio::time::sleep(NEWLINE_INTERVAL).await;
-        if let Err(error) = writer.write_all(b"\n").await {
-            return anyhow::Error::from(error).context("write");
-        }
-    }
-}
-
 /// The history and the retained range of the log, as files show them.
 impl Master {
-    fn history(
+    pub(super) fn history(
         &self,
         log: &LogState,
     ) -> (

@@ -9,6 +9,14 @@ use crate::stats::Metric;
 use crate::value::number::format_double;
 use std::sync::atomic::Ordering;
 
+/// The last one is ours.
+const SYNCS: [&str; 4] = [
+    "sync_full",
+    "sync_partial_ok",
+    "sync_partial_err",
+    "sync_full_resumed",
+];
+
 pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
     let stats = &facts.server.stats;
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -46,10 +54,7 @@ pub(super) fn stats(facts: &Facts<'_>, out: &mut Section<'_>) {
         "0.00",
     );
     out.field("rejected_connections", load(&stats.rejected));
-    for (name, count) in ["sync_full", "sync_partial_ok", "sync_partial_err"]
-        .iter()
-        .zip(syncs)
-    {
+    for (name, count) in SYNCS.iter().zip(syncs) {
         out.field(name, count);
     }
     let keyspace = &facts.keyspace.stats;

@@ -86,6 +86,7 @@ pub fn load_snapshot(
     drop(leftover);
     let options = RdbOptions {
         staged: true,
+        verify_checksum: request.verify_checksum,
         ..RdbOptions::default()
     };
     server.loading.count_anew(request.bytes);

@@ -32,6 +32,10 @@ const READ_ONLY_TEXT: &str = "READONLY You can't write against a read only repli
 const STALE_TEXT: &str =
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
 
+const OWN_WRITES_TEXT: &str = "this replica takes writes of its own clients (replica-read-only no): \
+they are applied, and neither logged nor passed on. A restart and a full sync undo them; set \
+replica-read-only yes to refuse them";
+
 /// What the bits follow from.
 #[derive(Debug, Clone, Copy, Default)]
 struct Inputs {
@@ -163,14 +167,19 @@ impl Server {
     /// Makes the bits anew.
     pub fn refresh_gates(&self) {
         let config = self.config();
-        let (replica, linked) = {
-            let replication = self.state.replication.lock();
+        let read_only = config.replication.read_only;
+        let (replica, linked, is_to_be_warned) = {
+            let mut replication = self.state.replication.lock();
             let link = replication.master.as_ref();
-            (
-                link.is_some(),
-                link.is_some_and(|link| link.state == LinkState::Connected),
-            )
+            let replica = link.is_some();
+            let linked = link.is_some_and(|link| link.state == LinkState::Connected);
+            let takes_own_writes = replica && !read_only;
+            let before = std::mem::replace(&mut replication.takes_own_writes, takes_own_writes);
+            (replica, linked, takes_own_writes && !before)
         };
+        if is_to_be_warned {
+            tracing::warn!("{OWN_WRITES_TEXT}");
+        }
         let lag_s_max = config.replication.lag_s_max;
         let good_replicas = self.services.get().map_or(0, |services| {
             services.replicas.good(lag_s_max, crate::clock::unix_ms())
@@ -184,7 +193,7 @@ impl Server {
             replicas_min: config.replication.replicas_to_write_min,
             lag_s_max,
             good_replicas,
-            read_only: config.replication.read_only,
+            read_only,
             serve_stale: config.replication.serve_stale_data,
             linked,
             log_wanted: config.append_only.enabled,

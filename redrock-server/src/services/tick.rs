@@ -213,6 +213,7 @@ fn note_replica(server: &Server, status: Option<&v1::ReplicaStatus>) {
             status.sync_full,
             status.sync_partial_ok,
             status.sync_partial_err,
+            status.sync_resumed,
         ];
     }
     // While the agent lives it reports each change of the link itself.

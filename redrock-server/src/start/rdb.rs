@@ -61,6 +61,8 @@ pub struct RdbOptions {
     pub replace: bool,
     /// Only so many bytes from the file's first one on, which end with an item.
     pub head_bytes: Option<u64>,
+    /// Compare the checksum, whatever `rdbchecksum` says.
+    pub verify_checksum: bool,
 }
 
 /// What an RDB said about itself.
@@ -137,7 +139,7 @@ impl Read for CountingReader<'_> {
 pub fn load(server: &Server, source: impl Read, options: RdbOptions) -> anyhow::Result<RdbFacts> {
     let config = server.config();
     let reader_options = ReaderOptions {
-        verify_checksum: config.snapshot.checksum,
+        verify_checksum: config.snapshot.checksum || options.verify_checksum,
         allow_trailing: options.allow_trailing,
         ..ReaderOptions::default()
     };

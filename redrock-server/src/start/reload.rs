@@ -41,7 +41,7 @@ pub fn dump(server: &Server, path: &Path, how: RdbReload) -> anyhow::Result<()> 
         allow_trailing: true,
         staged: how.flush,
         replace: how.merge,
-        head_bytes: None,
+        ..RdbOptions::default()
     };
     let loaded = rdb::load(server, CountingReader::new(file, server), options).with_context(named);
     let mut keyspace = server.keyspace.lock();

@@ -30,6 +30,7 @@ fn load(server: &Server, path: &Path, bytes: u64, watch: &Arc<LoadWatch>) -> any
             master_port: 1,
             master_host: "localhost".into(),
         },
+        verify_checksum: false,
     };
     load_snapshot(server, path, &request, watch)
 }
