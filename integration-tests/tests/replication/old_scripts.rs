@@ -69,6 +69,7 @@ fn scripts_of_an_old_master_are_in_the_files_made_here() -> anyhow::Result<()> {
             rdb: rdb(),
             cut_at: None,
             stream: stream(&commands),
+            id: None,
         })?;
         client.ok(&format!("REPLICAOF 127.0.0.1 {}", master.port))?;
         until("the stream", || Ok(client.ok("GET k")?.text() == "abb"))?;
@@ -110,6 +111,7 @@ fn a_script_whose_text_is_not_known_brings_a_full_sync() -> anyhow::Result<()> {
         rdb: rdb(),
         cut_at: None,
         stream: stream(&commands),
+        id: None,
     };
     let master = FakeMaster::start(answer.clone())?;
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", master.port))?;
