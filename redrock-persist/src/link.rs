@@ -18,7 +18,10 @@ const LOG_WAIT: Duration = Duration::from_secs(5);
 
 /// The state of the log at this moment, however old what was heard last is.
 pub async fn log_now(server: &ServerClient, run: RunRef) -> Result<LogState, RpcError> {
-    let request = v1::WatchLogRequest { run: run.to_wire() };
+    let request = v1::WatchLogRequest {
+        run: run.to_wire(),
+        interval_ms: 0,
+    };
     let mut stream = server.log().watch(request).await?.into_inner();
     let first = next_within(&mut stream, LOG_WAIT).await?;
     let state = first.ok_or_else(|| RpcError::unavailable("the server ended the stream"))?;
@@ -33,7 +36,10 @@ pub async fn follow_log(
 ) {
     let mut outage = Outage::new("the server's log");
     loop {
-        let request = v1::WatchLogRequest { run: run.to_wire() };
+        let request = v1::WatchLogRequest {
+            run: run.to_wire(),
+            interval_ms: 0,
+        };
         let result = async {
             let mut stream = server.log().watch(request).await?.into_inner();
             while let Some(state) = stream.message().await? {

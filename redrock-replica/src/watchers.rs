@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use crate::config::Settings;
 use crate::context::Context;
 
+/// Between two looks at a log that grows: what replicas lag behind, and what WAIT waits for.
+const INTERVAL_MS: u32 = 1;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Follows `Log.Watch` until the daemon stops.
@@ -32,6 +34,7 @@ async fn watch_log_once(
 ) -> Result<(), RpcError> {
     let request = v1::WatchLogRequest {
         run: context.run.to_wire(),
+        interval_ms: INTERVAL_MS,
     };
     let answer = context.server.log().watch(request).await;
     let mut states = context.checked(answer)?.into_inner();

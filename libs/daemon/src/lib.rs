@@ -24,4 +24,5 @@ pub mod signals;
 pub mod size;
 pub mod supervise;
 pub mod tasks;
+pub mod turns;
 pub mod uds;

@@ -13,9 +13,10 @@ mod sync_state;
 mod transfer;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redrock_daemon::handoff::{self, Handoff, HandoffReply};
+use redrock_daemon::turns::Turns;
 use redrock_daemon::uds::PrivateListener;
 use redrock_proto::model::{HexId, LinkStatus, LogKind, LogState, RunRef};
 use redrock_proto::v1;
@@ -31,8 +32,8 @@ use holds::Holds;
 use registry::{Membership, Registry, slowest_beyond};
 
 const RECEIVE_TIME_MAX: Duration = Duration::from_secs(5);
-/// Acknowledgements that come within this time travel together.
-const COALESCE: Duration = Duration::from_millis(2);
+/// Lists of acknowledgements travel once in this time on the average; the first few at once.
+const COALESCE: Duration = Duration::from_millis(1);
 const ACKS_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -149,10 +150,12 @@ fn ack_messages(master: Arc<Master>) -> impl Stream<Item = v1::ReplicaAcksReques
         run: master.context.run.to_wire(),
         replicas: vec![],
     };
-    let lists = futures::stream::unfold((master, false), |(master, waits)| async move {
+    let turns = Turns::new(COALESCE, Instant::now());
+    let begin = (master, false, turns);
+    let lists = futures::stream::unfold(begin, |(master, waits, mut turns)| async move {
         if waits {
             tokio::select! {
-                () = master.registry.changed.notified() => tokio::time::sleep(COALESCE).await,
+                () = master.registry.changed.notified() => turns.wait(COALESCE).await,
                 () = attached_for(&master) => {}
             }
         }
@@ -161,7 +164,7 @@ fn ack_messages(master: Arc<Master>) -> impl Stream<Item = v1::ReplicaAcksReques
             run: None,
             replicas: replicas.into_iter().map(v1::ReplicaAck::from).collect(),
         };
-        Some((message, (master, true)))
+        Some((message, (master, true, turns)))
     });
     futures::StreamExt::chain(futures::stream::iter([first]), lists)
 }

@@ -6,6 +6,7 @@ use crate::log::state::{LogKind as Kind, LogState as State};
 use crate::server::Server;
 use crate::services::Services;
 use crate::state::AttachedReplica;
+use redrock_daemon::turns::Turns;
 use redrock_proto::RpcError;
 use redrock_proto::model::{
     HexId, LogKind, LogState, OfferSegment, ReplicaAck, Role, Segment, SharedPath,
@@ -14,13 +15,12 @@ use redrock_proto::v1::{self, OfferResult, log_server};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-/// At most one state in this time, unless the segment, the replication id or the role changed.
+/// One state in this time on the average, unless the segment, the replication id or the role changed.
 const COALESCE: Duration = Duration::from_millis(10);
 /// What changes without the log being written (the count of changes) is looked for so often.
 const LOOK: Duration = Duration::from_millis(100);
@@ -88,7 +88,7 @@ fn wire(server: &Server, state: &State, data_dir: &Path) -> v1::LogState {
     })
 }
 
-/// Whether a state must not wait for the end of the pause.
+/// Whether a state needs no turn.
 fn is_urgent(old: &v1::LogState, new: &v1::LogState) -> bool {
     old.segment_seq != new.segment_seq
         || old.kind != new.kind
@@ -98,7 +98,11 @@ fn is_urgent(old: &v1::LogState, new: &v1::LogState) -> bool {
 }
 
 /// Sends states until the reader leaves or the server goes.
-async fn watch(shared: Shared, states: mpsc::Sender<Result<v1::LogState, Status>>) {
+async fn watch(
+    shared: Shared,
+    for_replicas: Duration,
+    states: mpsc::Sender<Result<v1::LogState, Status>>,
+) {
     // The first words mean that the files may be touched: not while they are being loaded.
     while shared.server.loading.is_active() {
         tokio::select! {
@@ -108,33 +112,38 @@ async fn watch(shared: Shared, states: mpsc::Sender<Result<v1::LogState, Status>
         }
     }
     let mut log = shared.server.log.subscribe();
-    let mut last: Option<(v1::LogState, Instant)> = None;
+    let mut last: Option<v1::LogState> = None;
+    let mut turns = Turns::new(COALESCE, Instant::now());
     loop {
         let state = wire(
             &shared.server,
             &log.borrow_and_update().clone(),
             &shared.data_dir,
         );
-        let due = match &last {
-            None => true,
-            Some((old, at)) => {
-                *old != state && (is_urgent(old, &state) || at.elapsed() >= COALESCE)
+        let wait = match &last {
+            None => None,
+            Some(old) if *old == state => Some(LOOK),
+            Some(old) if is_urgent(old, &state) => None,
+            Some(_) => {
+                let is_followed = !shared.server.state.replication.lock().replicas.is_empty();
+                let interval = if is_followed { for_replicas } else { COALESCE };
+                Some(turns.take(interval, Instant::now())).filter(|wait| !wait.is_zero())
             }
         };
-        let waits = last.as_ref().is_some_and(|(old, _)| *old != state) && !due;
-        if due {
+        if wait.is_none() {
             // A slow reader makes this wait; what changes meanwhile is in the next state.
             if states.send(Ok(state.clone())).await.is_err() {
                 return;
             }
-            last = Some((state, Instant::now()));
+            last = Some(state);
         }
-        let pause = if waits { COALESCE } else { LOOK };
+        let is_changed = wait.is_some_and(|wait| wait < LOOK);
         tokio::select! {
-            changed = log.changed() => if changed.is_err() {
+            // What has changed meanwhile goes with what waits for its turn.
+            changed = log.changed(), if !is_changed => if changed.is_err() {
                 return;
             },
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(wait.unwrap_or(LOOK)) => {}
             () = states.closed() => return,
             () = shared.stop.cancelled() => return,
         }
@@ -149,9 +158,14 @@ impl log_server::Log for LogService {
         &self,
         request: Request<v1::WatchLogRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.shared.run.check(request.into_inner().run)?;
+        let request = request.into_inner();
+        self.shared.run.check(request.run)?;
+        let for_replicas = match request.interval_ms {
+            0 => COALESCE,
+            given => Duration::from_millis(given.into()).min(COALESCE),
+        };
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(watch(self.shared.clone(), sender));
+        tokio::spawn(watch(self.shared.clone(), for_replicas, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
