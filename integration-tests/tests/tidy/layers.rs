@@ -12,6 +12,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libs/lua-src", &[]),
     ("libs/lua-libs", &[]),
     ("libs/daemon", &["redrock-log", "redrock-proto"]),
+    ("libs/tls", &[]),
     ("proto", &[]),
     (
         "redrock-server",
@@ -62,6 +63,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ),
     ("libs/log", &["tokio", "tonic", "rocksdb"]),
     ("libs/lua-libs", &["tokio", "tonic", "rocksdb", "rustix"]),
+    ("libs/tls", &["tokio", "tonic", "rocksdb", "rustix"]),
     ("proto", &["rocksdb", "redis-protocol"]),
     ("redrock-replica", &["rocksdb"]),
     ("redrockctl", &["rocksdb", "redis-protocol"]),
