@@ -22,6 +22,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "redrock-daemon",
             "redrock-proto",
             "redrock-lua-libs",
+            "redrock-tls",
         ],
     ),
     (
@@ -40,6 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "redrock-log",
             "redrock-daemon",
             "redrock-proto",
+            "redrock-tls",
         ],
     ),
     ("redrockctl", &["redrock-daemon", "redrock-proto"]),
@@ -50,6 +52,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "redrock-log",
             "redrock-lua-libs",
             "redrock-proto",
+            "redrock-tls",
         ],
     ),
     ("fuzz", &["redrock-rdb", "redrock-log"]),

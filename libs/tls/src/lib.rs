@@ -21,7 +21,7 @@ mod verify;
 pub use configs::{Built, client_config, server_config};
 pub use error::TlsError;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `tls-auth-clients`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,7 +35,7 @@ pub enum AuthClients {
     Optional,
 }
 
-/// The `tls-*` options that make up a context. Paths are absolute.
+/// The `tls-*` options that make up a context.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// `tls-cert-file`: the certificate and those between it and its root.
@@ -70,4 +70,22 @@ pub struct Options {
     pub session_cache_size: usize,
     /// `tls-session-cache-timeout`, seconds.
     pub session_cache_timeout_s: u64,
+}
+
+impl Options {
+    /// The same with paths that begin in `dir` unless they are absolute.
+    pub fn within(mut self, dir: &Path) -> Self {
+        let paths = [
+            &mut self.cert_file,
+            &mut self.key_file,
+            &mut self.client_cert_file,
+            &mut self.client_key_file,
+            &mut self.ca_cert_file,
+            &mut self.ca_cert_dir,
+        ];
+        for path in paths.into_iter().flatten() {
+            *path = dir.join(&*path);
+        }
+        self
+    }
 }

@@ -15,6 +15,7 @@ mod receive;
 mod reply;
 mod session;
 pub(crate) mod spool;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ pub(crate) struct Target {
     pub(crate) password: Vec<u8>,
     pub(crate) listening_port: u16,
     pub(crate) announced_ip: String,
+    pub(crate) tls: bool,
 }
 
 impl std::fmt::Debug for Target {
@@ -286,8 +288,10 @@ impl Work {
             self.target
                 .announced_ip
                 .clone_from(&settings.replica_announce_ip);
+            self.target.tls = settings.tls_replication;
         }
-        let mut connection = Connection::open(&self.target, &settings).await?;
+        let mut connection =
+            Connection::open(&self.target, &settings, &self.context.data_dir).await?;
         connection.shake_hands(&self.target).await?;
         let reply = match self.failover {
             true => self.hand_over_role(&mut connection, ask).await?,
