@@ -14,7 +14,7 @@ set -euo pipefail
 
 RUN_PACKAGES=(build-essential clang libclang-dev protobuf-compiler libprotobuf-dev pkg-config
     make git ca-certificates redis-tools)
-TEST_PACKAGES=(redis-server redis-sentinel strace jq tcl procps shellcheck)
+TEST_PACKAGES=(redis-server redis-sentinel openssl strace jq tcl procps shellcheck)
 COMPOSE_PACKAGES=(docker.io docker-compose debootstrap iproute2)
 # Services of these packages, to be left disabled after a first installation.
 SERVICES=(redis-server redis-sentinel docker containerd)

@@ -1,5 +1,6 @@
 //! Whole processes under test: start and stop them, speak to them, compare what they hold.
 
+pub mod certificates;
 pub mod cgroup;
 pub mod daemons;
 pub mod dataset;

@@ -1,8 +1,11 @@
 //! A small blocking RESP2 client.
 
 use anyhow::{Context as _, bail};
-use std::io::{BufRead, BufReader, Read, Write};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a reply may take.
@@ -64,10 +67,51 @@ pub fn encode(out: &mut Vec<u8>, command: &[impl AsRef<[u8]>]) {
     }
 }
 
+/// What a connection's bytes go over.
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Transport {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Transport>,
 }
 
 impl Client {
@@ -77,18 +121,49 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_WAIT))?;
         Ok(Self {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Transport::Plain(stream)),
         })
+    }
+
+    /// Connects with TLS and shakes hands; who is refused may learn it with the first reply only.
+    pub fn connect_tls(port: u16, config: Arc<ClientConfig>) -> anyhow::Result<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).context("connect")?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(REPLY_WAIT))?;
+        let name = ServerName::try_from("localhost")?;
+        let mut stream = StreamOwned::new(ClientConnection::new(config, name)?, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self {
+            stream: BufReader::new(Transport::Tls(Box::new(stream))),
+        })
+    }
+
+    /// Whether the server has said goodbye as TLS does it, after all that it had to say.
+    pub fn is_closed_well(&mut self) -> anyhow::Result<bool> {
+        match self.stream.read(&mut [0]) {
+            Ok(0) => Ok(true),
+            Ok(_) => bail!("it says more"),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sets how long each reply may take; half a minute unless told.
     pub fn set_reply_wait(&mut self, wait: Duration) -> anyhow::Result<()> {
-        Ok(self.stream.get_ref().set_read_timeout(Some(wait))?)
+        Ok(self
+            .stream
+            .get_ref()
+            .socket()
+            .set_read_timeout(Some(wait))?)
     }
 
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        Ok(self.stream.get_mut().write_all(bytes)?)
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes)?;
+        Ok(stream.flush()?)
     }
 
     /// Sends a command without waiting.

@@ -1,6 +1,6 @@
 //! Arguments of the daemon, and the server's settings that concern it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -40,8 +40,11 @@ pub struct Settings {
     pub replica_announce_ip: String,
     /// `bind-source-addr`; empty: the system's choice.
     pub bind_source_addr: String,
-    /// Links to masters are to be encrypted, which this build can't do.
+    /// Links to masters are encrypted, and ours are told `tls_port`.
     pub tls_replication: bool,
+    pub tls_port: u16,
+    /// How; paths may be relative to the data directory.
+    pub tls: redrock_tls::Options,
     pub log_level: Option<Level>,
 }
 
@@ -61,6 +64,8 @@ impl Default for Settings {
             replica_announce_ip: String::new(),
             bind_source_addr: String::new(),
             tls_replication: false,
+            tls_port: 0,
+            tls: redrock_tls::Options::default(),
             log_level: None,
         }
     }
@@ -89,9 +94,11 @@ impl Settings {
 
     /// The port that we tell our master.
     pub fn listening_port(&self) -> u16 {
-        match self.replica_announce_port {
-            0 => self.port,
-            port => port,
+        match (self.replica_announce_port, self.tls_port) {
+            (0, 0) => self.port,
+            (0, port) if self.tls_replication => port,
+            (0, _) => self.port,
+            (port, _) => port,
         }
     }
 
@@ -155,6 +162,38 @@ const READ: &[(&str, Read)] = &[
     ("tls-replication", |s, text| {
         set(&mut s.tls_replication, Some(text == "yes"))
     }),
+    ("tls-port", |s, text| {
+        set(&mut s.tls_port, text.parse().ok())
+    }),
+    ("tls-cert-file", |s, text| path(&mut s.tls.cert_file, text)),
+    ("tls-key-file", |s, text| path(&mut s.tls.key_file, text)),
+    ("tls-key-file-pass", |s, text| {
+        set(&mut s.tls.key_file_pass, Some(filled(text)))
+    }),
+    ("tls-client-cert-file", |s, text| {
+        path(&mut s.tls.client_cert_file, text)
+    }),
+    ("tls-client-key-file", |s, text| {
+        path(&mut s.tls.client_key_file, text)
+    }),
+    ("tls-client-key-file-pass", |s, text| {
+        set(&mut s.tls.client_key_file_pass, Some(filled(text)))
+    }),
+    ("tls-ca-cert-file", |s, text| {
+        path(&mut s.tls.ca_cert_file, text)
+    }),
+    ("tls-ca-cert-dir", |s, text| {
+        path(&mut s.tls.ca_cert_dir, text)
+    }),
+    ("tls-protocols", |s, text| {
+        set(&mut s.tls.protocols, Some(filled(text)))
+    }),
+    ("tls-ciphers", |s, text| {
+        set(&mut s.tls.ciphers, Some(filled(text)))
+    }),
+    ("tls-ciphersuites", |s, text| {
+        set(&mut s.tls.cipher_suites, Some(filled(text)))
+    }),
     ("loglevel", |s, text| {
         set(&mut s.log_level, text.parse().ok().map(Some))
     }),
@@ -162,6 +201,16 @@ const READ: &[(&str, Read)] = &[
 
 fn set<T>(slot: &mut T, value: Option<T>) -> Option<()> {
     *slot = value?;
+    Some(())
+}
+
+/// An option that is not set while it is empty.
+fn filled(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn path(slot: &mut Option<PathBuf>, text: &str) -> Option<()> {
+    *slot = filled(text).map(PathBuf::from);
     Some(())
 }
 
@@ -193,6 +242,8 @@ mod tests {
             ("port", "7000"),
             ("masterauth", "secret"),
             ("tls-replication", "yes"),
+            ("tls-key-file", "k.pem"),
+            ("tls-ca-cert-file", ""),
             ("unknown-option", "x"),
         ] {
             settings.apply(name, value);
@@ -200,8 +251,14 @@ mod tests {
         assert_eq!(settings.repl_timeout, Duration::from_secs(7));
         assert_eq!(settings.tcp_keepalive, None);
         assert!(settings.tls_replication);
+        assert_eq!(settings.tls.key_file, Some("k.pem".into()));
+        assert_eq!(settings.tls.ca_cert_file, None);
         assert_eq!(settings.spool_bytes(Path::new("/")), 3 << 20);
         assert!(settings.backlog_bytes(Path::new("/")) >= 1 << 30);
+        assert_eq!(settings.listening_port(), 7000);
+        settings.apply("tls-port", "7443");
+        assert_eq!(settings.listening_port(), 7443);
+        settings.apply("tls-replication", "no");
         assert_eq!(settings.listening_port(), 7000);
         settings.apply("replica-announce-port", "7001");
         assert_eq!(settings.listening_port(), 7001);

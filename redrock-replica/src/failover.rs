@@ -171,6 +171,7 @@ impl Failover {
             password: settings.masterauth.clone(),
             listening_port: settings.listening_port(),
             announced_ip: settings.replica_announce_ip,
+            tls: settings.tls_replication,
         };
         let position = Position {
             replid,

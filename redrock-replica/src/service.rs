@@ -129,10 +129,6 @@ fn check_follow(request: v1::FollowRequest) -> Result<(Target, FirstAsk), RpcErr
     if !host_is_fine {
         return Err(RpcError::invalid("host must have 1 to 255 bytes"));
     }
-    if request.tls {
-        return Err(RpcError::unsupported("this build can't follow over TLS")
-            .with_hint("set `tls-replication no`"));
-    }
     let port = |port: u32, name: &str| {
         u16::try_from(port).map_err(|_| RpcError::invalid(format!("{name} must be at most 65535")))
     };
@@ -143,6 +139,7 @@ fn check_follow(request: v1::FollowRequest) -> Result<(Target, FirstAsk), RpcErr
         user: request.user,
         password: request.password.to_vec(),
         announced_ip: request.announced_ip,
+        tls: request.tls,
     };
     if target.port == 0 {
         return Err(RpcError::invalid("port must be 1 to 65535"));
@@ -197,10 +194,5 @@ mod tests {
             breakage(&mut request);
             assert_eq!(check_follow(request).unwrap_err().code, ErrorCode::Invalid);
         }
-        let tls = v1::FollowRequest {
-            tls: true,
-            ..request()
-        };
-        assert_eq!(check_follow(tls).unwrap_err().code, ErrorCode::Unsupported);
     }
 }

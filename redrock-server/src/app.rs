@@ -11,6 +11,7 @@ use crate::memory::oom_score;
 use crate::net::acceptor::Acceptor;
 use crate::net::listener::{ACCEPT_QUEUE_MAX, Accepted, run_worker};
 use crate::net::open_files;
+use crate::net::tls::Tls;
 use crate::process_title;
 use crate::server::Server;
 use crate::services;
@@ -68,9 +69,11 @@ fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let server = build(config);
     users::load(&server.acl, &server.config()).map_err(anyhow::Error::msg)?;
     add_hooks(&server, &log);
+    Tls::add_hook(&server);
     let stop = server.fate.token();
     let result = runtime.block_on(serve(&server, log, stop));
     server.stop();
+    server.tls.stop();
     let result = result.and_then(|()| match server.fate.failure() {
         Some(reason) => Err(anyhow::anyhow!(reason)),
         None => Ok(()),
@@ -250,8 +253,11 @@ async fn serve(
     signals::install_asking(ask, Some(log.clone())).context("install signal handlers")?;
     server.loading.begin(0);
     let (queues, workers) = start_workers(server)?;
-    let acceptor = Acceptor::open(server.clone(), queues)
-        .with_context(|| format!("Failed listening on port {} (TCP), aborting.", config.port))?;
+    Tls::start(server).context("Failed to configure TLS. Check logs for more info.")?;
+    let acceptor = Acceptor::open(server.clone(), queues).map_err(|error| {
+        let outcome = error.outcome();
+        anyhow::Error::from(error).context(outcome)
+    })?;
     if !acceptor.is_listening() {
         bail!("Configured to not listen anywhere, exiting.");
     }

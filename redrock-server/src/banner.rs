@@ -25,13 +25,11 @@ pub(crate) fn starting(config: &Config, notices: &[String]) {
     } else {
         "standalone"
     };
+    let port = config.shown_port();
     if config.observation.show_logo {
-        tracing::info!(
-            "RedRock {own} 64 bit, running in {mode} mode, Port: {}, PID: {pid}",
-            config.port
-        );
+        tracing::info!("RedRock {own} 64 bit, running in {mode} mode, Port: {port}, PID: {pid}");
     } else {
-        tracing::info!("Running mode={mode}, port={}.", config.port);
+        tracing::info!("Running mode={mode}, port={port}.");
     }
     let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
     if let Some(somaxconn) = somaxconn.and_then(|text| text.trim().parse::<u32>().ok())
@@ -49,6 +47,9 @@ pub(crate) fn starting(config: &Config, notices: &[String]) {
 pub(crate) fn ready(config: &Config) {
     if config.port != 0 {
         tracing::info!("Ready to accept connections tcp, port {}", config.port);
+    }
+    if config.tls.port != 0 {
+        tracing::info!("Ready to accept connections tls, port {}", config.tls.port);
     }
     if let Some(path) = &config.network.unix_socket {
         tracing::info!("Ready to accept connections unix, {}", path.display());

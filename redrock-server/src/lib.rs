@@ -15,6 +15,7 @@ pub mod daemonize;
 pub mod grpc;
 pub mod info;
 pub mod keyspace;
+mod keyspace_access;
 pub mod latency;
 pub mod log;
 pub mod memory;

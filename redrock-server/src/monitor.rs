@@ -122,11 +122,12 @@ pub fn redacted<'a>(spec: &Spec, argv: &'a [&'a [u8]]) -> Cow<'a, [&'a [u8]]> {
         },
         "acl|setuser" => hide(&|i| i > 1),
         "config|set" => {
-            const SECRETS: [&str; 4] = [
+            const SECRETS: [&str; 5] = [
                 "requirepass",
                 "masterauth",
                 "masteruser",
                 "tls-key-file-pass",
+                "tls-client-key-file-pass",
             ];
             let secret =
                 |i: usize| i % 2 == 1 && i > 2 && SECRETS.iter().any(|name| word(i - 1, name));

@@ -87,7 +87,11 @@ fn title(template: &str, config: &Config, program: &str) -> Option<String> {
             "title" => program.to_owned(),
             "listen-addr" => {
                 let address = config.network.bind.first().map_or("*", String::as_str);
-                format!("{}:{}", address.trim_start_matches('-'), config.port)
+                format!(
+                    "{}:{}",
+                    address.trim_start_matches('-'),
+                    config.shown_port()
+                )
             }
             "server-mode" if config.cluster => "[cluster]".into(),
             "server-mode" => String::new(),

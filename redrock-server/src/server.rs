@@ -7,7 +7,7 @@ use crate::command::table::{Spec, flag};
 use crate::config::watchers::Watchers;
 use crate::config::{Config, Hooks, OptionSet};
 use crate::keyspace::Keyspace;
-use crate::keyspace::locks::{KeyspaceGuard, KeyspaceLock};
+use crate::keyspace::locks::KeyspaceLock;
 use crate::keyspace::tiering::gate::MemoryGate;
 use crate::latency::LatencyMonitor;
 use crate::log::EffectLog;
@@ -26,16 +26,10 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// What a client may leave unread of messages that are no replies; Redis's hard limit for
 /// replicas, to which MONITOR clients belong.
 const PUSH_BYTES_MAX: u64 = 256 << 20;
-
-/// How long the keyspace is waited for before it is looked whether a script is busy.
-const LOCK_STEP: Duration = Duration::from_millis(2);
-/// How long a command may hold the keyspace before who can come again does.
-const SOON: Duration = Duration::from_millis(50);
 
 const LOADING_TEXT: &str = "LOADING Redis is loading the dataset in memory";
 
@@ -90,6 +84,8 @@ pub struct Server {
     pub migrations: crate::migrate::Migrations,
     /// What clients' buffers take.
     pub client_memory: ClientMemory,
+    /// TLS: its context and its thread.
+    pub tls: crate::net::tls::Tls,
     /// Connected clients.
     pub clients: RwLock<HashMap<u64, Arc<ClientShared>>>,
     me: OnceLock<std::sync::Weak<Self>>,
@@ -157,6 +153,7 @@ impl Server {
             eviction,
             migrations: Default::default(),
             client_memory,
+            tls: Default::default(),
             clients: RwLock::default(),
             config_hooks: RwLock::default(),
             config_change: Mutex::default(),
@@ -288,60 +285,6 @@ impl Server {
         });
     }
 
-    /// Does something with the keyspace: at the end of a script if one is busy.
-    pub fn now_or_later(&self, work: impl FnOnce(&mut Keyspace) + Send + 'static) {
-        let mut work: crate::script::Later = Box::new(work);
-        loop {
-            match self.scripting.later(work) {
-                Ok(()) => return,
-                Err(back) => work = back,
-            }
-            // A script that is not busy yet may be soon.
-            if let Some(mut keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
-                work(&mut keyspace);
-                return;
-            }
-        }
-    }
-
-    /// The keyspace, taken without holding the calling thread up while a script is busy.
-    pub async fn keyspace_when_idle(&self) -> KeyspaceGuard<'_> {
-        loop {
-            self.scripting.wait_idle().await;
-            if let Some(keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
-                return keyspace;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// The keyspace, or `None` while a script is busy.
-    pub fn keyspace_unless_busy(&self) -> Option<KeyspaceGuard<'_>> {
-        loop {
-            if self.scripting.is_busy() {
-                return None;
-            }
-            if let Some(keyspace) = self.keyspace.try_lock_awake(LOCK_STEP) {
-                return Some(keyspace);
-            }
-        }
-    }
-
-    /// The keyspace, or `None` while any command holds it for long: for threads that have others
-    /// to serve and come again.
-    pub fn keyspace_soon(&self) -> Option<KeyspaceGuard<'_>> {
-        let since = std::time::Instant::now();
-        while since.elapsed() < SOON {
-            if self.scripting.is_busy() {
-                return None;
-            }
-            if let Some(keyspace) = self.keyspace.try_lock_for(LOCK_STEP) {
-                return Some(keyspace);
-            }
-        }
-        None
-    }
-
     /// Ends all subscriptions of a client without a reply (RESET).
     pub fn drop_subscriptions(&self, client: &mut Client) {
         self.pubsub.forget(client);
@@ -459,8 +402,15 @@ impl Server {
         self.stats.cycle(took_us, 0);
     }
 
-    /// Makes a client's worker look at it.
+    /// Makes a client's worker look at it, and the thread of TLS if it is killed.
     pub fn poke(&self, shared: &ClientShared) {
+        if let Some(tls) = shared
+            .tls
+            .as_ref()
+            .filter(|_| shared.kill.load(Ordering::Relaxed))
+        {
+            tls.cancel();
+        }
         if let Some(mailbox) = self.mailboxes.get(shared.worker)
             && !shared.poked.swap(true, Ordering::AcqRel)
         {

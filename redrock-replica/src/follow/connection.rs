@@ -3,17 +3,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Target;
 use super::reply::{
     PsyncReply, SnapshotHead, check_auth, check_ping, parse_psync, parse_snapshot_head, refusal,
 };
+use super::stream::{self, Stream};
 use crate::config::Settings;
 use crate::context::Position;
 use crate::snapshot_id::{self, Held};
@@ -29,8 +30,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connected master. What was read and not taken stays in `buffer`.
 #[derive(Debug)]
 pub(super) struct Connection {
-    reader: OwnedReadHalf,
-    pub(super) writer: OwnedWriteHalf,
+    stream: Stream,
     /// Bytes `at..` were read and not yet taken.
     buffer: Vec<u8>,
     at: usize,
@@ -65,8 +65,16 @@ async fn connect(address: SocketAddr, source: &str) -> io::Result<TcpStream> {
 }
 
 impl Connection {
-    /// Connects, trying each address of the host.
-    pub(super) async fn open(target: &Target, settings: &Settings) -> anyhow::Result<Connection> {
+    /// Connects, trying each address of the host. Files for TLS are read anew each time.
+    pub(super) async fn open(
+        target: &Target,
+        settings: &Settings,
+        data_dir: &Path,
+    ) -> anyhow::Result<Connection> {
+        let tls = match target.tls {
+            true => Some(stream::connector(settings.tls.clone().within(data_dir)).await?),
+            false => None,
+        };
         let lookup = tokio::net::lookup_host((target.host.as_str(), target.port));
         let addresses: Vec<SocketAddr> = tokio::time::timeout(RESOLVE_TIMEOUT, lookup)
             .await
@@ -75,14 +83,15 @@ impl Connection {
             .collect();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
-            let connecting = connect(address, &settings.bind_source_addr);
+            let connecting = async {
+                let stream = connect(address, &settings.bind_source_addr).await?;
+                socket::prepare(&stream, settings);
+                stream::open(stream, tls.as_ref()).await
+            };
             match tokio::time::timeout(settings.repl_timeout, connecting).await {
                 Ok(Ok(stream)) => {
-                    socket::prepare(&stream, settings);
-                    let (reader, writer) = stream.into_split();
                     return Ok(Connection {
-                        reader,
-                        writer,
+                        stream,
                         buffer: Vec::with_capacity(READ_BYTES),
                         at: 0,
                         timeout: settings.repl_timeout,
@@ -195,7 +204,11 @@ impl Connection {
     /// Sends a command.
     pub(super) async fn send(&mut self, args: &[&[u8]]) -> anyhow::Result<()> {
         let bytes = encode_command(args);
-        let writing = self.writer.write_all(&bytes);
+        let writing = async {
+            self.stream.write_all(&bytes).await?;
+            // What is encrypted may wait.
+            self.stream.flush().await
+        };
         tokio::time::timeout(self.timeout, writing)
             .await
             .context("write to the master: timeout")?
@@ -240,7 +253,7 @@ impl Connection {
         if self.buffer.capacity() < READ_BYTES {
             self.buffer.reserve_exact(READ_BYTES - self.buffer.len());
         }
-        match self.reader.read_buf(&mut self.buffer).await {
+        match self.stream.read_buf(&mut self.buffer).await {
             Ok(0) => bail!("the master closed the connection"),
             Ok(_) => Ok(()),
             Err(error) => Err(error).context("read from the master"),

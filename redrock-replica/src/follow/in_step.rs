@@ -49,10 +49,7 @@ impl Follower {
         if known.is_err() {
             tracing::debug!("no settings yet, following with the defaults");
         }
-        let Some(target) = target(place, &self.context.settings()) else {
-            tracing::warn!("nobody is followed: this build can't follow over TLS");
-            return;
-        };
+        let target = target(place, &self.context.settings());
         let mut wanted = self.wanted.lock().await;
         if !wanted.is_told {
             let next = (target, FirstAsk::AskServer, false);
@@ -83,13 +80,10 @@ impl Follower {
 
     /// Does what the server wants, unless it has said something itself meanwhile.
     async fn follow_the_server(self: Arc<Self>, difference: Difference) {
-        let next = match difference.wanted {
-            Some(place) => match target(place, &self.context.settings()) {
-                Some(target) => Some((target, FirstAsk::AskServer, false)),
-                None => return,
-            },
-            None => None,
-        };
+        let next = difference.wanted.map(|place| {
+            let target = target(place, &self.context.settings());
+            (target, FirstAsk::AskServer, false)
+        });
         let mut wanted = self.wanted.lock().await;
         if wanted.changes == difference.changes {
             tracing::warn!("the server does not follow whom we follow: doing as it does");
@@ -126,14 +120,15 @@ fn place_of(state: &ServerState) -> Option<Place> {
     follows.then(|| (state.master_host.clone(), port))
 }
 
-/// How to follow somebody; `None` if the settings ask for what can't be done.
-fn target((host, port): Place, settings: &Settings) -> Option<Target> {
-    (!settings.tls_replication).then(|| Target {
+/// How to follow somebody.
+fn target((host, port): Place, settings: &Settings) -> Target {
+    Target {
         host,
         port,
         user: settings.masteruser.clone(),
         password: settings.masterauth.clone(),
         listening_port: settings.listening_port(),
         announced_ip: settings.replica_announce_ip.clone(),
-    })
+        tls: settings.tls_replication,
+    }
 }

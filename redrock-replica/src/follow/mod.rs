@@ -16,6 +16,7 @@ mod receive;
 mod reply;
 mod session;
 pub(crate) mod spool;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,7 @@ pub(crate) struct Target {
     pub(crate) password: Vec<u8>,
     pub(crate) listening_port: u16,
     pub(crate) announced_ip: String,
+    pub(crate) tls: bool,
 }
 
 impl std::fmt::Debug for Target {
@@ -310,8 +312,10 @@ impl Work {
             self.target
                 .announced_ip
                 .clone_from(&settings.replica_announce_ip);
+            self.target.tls = settings.tls_replication;
         }
-        let mut connection = Connection::open(&self.target, &settings).await?;
+        let mut connection =
+            Connection::open(&self.target, &settings, &self.context.data_dir).await?;
         let held = self.partial.as_ref().and_then(SnapshotFile::held);
         connection.shake_hands(&self.target, held).await?;
         let reply = match self.failover {

@@ -24,6 +24,7 @@ fn target(port: u16) -> Target {
         password: Vec::new(),
         listening_port: 1,
         announced_ip: String::new(),
+        tls: false,
     }
 }
 

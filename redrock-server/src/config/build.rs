@@ -10,6 +10,7 @@ use super::settings::Settings;
 use super::table::index_of;
 use super::typed::*;
 use crate::value::Limits;
+use redrock_tls::AuthClients;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -196,6 +197,24 @@ impl Config {
     pub fn asks_for_tiering(&self) -> bool {
         yes(value!(self.settings, "enable-rocksdb-feature"))
     }
+
+    /// The port that stands for the server where one is shown: `port`, else `tls-port`.
+    pub fn shown_port(&self) -> u16 {
+        match self.port {
+            0 => self.tls.port,
+            port => port,
+        }
+    }
+
+    /// The port that our master is told.
+    pub fn announced_port(&self) -> u16 {
+        match (self.replication.announce_port, self.tls.port) {
+            (0, 0) => self.port,
+            (0, port) if self.tls.replication => port,
+            (0, _) => self.port,
+            (port, _) => port,
+        }
+    }
 }
 
 impl Default for Config {
@@ -247,24 +266,33 @@ fn network(read: &Reader<'_>) -> Network {
 }
 
 fn tls(read: &Reader<'_>) -> Tls {
-    Tls {
-        port: number(value!(read, "tls-port")),
+    let context = redrock_tls::Options {
         cert_file: read.path_in_dir(value!(read, "tls-cert-file")),
         key_file: read.path_in_dir(value!(read, "tls-key-file")),
         key_file_pass: text(value!(read, "tls-key-file-pass")),
         client_cert_file: read.path_in_dir(value!(read, "tls-client-cert-file")),
         client_key_file: read.path_in_dir(value!(read, "tls-client-key-file")),
+        client_key_file_pass: text(value!(read, "tls-client-key-file-pass")),
         ca_cert_file: read.path_in_dir(value!(read, "tls-ca-cert-file")),
         ca_cert_dir: read.path_in_dir(value!(read, "tls-ca-cert-dir")),
         auth_clients: match chosen(value!(read, "tls-auth-clients")) {
-            0 => TlsClients::No,
-            1 => TlsClients::Yes,
-            _ => TlsClients::Optional,
+            0 => AuthClients::No,
+            1 => AuthClients::Yes,
+            _ => AuthClients::Optional,
         },
-        replication: yes(value!(read, "tls-replication")),
         protocols: text(value!(read, "tls-protocols")),
         ciphers: text(value!(read, "tls-ciphers")),
         cipher_suites: text(value!(read, "tls-ciphersuites")),
+        prefer_server_ciphers: yes(value!(read, "tls-prefer-server-ciphers")),
+        session_caching: yes(value!(read, "tls-session-caching")),
+        session_cache_size: number(value!(read, "tls-session-cache-size")),
+        session_cache_timeout_s: number(value!(read, "tls-session-cache-timeout")),
+    };
+    Tls {
+        port: number(value!(read, "tls-port")),
+        replication: yes(value!(read, "tls-replication")),
+        cluster: yes(value!(read, "tls-cluster")),
+        context,
     }
 }
 

@@ -31,6 +31,6 @@ pub use settings::{SetContext, Settings};
 pub use source::{LoadError, Loaded, load};
 pub use typed::{
     Allowed, AppendOnly, Companions, Config, Fsync, LogLevel, Memory, Network, Observation, Policy,
-    Replication, Security, ShutdownMode, Snapshot, StreamLimits, Tls, TlsClients,
+    Replication, Security, ShutdownMode, Snapshot, StreamLimits, Tls,
 };
 pub use words::os_error_text;

@@ -21,6 +21,8 @@ pub mod flag {
     /// An option that Redis does not have, set at start only: CONFIG SET takes the value in force,
     /// so that who sets all that CONFIG GET shows is not refused for what he does not know.
     pub const OURS: u32 = 1 << 7;
+    /// It names a file whose content counts: CONFIG SET reads it again when the name stays the same.
+    pub const VOLATILE: u32 = 1 << 8;
 }
 
 /// A check beyond the kind's own.

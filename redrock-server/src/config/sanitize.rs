@@ -12,12 +12,10 @@ pub fn check(config: &Config) -> Result<Vec<String>, String> {
     if config.cluster {
         return Err("cluster-enabled yes is not supported: start with cluster-enabled no".into());
     }
-    if config.tls.port != 0 {
-        return Err("tls-port is not supported: start with tls-port 0".into());
-    }
-    if config.port == 0 && config.network.unix_socket.is_none() {
+    if config.port == 0 && config.tls.port == 0 && config.network.unix_socket.is_none() {
         return Err(
-            "port is 0 and unixsocket is not set: configured to not listen anywhere".into(),
+            "port and tls-port are 0 and unixsocket is not set: configured to not listen anywhere"
+                .into(),
         );
     }
     check_directories(config)?;
@@ -89,7 +87,7 @@ pub fn check_change(old: &Config, new: &Config) -> Result<Vec<String>, (&'static
         return Err(("maxmemory", why.into()));
     }
     check(new).map_err(|why| {
-        let blamed = ["tls-port", "port", "maxrockmem", "maxpsmem", "maxmemory"];
+        let blamed = ["port", "maxrockmem", "maxpsmem", "maxmemory"];
         let name = blamed
             .into_iter()
             .find(|name| why.starts_with(name))
@@ -119,6 +117,8 @@ mod tests {
         assert_eq!(check(&config(&[])), Ok(vec![]));
         let tiered = [("maxmemory", "128mb"), ("enable-rocksdb-feature", "yes")];
         assert_eq!(check(&config(&tiered)), Ok(vec![]));
+        let tls_only = [("port", "0"), ("tls-port", "1")];
+        assert_eq!(check(&config(&tls_only)), Ok(vec![]));
     }
 
     #[test]
@@ -129,7 +129,6 @@ mod tests {
                 &[("cluster-enabled", "yes")][..],
                 "cluster-enabled yes is not supported",
             ),
-            (&[("tls-port", "1")], "tls-port is not supported"),
             (&[("port", "0")], "configured to not listen anywhere"),
             (
                 &[on, ("maxmemory", "64mb")],

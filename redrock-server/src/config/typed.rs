@@ -68,17 +68,6 @@ pub enum Allowed {
     Local,
 }
 
-/// How client certificates are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsClients {
-    /// Not at all.
-    No,
-    /// Required.
-    Yes,
-    /// Checked when sent.
-    Optional,
-}
-
 /// What happens on SIGTERM or SIGINT (`shutdown-on-sigterm`, `shutdown-on-sigint`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShutdownMode {
@@ -130,30 +119,19 @@ pub struct Network {
 pub struct Tls {
     /// `tls-port`; 0 is off
     pub port: u16,
-    /// `tls-cert-file`
-    pub cert_file: Option<PathBuf>,
-    /// `tls-key-file`
-    pub key_file: Option<PathBuf>,
-    /// `tls-key-file-pass`
-    pub key_file_pass: Option<String>,
-    /// `tls-client-cert-file`
-    pub client_cert_file: Option<PathBuf>,
-    /// `tls-client-key-file`
-    pub client_key_file: Option<PathBuf>,
-    /// `tls-ca-cert-file`
-    pub ca_cert_file: Option<PathBuf>,
-    /// `tls-ca-cert-dir`
-    pub ca_cert_dir: Option<PathBuf>,
-    /// `tls-auth-clients`
-    pub auth_clients: TlsClients,
     /// `tls-replication`
     pub replication: bool,
-    /// `tls-protocols`
-    pub protocols: Option<String>,
-    /// `tls-ciphers`
-    pub ciphers: Option<String>,
-    /// `tls-ciphersuites`
-    pub cipher_suites: Option<String>,
+    /// `tls-cluster`: for MIGRATE
+    pub cluster: bool,
+    /// The options that make up a context.
+    pub context: redrock_tls::Options,
+}
+
+impl Tls {
+    /// Whether anything needs a context.
+    pub fn is_used(&self) -> bool {
+        self.port != 0 || self.replication || self.cluster
+    }
 }
 
 /// Passwords, users, dangerous commands.

@@ -42,7 +42,7 @@ pub(super) fn server(facts: &Facts<'_>, out: &mut Section<'_>) {
     out.field("process_id", std::process::id());
     out.field("process_supervised", "no");
     out.field("run_id", &server.run_id);
-    out.field("tcp_port", config.port);
+    out.field("tcp_port", config.shown_port());
     out.field("server_time_usec", facts.now_us);
     out.field("uptime_in_seconds", uptime_s);
     out.field("uptime_in_days", uptime_s / 86_400);

@@ -2,28 +2,37 @@
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use std::net::SocketAddr;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::BufReader;
+use tokio::io::{BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Idle connections at most.
 const IDLE_MAX: usize = 64;
 /// How long one is kept.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// A connected socket, without TLS or with it (`tls-cluster`, as in Redis).
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// A connection that nobody else uses.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) reader: BufReader<OwnedReadHalf>,
-    pub(super) writer: OwnedWriteHalf,
+    pub(super) reader: BufReader<ReadHalf<Stream>>,
+    pub(super) writer: WriteHalf<Stream>,
     /// The database that is selected there; `None`: not known.
     pub(super) database: Option<i64>,
 }
 
-/// Whom a connection leads to: host, port, and as whom (what one user opened is no other's).
-pub(super) type Peer = (String, u16, Option<(Option<Vec<u8>>, Vec<u8>)>);
+/// Whom a connection leads to: host, port, as whom (what one user opened is no other's), and whether
+/// with TLS.
+pub(super) type Peer = (String, u16, Option<(Option<Vec<u8>>, Vec<u8>)>, bool);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -74,11 +83,23 @@ fn forget_old(idle: &mut HashMap<Peer, Vec<(Instant, Connection)>>) {
     });
 }
 
-/// Connects, trying each address of the host.
-pub(super) async fn connect(addresses: &[SocketAddr]) -> std::io::Result<Connection> {
-    let stream = TcpStream::connect(addresses).await?;
-    stream.set_nodelay(true)?;
-    let (reader, writer) = stream.into_split();
+/// Connects, trying each address of the host, and shakes hands if there is a context for TLS.
+pub(super) async fn connect(
+    addresses: &[SocketAddr],
+    tls: Option<Arc<ClientConfig>>,
+) -> std::io::Result<Connection> {
+    let socket = TcpStream::connect(addresses).await?;
+    socket.set_nodelay(true)?;
+    let stream = match tls {
+        None => Either::Left(socket),
+        Some(tls) => {
+            // As on links of replicas nobody looks at the name.
+            let name = ServerName::from(Ipv4Addr::UNSPECIFIED);
+            let shaken = TlsConnector::from(tls).connect(name, socket).await?;
+            Either::Right(Box::new(shaken))
+        }
+    };
+    let (reader, writer) = tokio::io::split(stream);
     Ok(Connection {
         reader: BufReader::new(reader),
         writer,

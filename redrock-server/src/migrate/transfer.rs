@@ -16,6 +16,7 @@ use crate::server::Server;
 use crate::value::{Object, codec};
 use crate::waits::{Pins, WaitBudget};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -67,11 +68,12 @@ fn broken(verb: &'static str) -> impl Fn(Error) -> Failure {
 
 /// Sends all keys of a job.
 pub(super) async fn send(server: &Arc<Server>, job: &Job) -> Sent {
-    let peer = (job.host.clone(), job.port, job.login.clone());
+    let tls = server.tls.client_context();
+    let peer = (job.host.clone(), job.port, job.login.clone(), tls.is_some());
     let answers = Mutex::new(Answers::default());
     let mut is_first = true;
     let failure = loop {
-        let mut connection = match connection(server, job, &peer).await {
+        let mut connection = match connection(server, job, &peer, tls.clone()).await {
             Ok(connection) => connection,
             Err(failure) => break Some(failure),
         };
@@ -117,8 +119,13 @@ fn verdict(failure: Option<Failure>, refused: Option<Vec<u8>>) -> Result<(), Vec
     }
 }
 
-/// A connection that is refused shows in Redis when it is first written to.
-async fn connection(server: &Server, job: &Job, peer: &Peer) -> Result<Connection, Failure> {
+/// A connection that is refused shows in Redis when it is first written to, but with TLS at once.
+async fn connection(
+    server: &Server,
+    job: &Job,
+    peer: &Peer,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Connection, Failure> {
     if let Some(idle) = server.migrations.pool.take(peer) {
         return Ok(idle);
     }
@@ -127,11 +134,15 @@ async fn connection(server: &Server, job: &Job, peer: &Peer) -> Result<Connectio
         Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
         Ok(Err(_)) | Err(_) => return Err(Failure::Unreachable),
     };
-    match tokio::time::timeout(job.timeout, pool::connect(&addresses)).await {
+    let is_tls = tls.is_some();
+    match tokio::time::timeout(job.timeout, pool::connect(&addresses, tls)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, host = peer.0, port = peer.1, "MIGRATE can't connect");
-            Err(Failure::Broken("writing", false))
+            Err(match is_tls {
+                true => Failure::Unreachable,
+                false => Failure::Broken("writing", false),
+            })
         }
         Err(_) => Err(Failure::Unreachable),
     }
@@ -198,8 +209,8 @@ async fn greet(job: &Job, connection: &mut Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-type Reader = tokio::io::BufReader<tokio::net::tcp::OwnedReadHalf>;
-type Writer = tokio::net::tcp::OwnedWriteHalf;
+type Reader = tokio::io::BufReader<tokio::io::ReadHalf<pool::Stream>>;
+type Writer = tokio::io::WriteHalf<pool::Stream>;
 
 async fn read_line(job: &Job, reader: &mut Reader) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
@@ -222,7 +233,12 @@ async fn read_line(job: &Job, reader: &mut Reader) -> std::io::Result<Vec<u8>> {
 /// Writes bytes in pieces, each within the timeout.
 async fn write_piece(job: &Job, writer: &mut Writer, bytes: &[u8]) -> Result<(), Failure> {
     for piece in bytes.chunks(PIECE_BYTES) {
-        let writing = tokio::time::timeout(job.timeout, writer.write_all(piece)).await;
+        let writing = async {
+            writer.write_all(piece).await?;
+            // What is encrypted may wait.
+            writer.flush().await
+        };
+        let writing = tokio::time::timeout(job.timeout, writing).await;
         let written = writing.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         written.map_err(broken("writing"))?;
     }

@@ -6,6 +6,7 @@
 
 use super::bind;
 use super::listener::{Accepted, Socket};
+use super::tls::{Entering, Job};
 use crate::config::{Config, Hooks};
 use crate::server::Server;
 use std::future::poll_fn;
@@ -13,7 +14,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -29,7 +30,8 @@ const TOO_MANY: &str = "-ERR max number of clients reached\r\n";
 
 const DRAINING: &str = "-ERR the server takes no new clients, it is being drained\r\n";
 
-const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is \
+/// What who comes from elsewhere reads in protected mode.
+pub(super) const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is \
 enabled and no password is set for the default user. In this mode connections are only accepted \
 from the loopback interface. If you want to connect from external computers to Redis you may \
 adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG \
@@ -76,6 +78,7 @@ pub struct Acceptor {
     workers: Vec<mpsc::Sender<Accepted>>,
     next_worker: usize,
     tcp: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
     unix: Option<UnixListener>,
     requests: mpsc::Receiver<Rebind>,
     tickets: Arc<AtomicUsize>,
@@ -83,15 +86,15 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Opens all sockets of the configuration in force, and makes CONFIG SET of `port` and `bind`
-    /// replace them. Must be called within a tokio runtime.
+    /// Opens all sockets of the configuration in force, and makes CONFIG SET of `port`, `tls-port` and
+    /// `bind` replace them. Must be called within a tokio runtime.
     pub fn open(
         server: Arc<Server>,
         workers: Vec<mpsc::Sender<Accepted>>,
     ) -> Result<Self, bind::BindError> {
         let config = server.config();
         let network = &config.network;
-        let tcp = bind::tcp(&config, Vec::new())?;
+        let (tcp, tls) = open_both(&config, (Vec::new(), Vec::new()))?;
         let unix = match &network.unix_socket {
             Some(path) => Some(bind::unix(path, network.unix_socket_mode, network.backlog)?),
             None => None,
@@ -104,6 +107,7 @@ impl Acceptor {
             workers,
             next_worker: 0,
             tcp,
+            tls,
             unix,
             requests,
             tickets,
@@ -113,7 +117,7 @@ impl Acceptor {
 
     /// Whether any socket is open.
     pub fn is_listening(&self) -> bool {
-        !self.tcp.is_empty() || self.unix.is_some()
+        !self.tcp.is_empty() || !self.tls.is_empty() || self.unix.is_some()
     }
 
     /// Accepts until told to stop; then no socket is open any more.
@@ -123,8 +127,9 @@ impl Acceptor {
                 biased;
                 () = stop.cancelled() => break,
                 Some(request) = self.requests.recv() => self.rebind(request),
-                accepted = accept(&self.tcp, self.unix.as_ref()) => match accepted {
-                    Ok(socket) => self.admit(socket),
+                arrived = accept(&self.tcp, &self.tls, self.unix.as_ref()) => match arrived {
+                    Ok(Arrived::Plain(socket)) => self.admit(socket),
+                    Ok(Arrived::Tls(stream)) => self.admit_over_tls(stream),
                     Err(error) => {
                         tracing::warn!(%error, "Accepting client connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -135,6 +140,7 @@ impl Acceptor {
         // Before the workers end, and with them the clients: who is disconnected and comes again
         // must not get in.
         self.tcp.clear();
+        self.tls.clear();
         if let Some(path) = self.server.config().network.unix_socket.as_ref()
             && self.unix.take().is_some()
             && let Err(error) = std::fs::remove_file(path)
@@ -144,16 +150,16 @@ impl Acceptor {
     }
 
     fn rebind(&mut self, request: Rebind) {
-        let kept = std::mem::take(&mut self.tcp);
-        let result = match bind::tcp(&request.new, kept) {
+        let kept = (std::mem::take(&mut self.tcp), std::mem::take(&mut self.tls));
+        let result = match open_both(&request.new, kept) {
             Ok(listeners) => {
-                self.tcp = listeners;
+                (self.tcp, self.tls) = listeners;
                 Ok(())
             }
             Err(error) => {
                 tracing::warn!(%error, "Failed to listen");
-                match bind::tcp(&request.old, Vec::new()) {
-                    Ok(listeners) => self.tcp = listeners,
+                match open_both(&request.old, (Vec::new(), Vec::new())) {
+                    Ok(listeners) => (self.tcp, self.tls) = listeners,
                     Err(error) => tracing::error!(%error, "No longer listening on TCP"),
                 }
                 Err(error)
@@ -163,29 +169,31 @@ impl Acceptor {
         let _ = request.done.try_send(result);
     }
 
-    fn admit(&mut self, socket: Socket) {
+    /// The right of one more connection to be there; `Err`: why it may not.
+    fn ticket(&mut self) -> Result<Ticket, &'static str> {
         if self.server.draining.load(Ordering::Acquire) {
-            return self.reject(socket, DRAINING);
+            return Err(DRAINING);
         }
-        let config = self.server.config();
-        let Some(ticket) = Ticket::take(&self.tickets, config.network.clients_max) else {
-            return self.reject(socket, TOO_MANY);
+        let clients_max = self.server.config().network.clients_max;
+        Ticket::take(&self.tickets, clients_max).ok_or(TOO_MANY)
+    }
+
+    fn admit(&mut self, socket: Socket) {
+        let ticket = match self.ticket() {
+            Ok(ticket) => ticket,
+            Err(text) => return self.reject(socket, text),
         };
-        let protected = config.network.protected_mode && self.server.acl.default_is_open();
-        if protected && !socket.is_local() {
+        if is_protected_from(&self.server, socket.is_local()) {
             return self.reject(socket, PROTECTED);
         }
-        if let Socket::Tcp(stream) = &socket
-            && let Err(error) = set_keepalive(stream, config.network.keepalive_s)
-        {
-            tracing::debug!(%error, "keepalive not set");
+        if let Socket::Tcp(stream) = &socket {
+            self.prepare(stream);
         }
         let mut accepted = Accepted { socket, ticket };
         for _ in 0..self.workers.len() {
-            let Some(worker) = self.workers.get(self.next_worker) else {
+            let Some((_, worker)) = self.next_worker() else {
                 break;
             };
-            self.next_worker = (self.next_worker + 1) % self.workers.len();
             match worker.try_send(accepted) {
                 Ok(()) => {
                     self.rejecting = false;
@@ -198,61 +206,156 @@ impl Acceptor {
         self.reject(accepted.socket, TOO_MANY);
     }
 
-    fn reject(&mut self, socket: Socket, text: &str) {
+    /// The handshake comes first. As in Redis who is refused before is told nothing: it would not
+    /// understand it.
+    fn admit_over_tls(&mut self, stream: std::net::TcpStream) {
+        let ticket = match self.ticket() {
+            Ok(ticket) => ticket,
+            Err(text) => return self.count_rejected(text),
+        };
+        let (context, jobs) = (self.server.tls.context(), self.server.tls.jobs());
+        let (Some(context), Some(jobs)) = (context, jobs) else {
+            return self.count_rejected("there is no context for TLS");
+        };
+        self.prepare(&stream);
+        let Some((worker, queue)) = self.next_worker() else {
+            return;
+        };
+        let entering = Entering {
+            stream,
+            ticket,
+            context,
+            worker,
+            queue: queue.downgrade(),
+        };
+        match jobs.try_send(Job::Enter(entering)) {
+            Ok(()) => self.rejecting = false,
+            Err(_) => self.count_rejected("too many handshakes wait"),
+        }
+    }
+
+    /// Whose turn it is to get a connection.
+    fn next_worker(&mut self) -> Option<(usize, mpsc::Sender<Accepted>)> {
+        let index = self.next_worker;
+        let worker = self.workers.get(index)?.clone();
+        self.next_worker = (index + 1) % self.workers.len();
+        Some((index, worker))
+    }
+
+    fn prepare(&self, stream: &std::net::TcpStream) {
+        let keepalive_s = self.server.config().network.keepalive_s;
+        if let Err(error) = set_keepalive(stream, keepalive_s) {
+            tracing::debug!(%error, "keepalive not set");
+        }
+    }
+
+    fn count_rejected(&mut self, reason: &str) {
         self.server.stats.rejected.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.rejecting, true) {
-            tracing::debug!(reason = text.trim_end(), "Rejecting connections");
+            tracing::debug!(reason = reason.trim_end(), "Rejecting connections");
         }
+    }
+
+    fn reject(&mut self, socket: Socket, text: &str) {
+        self.count_rejected(text);
         // Best effort: the peer may be gone, or not read.
         let _ = match socket {
             Socket::Tcp(mut stream) => stream.write(text.as_bytes()),
             Socket::Unix(mut stream) => stream.write(text.as_bytes()),
+            // Its handshake's thread refuses it.
+            Socket::Tls(_) => Ok(0),
         };
     }
 }
 
+/// Whether the peer is on this machine.
+pub(super) fn is_local(stream: &std::net::TcpStream) -> bool {
+    stream
+        .peer_addr()
+        .is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+}
+
+/// Whether protected mode keeps such a client out.
+pub(super) fn is_protected_from(server: &Server, is_local: bool) -> bool {
+    !is_local && server.config().network.protected_mode && server.acl.default_is_open()
+}
+
+/// The listeners of `port` and of `tls-port`.
+type Listeners = (Vec<TcpListener>, Vec<TcpListener>);
+
+/// Opens what the configuration names, out of what is open as far as it fits. Both are closed
+/// where they don't before anything is opened: the ports may change places.
+fn open_both(config: &Config, kept: Listeners) -> Result<Listeners, bind::BindError> {
+    let plain = bind::Port::plain(config);
+    let tls = bind::Port::tls(config);
+    let kept = (bind::keep(&plain, kept.0), bind::keep(&tls, kept.1));
+    Ok((bind::open(&plain, kept.0)?, bind::open(&tls, kept.1)?))
+}
+
+/// A connection that has just come.
+enum Arrived {
+    Plain(Socket),
+    Tls(std::net::TcpStream),
+}
+
 fn add_hook(hooks: &mut Hooks, requests: mpsc::Sender<Rebind>) {
-    hooks.add(&["port", "bind", "tcp-backlog"], move |old, new| {
-        let refused = if old.port == new.port {
-            "Failed to bind to specified addresses."
-        } else {
-            "Unable to listen on this port. Check server logs."
-        };
-        let (done, answer) = blocking::sync_channel(1);
-        let request = Rebind {
-            old: Box::new(old.clone()),
-            new: Box::new(new.clone()),
-            done,
-        };
-        // The acceptor takes no lock that the caller may hold, so that it answers at once.
-        requests.try_send(request).map_err(|_| refused.to_owned())?;
-        match answer.recv_timeout(REBIND_WAIT) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(refused.to_owned()),
-        }
-    });
+    hooks.add(
+        &["port", "tls-port", "bind", "tcp-backlog"],
+        move |old, new| {
+            let refused = if (old.port, old.tls.port) == (new.port, new.tls.port) {
+                "Failed to bind to specified addresses."
+            } else {
+                "Unable to listen on this port. Check server logs."
+            };
+            let (done, answer) = blocking::sync_channel(1);
+            let request = Rebind {
+                old: Box::new(old.clone()),
+                new: Box::new(new.clone()),
+                done,
+            };
+            // The acceptor takes no lock that the caller may hold, so that it answers at once.
+            requests.try_send(request).map_err(|_| refused.to_owned())?;
+            match answer.recv_timeout(REBIND_WAIT) {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(refused.to_owned()),
+            }
+        },
+    );
 }
 
 /// The next connection on any of the sockets.
-async fn accept(tcp: &[TcpListener], unix: Option<&UnixListener>) -> io::Result<Socket> {
+async fn accept(
+    tcp: &[TcpListener],
+    tls: &[TcpListener],
+    unix: Option<&UnixListener>,
+) -> io::Result<Arrived> {
     poll_fn(|cx| {
-        for listener in tcp {
-            if let Poll::Ready(result) = listener.poll_accept(cx) {
-                return Poll::Ready(
-                    result.and_then(|(stream, _)| Ok(Socket::Tcp(stream.into_std()?))),
-                );
-            }
+        if let Some(accepted) = poll_tcp(tcp, cx) {
+            return Poll::Ready(accepted.map(|stream| Arrived::Plain(Socket::Tcp(stream))));
         }
-        if let Some(listener) = unix
-            && let Poll::Ready(result) = listener.poll_accept(cx)
-        {
-            return Poll::Ready(
-                result.and_then(|(stream, _)| Ok(Socket::Unix(stream.into_std()?))),
-            );
+        if let Some(accepted) = poll_tcp(tls, cx) {
+            return Poll::Ready(accepted.map(Arrived::Tls));
         }
-        Poll::Pending
+        let Some(listener) = unix else {
+            return Poll::Pending;
+        };
+        listener.poll_accept(cx).map(|accepted| {
+            let stream = accepted.and_then(|(stream, _)| stream.into_std());
+            stream.map(|stream| Arrived::Plain(Socket::Unix(stream)))
+        })
     })
     .await
+}
+
+fn poll_tcp(
+    listeners: &[TcpListener],
+    cx: &mut Context<'_>,
+) -> Option<io::Result<std::net::TcpStream>> {
+    let mut listeners = listeners.iter();
+    listeners.find_map(|listener| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Some(accepted.and_then(|(stream, _)| stream.into_std())),
+        Poll::Pending => None,
+    })
 }
 
 /// `tcp-keepalive`: the first probe after `seconds`, then three at a third of it.

@@ -17,7 +17,19 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 pub struct BindError {
     kind: &'static str,
     address: String,
+    /// 0 for a Unix socket.
+    port: u16,
     why: String,
+}
+
+impl BindError {
+    /// What it means for the server, in Redis's words.
+    pub fn outcome(&self) -> String {
+        match self.port {
+            0 => "Failed opening Unix socket, aborting.".to_owned(),
+            port => format!("Failed listening on port {port} ({}), aborting.", self.kind),
+        }
+    }
 }
 
 /// One word of `bind`.
@@ -84,38 +96,71 @@ fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     socket.listen(backlog)
 }
 
-/// Opens all TCP sockets of the configuration; those of `kept` that already have one of its
-/// addresses are used again, the others are closed first. None if `port` is 0. Must be called
-/// within a tokio runtime.
-pub fn tcp(config: &Config, kept: Vec<TcpListener>) -> Result<Vec<TcpListener>, BindError> {
-    if config.port == 0 {
-        return Ok(Vec::new());
+/// A port, and where it is to be listened on.
+#[derive(Debug)]
+pub struct Port {
+    kind: &'static str,
+    number: u16,
+    backlog: u32,
+    /// None if the port is 0.
+    wanted: Vec<(Target, io::Result<SocketAddr>)>,
+}
+
+impl Port {
+    /// `port`
+    pub fn plain(config: &Config) -> Self {
+        Self::new(config, "TCP", config.port)
     }
-    let mut wanted = Vec::new();
-    for word in &config.network.bind {
-        let target = target(word);
-        let address = resolve(&target.host, config.port);
-        wanted.push((target, address));
+
+    /// `tls-port`
+    pub fn tls(config: &Config) -> Self {
+        Self::new(config, "TLS", config.tls.port)
     }
-    let is_wanted = |listener: &TcpListener| {
+
+    fn new(config: &Config, kind: &'static str, number: u16) -> Self {
+        let words = config.network.bind.iter().filter(|_| number != 0);
+        let wanted = words.map(|word| {
+            let target = target(word);
+            let address = resolve(&target.host, number);
+            (target, address)
+        });
+        Self {
+            kind,
+            number,
+            backlog: config.network.backlog,
+            wanted: wanted.collect(),
+        }
+    }
+}
+
+/// Those of the open sockets that the port wants; the others are closed.
+pub fn keep(port: &Port, mut open: Vec<TcpListener>) -> Vec<TcpListener> {
+    open.retain(|listener| {
         let local = listener.local_addr().ok();
-        wanted
-            .iter()
-            .any(|(_, address)| address.as_ref().ok() == local.as_ref())
-    };
-    let mut kept: Vec<TcpListener> = kept.into_iter().filter(is_wanted).collect();
+        let mut wanted = port.wanted.iter();
+        wanted.any(|(_, address)| address.as_ref().ok() == local.as_ref())
+    });
+    open
+}
+
+/// Opens all sockets of a port; those of `kept` that already have one of its addresses are used
+/// again. Must be called within a tokio runtime.
+pub fn open(port: &Port, mut kept: Vec<TcpListener>) -> Result<Vec<TcpListener>, BindError> {
     let mut open = Vec::new();
-    for (target, address) in wanted {
+    for (target, address) in &port.wanted {
         let held = kept.iter().position(|listener| {
-            listener
-                .local_addr()
-                .is_ok_and(|local| address.as_ref().is_ok_and(|a| *a == local))
+            let local = listener.local_addr();
+            local.is_ok_and(|local| address.as_ref().is_ok_and(|address| *address == local))
         });
         if let Some(at) = held {
             open.push(kept.swap_remove(at));
             continue;
         }
-        match address.and_then(|address| listen(address, config.network.backlog)) {
+        let opened = match address {
+            Ok(address) => listen(*address, port.backlog),
+            Err(error) => Err(again(error)),
+        };
+        match opened {
             Ok(listener) => open.push(listener),
             Err(error) => {
                 let error_text = os_error_text(&error);
@@ -124,14 +169,23 @@ pub fn tcp(config: &Config, kept: Vec<TcpListener>) -> Result<Vec<TcpListener>, 
                     continue;
                 }
                 return Err(BindError {
-                    kind: "TCP",
-                    address: format!("{}:{}", target.host, config.port),
+                    kind: port.kind,
+                    address: format!("{}:{}", target.host, port.number),
+                    port: port.number,
                     why: error_text,
                 });
             }
         }
     }
     Ok(open)
+}
+
+/// The same error once more.
+fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// Opens a Unix socket, in place of one left behind by a process that is gone. `mode` 0 leaves
@@ -155,6 +209,7 @@ pub fn unix(path: &Path, mode: u32, backlog: u32) -> Result<UnixListener, BindEr
     open().map_err(|error| BindError {
         kind: "Unix",
         address: path.display().to_string(),
+        port: 0,
         why: os_error_text(&error),
     })
 }
@@ -176,6 +231,12 @@ mod tests {
             &bind.iter().map(|b| b.as_bytes()).collect::<Vec<_>>(),
         );
         Config::new(settings, None)
+    }
+
+    fn tcp(config: &Config, kept: Vec<TcpListener>) -> Result<Vec<TcpListener>, BindError> {
+        let port = Port::plain(config);
+        let kept = keep(&port, kept);
+        open(&port, kept)
     }
 
     fn free_port() -> u16 {

@@ -2,19 +2,26 @@
 //!
 //! What was replied before leaves first. From then on the socket is the agent's, with the bytes
 //! that were read and not run; our side stays in the list of clients until the agent says that
-//! the replica is gone, so that CLIENT LIST and KILL know it.
+//! the replica is gone, so that CLIENT LIST and KILL know it. Of a TLS connection the agent gets one end
+//! of a pair of sockets instead, and the thread of TLS passes on what comes and goes
+//! ([`super::tls`]).
 
-use super::client::state_flag;
+use super::client::{ClientShared, state_flag};
 use super::connection::Session;
 use super::stream::WriteHalf;
+use super::tls::stream::TlsStream;
+use super::tls::{Job, Passing};
+use crate::server::Server;
 use crate::services::Services;
 use redrock_daemon::handoff::{self, Handoff, HandoffError, HandoffReply, PeerRequest};
 use redrock_proto::client::HANDOFF_SOCKET;
 use redrock_proto::v1::KickRequest;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// For the agent's answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -22,6 +29,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const START_PAUSE: Duration = Duration::from_millis(20);
 /// For a replica that was handed over to show up among those that the agent tells of.
 const SHOW_UP_WAIT: Duration = Duration::from_secs(30);
+/// For what the agent said last to leave over TLS.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// A real replica tries again later when it hears this code; anything else makes it fall back to
 /// SYNC, or give up.
 const ABSENT: &str = "NOMASTERLINK Can't SYNC: the replication agent is not available";
@@ -36,6 +45,40 @@ pub(super) enum HandedOver {
     Lost,
 }
 
+/// Lets the thread of TLS pass on what comes and goes, until what is returned ends. `None`: it
+/// can't, and everything is closed.
+async fn pass_on(
+    server: &Server,
+    stream: Option<TlsStream>,
+    agent: UnixStream,
+) -> Option<oneshot::Receiver<()>> {
+    let jobs = server.tls.jobs()?;
+    let stream = stream?;
+    let shared = stream.shared().clone();
+    let (stream, session) = stream.into_parts().ok()?;
+    let (ended, end) = oneshot::channel();
+    let passing = Passing {
+        stream,
+        session,
+        agent,
+        shared,
+        ended,
+    };
+    jobs.send(Job::Pass(Box::new(passing))).await.ok()?;
+    Some(end)
+}
+
+/// The agent has ended: so does what is passed on, once its last words have left.
+async fn end_passing(client: &ClientShared, passed: Option<oneshot::Receiver<()>>) {
+    if let Some(end) = passed {
+        // Dropped at the end, whatever that was.
+        let _ended = tokio::time::timeout(LAST_WORDS_WAIT, end).await;
+        if let Some(tls) = &client.tls {
+            tls.cancel();
+        }
+    }
+}
+
 impl Session {
     /// Hands the connection over and waits for its end.
     pub(super) async fn hand_over(&mut self, request: PeerRequest) -> HandedOver {
@@ -47,22 +90,18 @@ impl Session {
         let Some(writer) = self.flushed().await else {
             return HandedOver::Lost;
         };
-        let Some(message) = self.message(&services, request) else {
+        let Some(mut message) = self.message(&services, request) else {
             return HandedOver::Lost;
         };
-        let socket = services.socket_dir.join(HANDOFF_SOCKET);
-        let deadline = Instant::now() + ANSWER_WAIT;
-        let answer = loop {
-            let answer = handoff::hand_over(&socket, &message, writer.as_fd(), ANSWER_WAIT).await;
-            // An agent that was just started has no socket yet.
-            let starts = matches!(answer, Err(HandoffError::Unreachable(_)))
-                && services.starts("replica")
-                && Instant::now() < deadline;
-            if !starts || self.killed() {
-                break answer;
-            }
-            tokio::time::sleep(START_PAUSE).await;
+        let Ok(pair) = writer.is_tls().then(UnixStream::pair).transpose() else {
+            return HandedOver::Lost;
         };
+        message.tls_proxied = pair.is_some();
+        let descriptor = match &pair {
+            Some((theirs, _)) => theirs.as_fd(),
+            None => writer.as_fd(),
+        };
+        let answer = self.offer(&services, &message, descriptor).await;
         let client = message.client_id;
         match answer {
             Ok(HandoffReply::Accepted) => {
@@ -85,16 +124,49 @@ impl Session {
             }
         }
         drop(writer);
-        self.reader = None;
+        let reader = self.reader.take();
         self.buffered = Vec::new();
         self.connection.close_writer();
+        let mut passed = None;
+        if let Some((theirs, ours)) = pair {
+            // The agent's end is to be its alone, so that its death shows.
+            drop(theirs);
+            let stream = reader.and_then(|reader| reader.into_tls());
+            passed = pass_on(&server, stream, ours).await;
+            if passed.is_none() {
+                return HandedOver::Lost;
+            }
+        }
         self.wait_for_end(&services).await;
+        end_passing(&self.connection.shared, passed).await;
         self.worker
             .connections
             .borrow_mut()
             .remove(&self.connection.shared.id);
         server.forget_client(&self.connection.shared, self.client.take());
         HandedOver::Gone
+    }
+
+    /// The agent's answer; one that was just started is waited for.
+    async fn offer(
+        &self,
+        services: &Services,
+        message: &Handoff,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<HandoffReply, HandoffError> {
+        let socket = services.socket_dir.join(HANDOFF_SOCKET);
+        let deadline = Instant::now() + ANSWER_WAIT;
+        loop {
+            let answer = handoff::hand_over(&socket, message, descriptor, ANSWER_WAIT).await;
+            // An agent that was just started has no socket yet.
+            let starts = matches!(answer, Err(HandoffError::Unreachable(_)))
+                && services.starts("replica")
+                && Instant::now() < deadline;
+            if !starts || self.killed() {
+                return answer;
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        }
     }
 
     /// Sends all replies made so far; the writing half then. `None`: the peer is gone.

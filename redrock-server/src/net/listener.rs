@@ -1,15 +1,18 @@
 //! The workers' end of accepted connections: sessions are made here.
 
-use super::acceptor::Ticket;
+use super::acceptor::{Ticket, is_local};
 use super::client::{Client, ClientShared};
 use super::connection::Session;
-use super::stream;
+use super::stream::{self, ReadHalf, WriteHalf};
+use super::tls::Entered;
+use super::tls::stream::TlsStream;
 use super::worker::{Worker, WorkerMailbox};
 use crate::clock;
 use crate::server::Server;
 use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// An accepted socket on its way to a worker.
@@ -26,15 +29,16 @@ pub enum Socket {
     Tcp(std::net::TcpStream),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
+    /// TCP with TLS, whose handshake is done.
+    Tls(Box<Entered>),
 }
 
 impl Socket {
     /// Whether the peer is on this machine: loopback or a Unix socket.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(stream) => stream
-                .peer_addr()
-                .is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+            Self::Tcp(stream) => is_local(stream),
+            Self::Tls(entered) => is_local(&entered.stream),
             Self::Unix(_) => true,
         }
     }
@@ -91,23 +95,64 @@ fn with_parked(action: fn(&Worker)) {
     });
 }
 
+/// What a session is made of.
+struct Parts {
+    reader: ReadHalf,
+    writer: WriteHalf,
+    shared: Arc<ClientShared>,
+}
+
 fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()> {
     let Accepted { socket, ticket } = accepted;
-    let fd = match &socket {
-        Socket::Tcp(stream) => stream.as_raw_fd(),
-        Socket::Unix(stream) => stream.as_raw_fd(),
+    let Parts {
+        reader,
+        writer,
+        shared,
+    } = parts(worker, socket)?;
+    let (addr, laddr) = (shared.addr.clone(), shared.laddr.clone());
+    let mut client = Box::new(Client::new(shared.clone(), addr, laddr, shared.created_ms));
+    client.account = worker.server.acl.default_account();
+    client.authenticated = !worker.server.acl.password_needed();
+    client.publish();
+    client.publish_identity();
+    worker.server.admit_client(&client);
+    let session = Session::new(worker.clone(), client, reader, writer);
+    // Somebody may have wanted this thread to look at it before it was here.
+    shared.poked.store(false, Ordering::Release);
+    tokio::task::spawn_local(async move {
+        session.run().await;
+        drop(ticket);
+    });
+    Ok(())
+}
+
+fn parts(worker: &Worker, socket: Socket) -> std::io::Result<Parts> {
+    let shared = |fd: i32, addr: String, laddr: String| {
+        let now_ms = clock::unix_ms();
+        Arc::new(ClientShared {
+            id: worker.server.next_client_id(),
+            worker: worker.index,
+            addr,
+            laddr,
+            fd,
+            created_ms: now_ms,
+            last_seen_ms: now_ms.into(),
+            ..ClientShared::default()
+        })
     };
-    let (reader, writer, addr, laddr) = match socket {
+    match socket {
         Socket::Tcp(stream) => {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
-            let (addr, laddr) = (
-                stream.peer_addr()?.to_string(),
-                stream.local_addr()?.to_string(),
-            );
+            let (addr, laddr) = (stream.peer_addr()?, stream.local_addr()?);
+            let shared = shared(stream.as_raw_fd(), addr.to_string(), laddr.to_string());
             let (reader, writer) = stream::tcp(stream);
-            (reader, writer, addr, laddr)
+            Ok(Parts {
+                reader,
+                writer,
+                shared,
+            })
         }
         Socket::Unix(stream) => {
             stream.set_nonblocking(true)?;
@@ -115,33 +160,30 @@ fn start_session(worker: &Rc<Worker>, accepted: Accepted) -> std::io::Result<()>
             let path = stream.local_addr()?;
             let path = path
                 .as_pathname()
-                .map(|p| p.display().to_string())
-                .unwrap_or_default();
+                .map(|p| format!("{}:0", p.display()))
+                .unwrap_or_else(|| ":0".to_owned());
+            let shared = shared(stream.as_raw_fd(), path.clone(), path);
             let (reader, writer) = stream::unix(stream);
-            (reader, writer, format!("{path}:0"), format!("{path}:0"))
+            Ok(Parts {
+                reader,
+                writer,
+                shared,
+            })
         }
-    };
-    let now_ms = clock::unix_ms();
-    let shared = Arc::new(ClientShared {
-        id: worker.server.next_client_id(),
-        worker: worker.index,
-        addr: addr.clone(),
-        laddr: laddr.clone(),
-        fd,
-        created_ms: now_ms,
-        last_seen_ms: now_ms.into(),
-        ..ClientShared::default()
-    });
-    let mut client = Box::new(Client::new(shared, addr, laddr, now_ms));
-    client.account = worker.server.acl.default_account();
-    client.authenticated = !worker.server.acl.password_needed();
-    client.publish();
-    client.publish_identity();
-    worker.server.admit_client(&client);
-    let session = Session::new(worker.clone(), client, reader, writer);
-    tokio::task::spawn_local(async move {
-        session.run().await;
-        drop(ticket);
-    });
-    Ok(())
+        Socket::Tls(entered) => {
+            let Entered {
+                stream,
+                session,
+                shared,
+            } = *entered;
+            let stream = TlsStream::new(stream, session, shared.clone());
+            let stream = stream.inspect_err(|_| worker.server.forget_client(&shared, None))?;
+            let (reader, writer) = stream::tls(stream);
+            Ok(Parts {
+                reader,
+                writer,
+                shared,
+            })
+        }
+    }
 }

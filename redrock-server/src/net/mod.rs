@@ -3,6 +3,7 @@
 pub mod acceptor;
 pub mod bind;
 pub mod client;
+pub mod client_shared;
 pub mod connection;
 pub mod handover;
 pub mod large_requests;
@@ -11,4 +12,5 @@ pub mod memory;
 pub mod open_files;
 pub mod parser;
 pub mod stream;
+pub mod tls;
 pub mod worker;

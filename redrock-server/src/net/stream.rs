@@ -1,11 +1,13 @@
-//! Client sockets of either kind, TCP or Unix, as one type.
+//! Client sockets of each kind, TCP, Unix or TLS, as one type.
 //!
 //! Both halves share the socket and none shuts it down when dropped: a connection that was handed
 //! to the replica agent lives on there after our halves are gone.
 
+use super::tls::stream::TlsStream;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -16,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 enum Shared {
     Tcp(Arc<TcpStream>),
     Unix(Arc<UnixStream>),
+    Tls(Rc<TlsStream>),
 }
 
 /// The reading half. One task reads.
@@ -35,8 +38,23 @@ pub fn unix(stream: UnixStream) -> (ReadHalf, WriteHalf) {
     halves(Shared::Unix(Arc::new(stream)))
 }
 
+/// The halves of a TLS connection.
+pub(super) fn tls(stream: TlsStream) -> (ReadHalf, WriteHalf) {
+    halves(Shared::Tls(Rc::new(stream)))
+}
+
 fn halves(socket: Shared) -> (ReadHalf, WriteHalf) {
     (ReadHalf(socket.clone()), WriteHalf(socket))
+}
+
+impl ReadHalf {
+    /// The TLS connection that it is of, once the other half is gone.
+    pub(super) fn into_tls(self) -> Option<TlsStream> {
+        match self.0 {
+            Shared::Tls(stream) => Rc::try_unwrap(stream).ok(),
+            _ => None,
+        }
+    }
 }
 
 impl AsyncRead for ReadHalf {
@@ -55,6 +73,7 @@ impl AsyncRead for ReadHalf {
                     ready!(socket.poll_read_ready(cx))?;
                     socket.try_read(buf.initialize_unfilled())
                 }
+                Shared::Tls(stream) => return stream.poll_read(cx, buf),
             };
             match result {
                 Ok(count) => {
@@ -69,11 +88,12 @@ impl AsyncRead for ReadHalf {
 }
 
 impl WriteHalf {
-    /// Writes what the socket takes now.
+    /// Writes what the socket takes now. After `WouldBlock` the same bytes must come first.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0 {
             Shared::Tcp(socket) => socket.try_write(bytes),
             Shared::Unix(socket) => socket.try_write(bytes),
+            Shared::Tls(stream) => stream.try_write(bytes),
         }
     }
 
@@ -82,7 +102,13 @@ impl WriteHalf {
         match &self.0 {
             Shared::Tcp(socket) => socket.writable().await,
             Shared::Unix(socket) => socket.writable().await,
+            Shared::Tls(stream) => stream.writable().await,
         }
+    }
+
+    /// Whether bytes are encrypted on their way, so that the socket alone is of no use.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.0, Shared::Tls(_))
     }
 }
 
@@ -91,6 +117,7 @@ impl AsFd for WriteHalf {
         match &self.0 {
             Shared::Tcp(socket) => socket.as_fd(),
             Shared::Unix(socket) => socket.as_fd(),
+            Shared::Tls(stream) => stream.socket().as_fd(),
         }
     }
 }

@@ -126,10 +126,7 @@ pub(super) async fn ask_to_follow(
         tls: config.tls.replication,
         replid,
         offset,
-        listening_port: match replication.announce_port {
-            0 => config.port.into(),
-            port => port.into(),
-        },
+        listening_port: config.announced_port().into(),
         announced_ip: replication.announce_ip.clone().unwrap_or_default(),
         failover,
     };

@@ -3,6 +3,7 @@
 use crate::command::dispatch::Deferred;
 use crate::command::table::{Group, Spec, flag};
 use crate::command::{Args, CommandError, CommandResult, Context, Reply};
+use crate::config::option::flag as option_flag;
 use crate::config::settings::find;
 use crate::config::{SetContext, Settings, os_error_text, rewrite, sanitize};
 use crate::keyspace::KeyspaceStats;
@@ -64,11 +65,12 @@ fn set(ctx: &mut Context<'_>, args: &Args<'_>) -> CommandResult {
         local_client: is_local(&ctx.client.addr),
     };
     // What asks a companion must not hold the keyspace, nor wait for one that does; nor what opens the
-    // tier.
+    // tier, nor what reads files.
     let opens_tier = ctx.config.asks_for_tiering() && !ctx.server.memory.has_tier();
     let slow = pairs.iter().any(|(name, _)| {
         name.eq_ignore_ascii_case(b"appendonly")
             || (opens_tier && name.eq_ignore_ascii_case(b"maxmemory"))
+            || name.to_ascii_lowercase().starts_with(b"tls-")
     });
     if slow || ctx.server.config_change.is_locked() {
         let enables = |(name, value): &(&[u8], &[u8])| {
@@ -144,7 +146,13 @@ pub fn change(
     let _guard = server.config_change.lock();
     let old = server.config();
     let settings = old.settings.with_changes(pairs, context)?;
-    let changed = old.settings.differences(&settings);
+    let mut changed = old.settings.differences(&settings);
+    for (name, _) in pairs {
+        if let Some((index, _)) = find(name).filter(|(_, option)| option.has(option_flag::VOLATILE))
+        {
+            changed.insert(index);
+        }
+    }
     if changed.is_empty() {
         return Ok(());
     }

@@ -25,7 +25,7 @@ pub(super) async fn status(shared: &Shared) -> v1::AdminStatus {
     v1::AdminStatus {
         run: shared.run.to_wire(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        port: config.port.into(),
+        port: config.shown_port().into(),
         uptime_ms: u64::try_from(crate::clock::unix_ms() - server.started_ms).unwrap_or(0),
         role: if server.is_replica() {
             Role::Replica

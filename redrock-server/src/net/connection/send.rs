@@ -8,7 +8,7 @@ use crate::server::Server;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// An empty buffer keeps at most so much: what a burst took is free for others.
@@ -169,8 +169,9 @@ impl Connection {
 
     /// Charges what the buffers hold, `out_bytes` of them for what goes out.
     fn charge(&self, server: &Server, out_bytes: usize) {
-        let queued = self.shared.queued_bytes.load(Ordering::Relaxed) as usize;
-        let bytes = out_bytes + self.input_bytes.get() + queued;
+        let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed) as usize;
+        let elsewhere = load(&self.shared.queued_bytes) + load(&self.shared.transport_bytes);
+        let bytes = out_bytes + self.input_bytes.get() + elsewhere;
         server.charge_client(&self.shared, bytes);
     }
 
