@@ -281,9 +281,18 @@ impl Server {
         port: u16,
         options: &[&str],
     ) -> anyhow::Result<(ExitStatus, String)> {
-        let output = command(kind, folder, port, options, None)?.output()?;
-        let text = [output.stdout, output.stderr].concat();
-        Ok((output.status, String::from_utf8_lossy(&text).into_owned()))
+        let mut server = Self::watched(port, command(kind, folder, port, options, None)?)?;
+        // It may be the port's former owner that answers, so the end alone is waited for.
+        let deadline = Instant::now() + start_wait();
+        loop {
+            if let Some(status) = server.child.try_wait()? {
+                return Ok((status, server.log_text()));
+            }
+            if Instant::now() > deadline {
+                bail!("the server does not refuse:\n{}", server.log_text());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// A new connection.

@@ -34,7 +34,7 @@ fn log_of_100_keys(folder: &Path) -> anyhow::Result<()> {
     for n in 0..100 {
         client.ok(&format!("SET key:{n} value"))?;
     }
-    server.kill()?;
+    server.kill_family()?;
     Ok(())
 }
 
@@ -62,7 +62,7 @@ fn a_log_file_that_was_not_begun_is_begun_anew() {
             let found = client.ok("DBSIZE").unwrap().int();
             assert_eq!(found, Some(keys), "{case:?}");
             client.ok(&format!("SET key:{keys} value")).unwrap();
-            server.kill().unwrap();
+            server.kill_family().unwrap();
         }
         let second = folder
             .path()
@@ -92,7 +92,7 @@ fn a_log_file_that_lost_what_was_durable_or_lacks_another_before_it_is_refused()
     list_next(folder.path(), 2, b"", b"").unwrap();
     let server = Server::start(Kind::RedRock, folder.path(), &AOF).unwrap();
     server.client().unwrap().ok("SET a 1").unwrap();
-    server.kill().unwrap();
+    server.kill_family().unwrap();
     std::fs::write(&manifest, &first).unwrap();
     let second = folder
         .path()
