@@ -2,16 +2,16 @@
 # What replication costs: a master and a replica of ours, then of Redis, one pair after the other on the same machine.
 # - a full sync of KEYS keys of 1000 bytes while CLIENTS clients write: seconds from REPLICAOF until the link is up,
 #   and processor seconds of either side from then to then;
-# - lag under the same load once in step, bytes: the replica's offset is asked for first and the master's after it, so
-#   that a master's progress between both counts as lag; and how long WAIT 1 takes after a SET, ms;
+# - lag under the same load once in step (the replica's offset is asked for first and the master's after it: a master's
+#   progress in between counts as lag), and how long WAIT 1 takes after a SET;
 # - processor time: a SET on a master without and with a replica, and of the replica for each replicated byte.
 # RedRock has data of several times `maxmemory`, Redis all in memory.
-# KEYS (1000000), MAXMEMORY (bytes, 209715200), CLIENTS (8), REQUESTS (400000), SAMPLES (200), SEED (1).
+# KEYS (1000000), MAXMEMORY (bytes, 209715200), CLIENTS (8), REQUESTS (400000), SAMPLES (500), SEED (1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/bench.sh
 keys=${KEYS:-1000000} maxmemory=${MAXMEMORY:-209715200} clients=${CLIENTS:-8} requests=${REQUESTS:-400000}
-samples=${SAMPLES:-200} seed=${SEED:-1}
+samples=${SAMPLES:-500} seed=${SEED:-1}
 bin="$CARGO_TARGET_DIR/release"
 port=([master]=${PORT_MASTER:-7111} [replica]=${PORT_REPLICA:-7112})
 
@@ -35,6 +35,18 @@ write_some() {
     redis-benchmark -p "${port[master]}" -t set -n "$1" -c "$clients" -d 1000 -r "$keys" -q >"$work/load" 2>&1
 }
 
+# begin_load: writes until `end_load`.
+begin_load() {
+    redis-benchmark -p "${port[master]}" -t set -n 100000000 -c "$clients" -d 1000 -r "$keys" -q >"$work/load" 2>&1 &
+    load=$!
+}
+
+end_load() {
+    kill "$load"
+    wait "$load" 2>/dev/null || true
+    in_step
+}
+
 # spent LABEL NAME CPU REQUESTS BYTES: a row of processor time since CPU.
 spent() {
     awk -v l="$1" -v d=$(($(cpu_us "$2") - $3)) -v n="$4" -v b="$5" \
@@ -46,9 +58,8 @@ in_step() {
 }
 
 full_sync() {
-    local began ended master replica load
-    write_some 100000000 &
-    load=$!
+    local began ended master replica
+    begin_load
     master=$(cpu_us master) replica=$(cpu_us replica) began=$(date +%s.%N)
     redis-cli -p "${port[replica]}" replicaof 127.0.0.1 "${port[master]}" >/dev/null
     until [ "$(field replica replication master_link_status)" = up ]; do sleep 0.05; done
@@ -57,27 +68,15 @@ full_sync() {
     echo '|---|---|---|---|'
     awk -v b="$began" -v e="$ended" -v m=$(($(cpu_us master) - master)) -v r=$(($(cpu_us replica) - replica)) \
         'BEGIN { printf "| %s | %.1f | %.1f | %.1f |\n\n", "under writes", e - b, m / 1e6, r / 1e6 }'
-    kill "$load"
-    wait "$load" 2>/dev/null || true
-    in_step
+    end_load
 }
 
-# lag PORT PORT SAMPLES: rows of lag and of WAIT, under load.
+# lag: rows of lag and of WAIT, under load.
 lag() {
-    local load
-    write_some 100000000 &
-    load=$!
+    begin_load
     sleep 1
-    for ((i = 0; i < samples; i++)); do
-        local at
-        at=$(field replica replication slave_repl_offset)
-        echo $(($(field master replication master_repl_offset) - at))
-        sleep 0.02
-    done | sort -n | awk '{ v[NR] = $1 } END { printf "| lag, bytes | %d | %d | %d |\n", v[int(NR / 2)], v[int(NR * .99)], v[NR] }'
-    "$bin/tier_bench" wait "${port[master]}" "$samples"
-    kill "$load"
-    wait "$load" 2>/dev/null || true
-    in_step
+    "$bin/tier_bench" lag "${port[master]}" "${port[replica]}" "$samples"
+    end_load
 }
 
 # pair LABEL COMMAND...

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// For what moves values to the tier: governor and applier.
 pub const SPILL: i32 = 5;
+/// For the walk over what a snapshot finds in memory.
+pub const WALK: i32 = 5;
 /// For flushes: until one is done its memory is not free.
 pub const FLUSH: i32 = 5;
 /// For compactions. At 19 a load beside builds that took both processors came to 10,000 keys a second where

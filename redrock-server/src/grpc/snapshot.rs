@@ -12,8 +12,10 @@ use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
+use crate::priority;
 use crate::replication::identity;
 use crate::script::kept;
+use crate::server::Server;
 use crate::start::directory::random_id;
 use bytes::Bytes;
 use frames::{FrameResult, Sender};
@@ -187,6 +189,9 @@ impl SnapshotService {
     ) {
         let server = &self.shared.server;
         let started = Instant::now();
+        if !flush_before(server, &frames).await {
+            return;
+        }
         let begun = loop {
             {
                 let keyspace = tokio::select! {
@@ -203,7 +208,10 @@ impl SnapshotService {
             }
         };
         let begun = begun.and_then(|begun| {
-            spawn_walker(server.clone(), ring.clone())?;
+            // SAVE holds clients anyway.
+            let hurries =
+                request.purpose == Purpose::Save || server.config().snapshot.rate_bytes == Some(0);
+            spawn_walker(server.clone(), ring.clone(), !hurries)?;
             Ok(begun)
         });
         let (begin, expects_checkpoint) = match begun {
@@ -429,11 +437,38 @@ impl SnapshotService {
     }
 }
 
-fn spawn_walker(server: Arc<crate::server::Server>, ring: Arc<Ring>) -> Result<(), RpcError> {
+/// Writes the tier's memtables to files before the cut. The checkpoint's own flush holds up whatever is to go to
+/// the tier behind the cut, and with it clients who need memory: it has less to do then. False: what was asked for
+/// is wanted no longer.
+async fn flush_before(server: &Arc<Server>, frames: &mpsc::Sender<FrameResult>) -> bool {
+    let cold = {
+        let keyspace = server.keyspace_when_idle().await;
+        keyspace
+            .tiering
+            .as_ref()
+            .map(|tiering| tiering.cold.clone())
+    };
+    let Some(cold) = cold else { return true };
+    // A failure is the checkpoint's to tell.
+    let mut flushing = tokio::task::spawn_blocking(move || cold.flush_roughly());
+    while tokio::time::timeout(WAITING_PERIOD, &mut flushing)
+        .await
+        .is_err()
+    {
+        if frames.send(Ok(Frame::Waiting.into())).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+fn spawn_walker(server: Arc<Server>, ring: Arc<Ring>, patient: bool) -> Result<(), RpcError> {
     std::thread::Builder::new()
         .name("snapshot-walker".into())
         .spawn(move || {
-            if !walk::walk(&server.keyspace, &ring, STALL) {
+            priority::patient();
+            priority::lower(priority::WALK);
+            if !walk::walk(&server.keyspace, &ring, STALL, patient) {
                 let ended = server.keyspace.lock().end_snapshot_of(&ring);
                 drop(ended);
                 ring.push(Item::Failed("the snapshot was abandoned".into()));

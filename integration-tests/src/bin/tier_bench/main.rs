@@ -5,15 +5,15 @@
 //! tier_bench fill PORT KEYS SEED            keys of 1 KB, in order, pipelined
 //! tier_bench hits PORT KEYS OPERATIONS SEED hit ratios: zipf 0.99, then with a full scan and new keys
 //! tier_bench latency PORT KEYS SECONDS SEED hot keys' latency, quiet and during a bulk load
-//! tier_bench wait PORT SAMPLES             how long WAIT takes for a replica after a SET
+//! tier_bench lag PORT PORT SAMPLES          how far a replica is behind, and how long WAIT takes
 //! tier_bench writes PORT KEYS SECONDS SEED  writes' latency, quiet and during a save and a rewrite
 //! ```
 
 mod hits;
+mod lag;
 mod latency;
 mod lru;
 mod popular;
-mod wait;
 mod writes;
 
 use anyhow::{Context as _, bail};
@@ -101,7 +101,7 @@ fn main() -> anyhow::Result<()> {
         (Some("latency"), [at, keys, seconds, seed]) => {
             latency::measure(port(at)?, *keys, *seconds, *seed)
         }
-        (Some("wait"), [at, samples]) => wait::measure(port(at)?, *samples),
+        (Some("lag"), [at, replica, samples]) => lag::measure(port(at)?, port(replica)?, *samples),
         (Some("writes"), [at, keys, seconds, seed]) => {
             writes::measure(port(at)?, *keys, *seconds, *seed)
         }

@@ -186,7 +186,7 @@ impl ColdStore {
     }
 
     /// As [`Self::flush`] beside others who write: about all that is there now.
-    fn flush_roughly(&self) -> Result<(), ColdError> {
+    pub fn flush_roughly(&self) -> Result<(), ColdError> {
         let ends = self.background.flush_ends();
         self.flush_until(|| self.background.flush_ends() >= ends + FLUSH_ENDS)
     }

@@ -61,6 +61,11 @@ impl ActiveSnapshot {
         self.ring.has_room() || self.ring.is_closed()
     }
 
+    /// Whether the walk may go on.
+    fn has_room_for_walk(&self) -> bool {
+        self.ring.has_room_for_walk() || self.ring.is_closed()
+    }
+
     /// A client's write waits for room.
     pub fn note_waiting_writer(&self) {
         self.ring.note_waiting_writer();

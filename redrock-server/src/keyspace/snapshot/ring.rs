@@ -1,7 +1,8 @@
 //! The bounded buffer between the cut and the persister.
 //!
 //! The walker and writers' pre-images fill it under the shard locks; the gRPC stream empties it.
-//! The walker waits for space; a writer is asked before it runs ([`Ring::has_room`]). What one
+//! The walker waits for space and leaves half of it to writers, who would else wait for the persister
+//! all the time that the walk takes; a writer is asked before it runs ([`Ring::has_room`]). What one
 //! command adds beyond the limit goes to a file ([`super::spool`]), and there is room again when that
 //! has been read. A consumer that takes nothing for too long makes the
 //! snapshot fail, never the writers.
@@ -174,6 +175,12 @@ impl Ring {
             && !self.spooling.load(Ordering::Acquire)
     }
 
+    /// Whether the walker may go on: half of the ring is for writers.
+    pub fn has_room_for_walk(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < self.bytes_max / 2
+            && !self.spooling.load(Ordering::Acquire)
+    }
+
     /// The consumer has taken something, or a piece of it.
     pub fn note_progress(&self) {
         *self.taken_at.lock() = Instant::now();
@@ -200,7 +207,7 @@ impl Ring {
             if self.closed.load(Ordering::Acquire) {
                 return false;
             }
-            if self.has_room() {
+            if self.has_room_for_walk() {
                 return true;
             }
             if self.taken_at.lock().elapsed() > stall {

@@ -2,12 +2,16 @@
 
 use super::ring::{Item, Ring};
 use crate::keyspace::Keyspace;
-use crate::keyspace::locks::KeyspaceLock;
+use crate::keyspace::locks::{KeyspaceLock, give_way};
 use crate::keyspace::position::POSITION_END;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Entries sent in one lock hold.
-const ENTRIES_PER_HOLD: usize = 48;
+const ENTRIES_PER_HOLD: usize = 16;
+/// Time with the lock after which the walk pauses, if it is to give way.
+const HELD_MAX: Duration = Duration::from_micros(50);
+/// How many times as long it then pauses.
+const PAUSE_FACTOR: u32 = 2;
 
 /// Where the walk is.
 #[derive(Debug, Default)]
@@ -17,16 +21,27 @@ pub struct Walk {
     position: u64,
 }
 
-/// Walks the whole cut. False if the consumer is gone or took nothing for `stall`.
-pub fn walk(keyspace: &KeyspaceLock, ring: &Ring, stall: Duration) -> bool {
+/// Walks the whole cut. False if the consumer is gone or took nothing for `stall`. A `patient` walk has the
+/// lock for a third of the time at most, and begins each hold with all of its turn on the processor before it: who
+/// is taken off the processor with the lock in its hands holds all clients up.
+pub fn walk(keyspace: &KeyspaceLock, ring: &Ring, stall: Duration, patient: bool) -> bool {
     let mut cursor = Walk::default();
+    let mut held = Duration::ZERO;
     loop {
         if !ring.wait_for_room(stall) {
             return false;
         }
+        if patient && held > HELD_MAX {
+            std::thread::sleep(held * PAUSE_FACTOR);
+            held = Duration::ZERO;
+        }
         let mut locked = keyspace.lock();
+        let since = Instant::now();
         match locked.walk_step(&mut cursor) {
-            Step::More => {}
+            Step::More => {
+                held += since.elapsed();
+                give_way(locked);
+            }
             Step::Done(sent) => {
                 let ended = locked.end_snapshot();
                 drop(locked);
@@ -96,7 +111,7 @@ impl Keyspace {
                 if entry.epoch() == epoch || !entry.is_dirty() {
                     continue;
                 }
-                if left == 0 || !snapshot.has_room() {
+                if left == 0 || !snapshot.has_room_for_walk() {
                     left = 0;
                     break;
                 }
