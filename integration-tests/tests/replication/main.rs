@@ -18,6 +18,7 @@ mod messages;
 mod no_log;
 mod old_scripts;
 mod password;
+mod promoted;
 mod replica;
 mod resume;
 mod returns;
