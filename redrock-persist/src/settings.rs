@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use redrock_daemon::disk::automatic_share;
+use redrock_daemon::disk::automatic_backlog;
 use redrock_daemon::logging::Level;
 use redrock_daemon::schedule::Schedule;
 use redrock_daemon::size::parse_size;
@@ -40,6 +40,8 @@ pub struct Settings {
     pub rewrite_min_bytes: u64,
     /// `aof-disable-auto-gc`: history is listed and not removed.
     pub keep_history: bool,
+    /// `repl-backlog-size` in bytes: the least where the next one is automatic.
+    pub backlog_bytes_min: u64,
     /// `repl-backlog-disk-size` in bytes; 0: by the size of the disk.
     pub backlog_disk_bytes: u64,
     /// `repl-backlog-disk-ttl`; `None` (0) is forever.
@@ -72,6 +74,7 @@ impl Default for Settings {
             rewrite_percentage: 100,
             rewrite_min_bytes: 64 << 20,
             keep_history: false,
+            backlog_bytes_min: 1 << 20,
             backlog_disk_bytes: 0,
             backlog_ttl: Some(Duration::from_secs(3600)),
             key_delay: Duration::ZERO,
@@ -106,7 +109,7 @@ impl Settings {
     /// Disk for what replicas still need.
     pub fn backlog_bytes(&self, data_dir: &Path) -> u64 {
         match self.backlog_disk_bytes {
-            0 => automatic_share(data_dir),
+            0 => automatic_backlog(data_dir, self.backlog_bytes_min),
             bytes => bytes,
         }
     }
@@ -173,6 +176,9 @@ const READ: &[(&str, Read)] = &[
     }),
     ("aof-disable-auto-gc", |s, text| {
         set(&mut s.keep_history, yes_no(text))
+    }),
+    ("repl-backlog-size", |s, text| {
+        set(&mut s.backlog_bytes_min, bytes(text))
     }),
     ("repl-backlog-disk-size", |s, text| {
         set(&mut s.backlog_disk_bytes, bytes(text))
@@ -316,6 +322,8 @@ mod tests {
         assert_eq!(first.snapshot_rate, Rate::Unlimited);
         let second = first.updated(&update(false, &[("save", "")]));
         assert!(second.save_points.is_empty() && !second.rdb_compression);
+        let backlog = first.updated(&update(false, &[("repl-backlog-size", "102400gb")]));
+        assert_eq!(backlog.backlog_bytes(Path::new("/")), 100 << 40);
         let third = second.updated(&update(true, &[]));
         assert_eq!(third, Settings::default());
     }

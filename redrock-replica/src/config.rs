@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use redrock_daemon::companion_args::CompanionArgs;
-use redrock_daemon::disk::automatic_share;
+use redrock_daemon::disk::{automatic_backlog, automatic_share};
 use redrock_daemon::logging::Level;
 
 /// Replication agent of a RedRock server: keeps the links to its replicas and
@@ -28,6 +28,8 @@ pub struct Settings {
     /// `None`: off.
     pub tcp_keepalive: Option<Duration>,
     pub repl_disable_tcp_nodelay: bool,
+    /// `repl-backlog-size` in bytes: the least where the next one is automatic.
+    pub backlog_bytes_min: u64,
     /// `repl-backlog-disk-size` in bytes; `None`: by the size of the disk.
     pub backlog_disk_bytes: Option<u64>,
     /// `repl-spool-disk-size`, likewise.
@@ -54,6 +56,7 @@ impl Default for Settings {
             repl_timeout: Duration::from_secs(60),
             tcp_keepalive: Some(Duration::from_secs(300)),
             repl_disable_tcp_nodelay: false,
+            backlog_bytes_min: 1 << 20,
             backlog_disk_bytes: None,
             spool_disk_bytes: None,
             appenddirname: "appendonlydir".to_owned(),
@@ -105,7 +108,7 @@ impl Settings {
     /// Disk for what replicas still need.
     pub fn backlog_bytes(&self, data_dir: &Path) -> u64 {
         self.backlog_disk_bytes
-            .unwrap_or_else(|| automatic_share(data_dir))
+            .unwrap_or_else(|| automatic_backlog(data_dir, self.backlog_bytes_min))
     }
 
     /// Disk for what our master sent and the server has not applied.
@@ -133,6 +136,12 @@ const READ: &[(&str, Read)] = &[
     }),
     ("repl-disable-tcp-nodelay", |s, text| {
         set(&mut s.repl_disable_tcp_nodelay, Some(text == "yes"))
+    }),
+    ("repl-backlog-size", |s, text| {
+        set(
+            &mut s.backlog_bytes_min,
+            redrock_daemon::size::parse_size(text.as_bytes()),
+        )
     }),
     ("repl-backlog-disk-size", |s, text| {
         set(&mut s.backlog_disk_bytes, parse_size(text))
@@ -255,6 +264,10 @@ mod tests {
         assert_eq!(settings.tls.ca_cert_file, None);
         assert_eq!(settings.spool_bytes(Path::new("/")), 3 << 20);
         assert!(settings.backlog_bytes(Path::new("/")) >= 1 << 30);
+        settings.apply("repl-backlog-size", "102400gb");
+        assert_eq!(settings.backlog_bytes(Path::new("/")), 100 << 40);
+        settings.apply("repl-backlog-disk-size", "2mb");
+        assert_eq!(settings.backlog_bytes(Path::new("/")), 2 << 20);
         assert_eq!(settings.listening_port(), 7000);
         settings.apply("tls-port", "7443");
         assert_eq!(settings.listening_port(), 7443);

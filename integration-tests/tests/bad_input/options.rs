@@ -1,7 +1,7 @@
 //! Configuration that is refused: file, include, command line, standard input, environment.
 
 use crate::tree::{Refusal, listing, run, run_command, unchanged};
-use redrock_integration_tests::process::{Kind, binary, free_port, has_redis};
+use redrock_integration_tests::process::{Kind, Server, binary, free_port, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -250,5 +250,58 @@ fn a_file_that_redis_rewrote_starts_with_its_password() -> anyhow::Result<()> {
         assert_eq!(text.matches("user default on").count(), 1, "{text}");
         assert_eq!(text.contains("requirepass"), !password.is_empty(), "{text}");
     }
+    Ok(())
+}
+
+/// Words of a cluster's clients, and of ours.
+const CLUSTER: &[&str] = &[
+    "CLUSTER INFO",
+    "CLUSTER NODES",
+    "CLUSTER SLOTS",
+    "CLUSTER SHARDS",
+    "CLUSTER KEYSLOT key",
+    "CLUSTER RESET",
+    "CLUSTER HELP x",
+    "CLUSTER nosuch",
+    "CLUSTER",
+    "READONLY",
+    "READWRITE",
+    "READONLY x",
+    "ASKING",
+    "ASKING x",
+    "SPUBLISH channel message",
+    "CONFIG GET cluster-enabled",
+    "CONFIG SET cluster-enabled yes",
+    "INFO cluster",
+];
+
+#[test]
+fn a_cluster_is_refused_and_its_words_answer_as_without_one() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let before = listing(folder.path())?;
+    let options = ["--cluster-enabled", "yes"];
+    let (status, text) = Server::refused(Kind::RedRock, folder.path(), free_port()?, &options)?;
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("cluster-enabled yes is not supported: start with cluster-enabled no"),
+        "{text}"
+    );
+    assert_eq!(listing(folder.path())?, before);
+    if !has_redis() {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for kind in [Kind::Redis, Kind::RedRock] {
+        let folder = tempfile::tempdir()?;
+        let server = Server::start(kind, folder.path(), &["--cluster-enabled", "no"])?;
+        let mut client = server.client()?;
+        let answer = |line: &&'static str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            Ok((*line, client.run(&words)?))
+        };
+        let answers = CLUSTER.iter().map(answer);
+        found.push(answers.collect::<anyhow::Result<Vec<_>>>()?);
+    }
+    assert_eq!(found[1], found[0]);
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Data are compared by DEBUG DIGEST, which both compute alike. Links are cut by a small proxy
 //! between the two.
 
+mod answers;
 mod backlog;
 mod bad_masters;
 mod blocked;
@@ -17,10 +18,13 @@ mod master;
 mod messages;
 mod no_log;
 mod old_scripts;
+mod options;
 mod password;
+mod promoted;
 mod replica;
 mod resume;
 mod returns;
 mod roles;
 mod sentinel;
+mod three;
 mod writable;

@@ -46,22 +46,12 @@ impl Sentinel {
         }
     }
 
-    /// Waits until it knows a replica that answers.
-    pub(crate) fn knows_replica(&mut self) -> anyhow::Result<()> {
+    /// Waits until it knows so many replicas, which answer and have their links.
+    pub(crate) fn knows_replicas(&mut self, count: usize) -> anyhow::Result<()> {
         let client = &mut self.client;
-        until("a known replica", || {
+        until("known replicas", || {
             let list = client.ok("SENTINEL REPLICAS watched")?.elements();
-            let texts: Vec<String> = list
-                .first()
-                .map(|replica| replica.clone().elements().iter().map(Reply::text).collect())
-                .unwrap_or_default();
-            let of = |name: &str| texts.iter().position(|text| text == name);
-            let flags = of("flags").and_then(|at| texts.get(at + 1));
-            let link = of("master-link-status").and_then(|at| texts.get(at + 1));
-            Ok(
-                flags.is_some_and(|flags| flags == "slave")
-                    && link.is_some_and(|link| link == "ok"),
-            )
+            Ok(list.len() == count && list.into_iter().all(is_well))
         })
     }
 
@@ -73,6 +63,16 @@ impl Sentinel {
             Ok(found == Some(port.to_string()))
         })
     }
+}
+
+/// Whether Sentinel says so of a replica.
+fn is_well(replica: Reply) -> bool {
+    let texts: Vec<String> = replica.elements().iter().map(Reply::text).collect();
+    let of = |name: &str| {
+        let at = texts.iter().position(|text| text == name)?;
+        texts.get(at + 1).map(String::as_str)
+    };
+    of("flags") == Some("slave") && of("master-link-status") == Some("ok")
 }
 
 impl Drop for Sentinel {
@@ -105,7 +105,7 @@ fn fails_over(from: Kind, to: Kind) -> anyhow::Result<()> {
     fill(&mut client, "key", 0..500, 100)?;
     same_data(&mut client, &mut other)?;
     let mut sentinel = Sentinel::watch(folders[2].path(), port, 1)?;
-    sentinel.knows_replica()?;
+    sentinel.knows_replicas(1)?;
     first.kill()?;
     sentinel.waits_for_master(second.port)?;
     // Sentinel has closed all clients of the new master.

@@ -1,11 +1,11 @@
-//! Each row of what is promised for RDB files (D), the log (E) and restores (F) has a test that
-//! shows it: `integration-tests/fixtures/semantics-rows.tsv`.
+//! Each row of what is promised for RDB files (D), the log (E), restores (F) and replication (G) has a
+//! test that shows it: `integration-tests/fixtures/semantics-rows.tsv`.
 
 use super::text;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many rows each part has.
-const PARTS: [(char, usize); 3] = [('D', 8), ('E', 7), ('F', 4)];
+const PARTS: [(char, usize); 4] = [('D', 8), ('E', 7), ('F', 4), ('G', 8)];
 /// Lines between a test's attribute and its name: further attributes.
 const ATTRIBUTES_MAX: usize = 4;
 

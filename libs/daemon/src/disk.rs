@@ -11,6 +11,12 @@ pub fn automatic_share(directory: &Path) -> u64 {
     (disk / 10).max(SHARE_BYTES_MIN)
 }
 
+/// What an automatic backlog is: such a share, or the size that was given for one in memory, as whoever set
+/// that counts on it.
+pub fn automatic_backlog(directory: &Path, bytes_min: u64) -> u64 {
+    automatic_share(directory).max(bytes_min)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -19,5 +25,8 @@ mod tests {
     fn a_disk_that_is_not_there_gives_the_least() {
         assert_eq!(automatic_share(Path::new("/none/such")), SHARE_BYTES_MIN);
         assert!(automatic_share(Path::new("/")) >= SHARE_BYTES_MIN);
+        let backlog = |bytes_min| automatic_backlog(Path::new("/none/such"), bytes_min);
+        assert_eq!(backlog(1 << 20), SHARE_BYTES_MIN);
+        assert_eq!(backlog(1 << 40), 1 << 40);
     }
 }

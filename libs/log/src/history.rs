@@ -80,11 +80,14 @@ pub struct ReplicationState {
     pub origin: LogOrigin,
     /// All of the log is a master's stream: it has nothing that the master may lack.
     pub is_copy: bool,
+    /// A base of the log has changes that are in nobody's stream: those of a replica's own clients.
+    pub has_own_changes: bool,
 }
 
 /// Bits of the byte in front of the snapshot.
 const HAS_SNAPSHOT: u8 = 1;
 const IS_COPY: u8 = 2;
+const HAS_OWN_CHANGES: u8 = 4;
 
 impl ReplicationState {
     /// A state without history.
@@ -97,6 +100,7 @@ impl ReplicationState {
             snapshot: None,
             origin: LogOrigin::default(),
             is_copy: false,
+            has_own_changes: false,
         }
     }
 
@@ -179,7 +183,12 @@ impl ReplicationState {
             0
         };
         let copy = if self.is_copy { IS_COPY } else { 0 };
-        body.push(snapshot | copy);
+        let own = if self.has_own_changes {
+            HAS_OWN_CHANGES
+        } else {
+            0
+        };
+        body.push(snapshot | copy | own);
         if let Some(snapshot) = &self.snapshot {
             body.extend_from_slice(&snapshot.file_bytes.to_le_bytes());
             body.extend_from_slice(&snapshot.crc64.to_le_bytes());
@@ -198,10 +207,11 @@ impl ReplicationState {
     fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let mut state = Self::new(reader.array()?, reader.u64()?, reader.u32()?);
         let flags = reader.u8()?;
-        if flags & !(HAS_SNAPSHOT | IS_COPY) != 0 {
+        if flags & !(HAS_SNAPSHOT | IS_COPY | HAS_OWN_CHANGES) != 0 {
             return None;
         }
         state.is_copy = flags & IS_COPY != 0;
+        state.has_own_changes = flags & HAS_OWN_CHANGES != 0;
         if flags & HAS_SNAPSHOT != 0 {
             state.snapshot = Some(SnapshotIdentity {
                 file_bytes: reader.u64()?,
@@ -360,6 +370,7 @@ mod tests {
             offset: 90,
         };
         state.is_copy = true;
+        state.has_own_changes = true;
         state.store(&fs, dir, &|| Ok(())).unwrap();
         let read = ReplicationState::load(&fs, dir).unwrap().unwrap();
         assert_eq!(read, state);

@@ -207,10 +207,11 @@ impl Service<'_> {
             timeout_ms: 0,
             failover: None,
         };
-        let reply = context.checked(context.server.load().promote(request).await)?;
-        let promoted = HexId::parse(&reply.into_inner().replid);
+        context.checked(context.server.load().promote(request).await)?;
+        let former = log.replid;
         let mut log = context.log.clone();
-        let seen = log.wait_for(|log| log.as_ref().map(|log| log.replid) == promoted);
+        // Not the one that was answered: where a log begins anew the next one may be there already.
+        let seen = log.wait_for(|log| log.as_ref().is_some_and(|log| log.replid != former));
         let waited = tokio::time::timeout(LOG_CATCH_UP_MAX, seen).await;
         waited.context("wait for the new replication id")??;
         Ok(None)

@@ -403,6 +403,7 @@ fn replication(read: &Reader<'_>) -> Replication {
         disable_nodelay: yes(value!(read, "repl-disable-tcp-nodelay")),
         timeout_s: number(value!(read, "repl-timeout")),
         ping_period_s: number(value!(read, "repl-ping-replica-period")),
+        backlog_bytes_min: number(value!(read, "repl-backlog-size")),
         backlog_bytes_max: number(value!(read, "repl-backlog-disk-size")),
         backlog_ttl_s: number(value!(read, "repl-backlog-disk-ttl")),
         spool_bytes_max: number(value!(read, "repl-spool-disk-size")),

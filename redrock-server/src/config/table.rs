@@ -232,7 +232,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     yes_no("repl-disable-tcp-nodelay", false),
     number("repl-timeout", "60", 1, INT),
     number("repl-ping-replica-period", "10", 1, INT).alias("repl-ping-slave-period"),
-    bytes("repl-backlog-size", "1mb", 1, LONG).no_effect(),
+    bytes("repl-backlog-size", "1mb", 1, LONG),
+    // What it frees in Redis is memory; here that is the disk's, for which there is one of its own.
     number("repl-backlog-ttl", "3600", 0, LONG).no_effect(),
     bytes("repl-backlog-disk-size", "0", 0, LONG),
     number("repl-backlog-disk-ttl", "3600", 0, LONG),

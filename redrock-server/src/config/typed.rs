@@ -275,6 +275,8 @@ pub struct Replication {
     pub timeout_s: u64,
     /// `repl-ping-replica-period`
     pub ping_period_s: u64,
+    /// `repl-backlog-size`: what an automatic backlog has at least
+    pub backlog_bytes_min: u64,
     /// `repl-backlog-disk-size`; 0 is automatic
     pub backlog_bytes_max: u64,
     /// `repl-backlog-disk-ttl`; 0 is forever

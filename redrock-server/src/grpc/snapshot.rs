@@ -135,13 +135,16 @@ impl SnapshotService {
         let field = |source: Arc<[u8]>| (kept::FIELD.to_owned(), Bytes::from_owner(source));
         let aux = scripts.into_iter().map(field).collect();
         let expects_checkpoint = keyspace.tiering.is_some();
-        let tell_file = point.rotated && self.note_switch(&point, from_nothing);
+        let telling = match point.rotated {
+            true => self.note_switch(&point, from_nothing),
+            false => Telling::Nothing,
+        };
         drop(keyspace);
         if is_renamed {
             server.report_log();
         }
         server.stats.cut_made(began.elapsed());
-        if let Err(why) = self.finish_switch(tell_file) {
+        if let Err(why) = self.finish_switch(telling) {
             ring.push(Item::Failed(why));
         }
         let frame = begin_frame(id, &point, &databases, used_memory_bytes);
@@ -237,25 +240,49 @@ impl SnapshotService {
     }
 }
 
+/// What the file of the stream's history must be told at a cut.
+#[derive(Clone, Copy)]
+enum Telling {
+    Nothing,
+    /// Another log begins.
+    Beginning,
+    /// The base will have changes of a replica's own clients.
+    OwnChanges,
+}
+
 impl SnapshotService {
-    /// Tells the history where the log goes on; true if its file must be stored.
-    fn note_switch(&self, point: &CutPoint, from_nothing: bool) -> bool {
+    /// Tells the history where the log goes on.
+    fn note_switch(&self, point: &CutPoint, from_nothing: bool) -> Telling {
         let server = &self.shared.server;
         if from_nothing && !server.is_replica() {
             let replid = point.replid.digits();
             server.history.replace(replid, point.offset);
         }
-        server.history.switched(point, from_nothing)
+        let begins = server.history.switched(point, from_nothing);
+        let has_own = server.is_replica() && server.log.has_own_changes();
+        match begins {
+            _ if has_own && server.history.note_own_changes() && !begins => Telling::OwnChanges,
+            true => Telling::Beginning,
+            false => Telling::Nothing,
+        }
     }
 
-    fn finish_switch(&self, tell_file: bool) -> Result<(), String> {
+    fn finish_switch(&self, telling: Telling) -> Result<(), String> {
         let server = &self.shared.server;
-        if tell_file && let Err(error) = server.history.store() {
+        let stored = match telling {
+            Telling::Nothing => Ok(()),
+            Telling::Beginning | Telling::OwnChanges => server.history.store(),
+        };
+        let Err(error) = stored else {
+            return server.log.finish_switch();
+        };
+        match telling {
+            // There is no base yet that has them.
+            Telling::OwnChanges => server.log.finish_switch()?,
             // Nobody has been promised anything by a log that only begins.
-            server.log.disable();
-            return Err(format!("store the replication state: {error}"));
+            Telling::Nothing | Telling::Beginning => server.log.disable(),
         }
-        server.log.finish_switch()
+        Err(format!("store the replication state: {error}"))
     }
 }
 

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 impl EffectLog {
-    /// Appends what a command (or a transaction) changed and clears `effect`. Called with the
-    /// shards held.
+    /// Appends what a command (or a transaction) changed and clears `effect`; of a replica's own
+    /// clients it is only noted that there was something. Called with the shards held.
     pub fn append_effect(&self, effect: &mut Effect) {
         let is_ours = !self.following.load(Ordering::Relaxed);
+        if effect.count() > 0 && !is_ours {
+            self.set_own_changes(true);
+        }
         if effect.count() > 0 && is_ours && self.enabled.load(Ordering::Relaxed) {
             let (first_db, last_db) = effect.databases();
             let mut pending = self.pending.lock();

@@ -116,6 +116,8 @@ pub struct EffectLog {
     for_replicas: AtomicBool,
     /// The stream is our master's: only its bytes are appended.
     following: AtomicBool,
+    /// The data have changes that are in no stream; see [`EffectLog::has_own_changes`].
+    own_changes: AtomicBool,
     policy: AtomicU8,
     /// Nothing is synced for its age or for a reply; see [`hold`].
     sync_held: AtomicBool,
@@ -182,6 +184,7 @@ impl EffectLog {
             open: AtomicBool::new(false),
             for_replicas: AtomicBool::new(false),
             following: AtomicBool::new(false),
+            own_changes: AtomicBool::new(false),
             policy: AtomicU8::new(FsyncPolicy::EverySecond as u8),
             sync_held: AtomicBool::new(false),
             failing: AtomicBool::new(false),

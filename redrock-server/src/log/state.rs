@@ -145,6 +145,17 @@ impl EffectLog {
         self.following.store(following, Ordering::Relaxed);
     }
 
+    /// Whether our own clients changed the data set while the stream was a master's, so that neither
+    /// the log nor who followed us has all of it. Called with the shards held.
+    pub fn has_own_changes(&self) -> bool {
+        self.own_changes.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it is so. Called with the shards held.
+    pub fn set_own_changes(&self, has_some: bool) {
+        self.own_changes.store(has_some, Ordering::Relaxed);
+    }
+
     /// Sets the stream's offset while no segment is open (`master_repl_offset` of a server whose
     /// data came with one).
     pub fn set_offset(&self, offset: u64) {

@@ -127,8 +127,10 @@ impl<'s> Applier<'s> {
         let before = self.replayer.changes();
         let ran = self.run_all(&mut keyspace, &transaction);
         keyspace.expire_mode = mode;
-        // Clients of a replica wait for streams too (XREAD).
-        keyspace.serve_blocked(self.server, &mut Effect::default());
+        // Clients of a replica wait for streams too (XREAD), those of a writable one for lists.
+        let mut own = Effect::default();
+        keyspace.serve_blocked(self.server, &mut own);
+        self.server.log.append_effect(&mut own);
         let is_half = ran.is_err() && self.replayer.changes() != before;
         let lacks_script = |error: &anyhow::Error| error.is::<UnknownScript>();
         let is_lost = is_half || ran.as_ref().is_err_and(lacks_script);

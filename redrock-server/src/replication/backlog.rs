@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::log::state::LogKind;
 use crate::server::Server;
 use crate::services::Services;
-use redrock_daemon::disk::automatic_share;
+use redrock_daemon::disk::automatic_backlog;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ const UNTENDED_LIMIT_FACTOR: u64 = 3;
 /// `repl-backlog-disk-size`, or what it means if it is automatic.
 pub fn bytes_max(config: &Config, data_dir: &Path) -> u64 {
     match config.replication.backlog_bytes_max {
-        0 => automatic_share(data_dir),
+        0 => automatic_backlog(data_dir, config.replication.backlog_bytes_min),
         bytes => bytes,
     }
 }

@@ -114,6 +114,7 @@ pub fn load_snapshot(
         // Our log told another history up to here. Not before it is sure that it ends: a server that has just
         // become a master needs it.
         server.log.abandon();
+        server.log.set_own_changes(false);
         touch_everything(server, &mut keyspace);
         keyspace.set_role_expiry(ExpireMode::Hide);
         server
@@ -221,8 +222,8 @@ pub fn demote(
     is_counted.then_some((ask_as.unwrap_or(state.replid), offset))
 }
 
-/// The data set is none that our master's stream has: its changes were made in part. Nobody may go on
-/// from here, and we ourselves from a snapshot only. Called with the keyspace held;
+/// The data set is none that our master's stream has: its changes were made in part, or there are others.
+/// Nobody may go on from here, and we ourselves from a snapshot only. Called with the keyspace held;
 /// [`again::keep_log`] is to be called without.
 pub fn lose_place(server: &Server) {
     server.log.abandon();
@@ -238,6 +239,10 @@ pub fn lose_place(server: &Server) {
 
 /// Becomes a master with a history of its own that continues the former one; its id and offset.
 /// An error leaves a replica.
+///
+/// If clients of the replica changed its data (`replica-read-only no`), neither the log nor who followed us
+/// knows of that, and what comes may build upon it. So nobody goes on from the former history then, the log
+/// begins anew with a base, and no write is taken before it is there ([`Server::lacks_log`]).
 pub fn promote(server: &Server) -> Result<([u8; 40], u64), StateFileError> {
     let present = || (server.log.state().replid, server.log.appended_offset());
     Ok(promote_if(server, || true)?.unwrap_or_else(present))
@@ -250,7 +255,8 @@ pub fn promote_if(
 ) -> Result<Option<StreamEnd>, StateFileError> {
     let replid = random_id();
     let mut wanted = true;
-    let promoted = identity::change(server, replid, Former::Keep, |keyspace, _| {
+    let mut begun_anew = None;
+    let promoted = identity::change(server, replid, Former::Keep, |keyspace, offset| {
         wanted = is_wanted();
         if !wanted || server.state.replication.lock().master.take().is_none() {
             return false;
@@ -259,12 +265,28 @@ pub fn promote_if(
         keyspace.set_role_expiry(ExpireMode::Delete);
         server.log.set_following(false);
         server.log.force_select();
-        true
+        if server.log.has_own_changes() {
+            lose_place(server);
+            server.log.set_own_changes(false);
+            // Before anybody can write.
+            server.refresh_gates();
+            begun_anew = Some((server.log.state().replid, offset));
+        }
+        begun_anew.is_none()
     })?;
-    let end = match promoted {
-        Some(offset) => (replid, offset),
+    if begun_anew.is_some() {
+        tracing::warn!(
+            "clients of this replica had changed its data: it becomes a master with a history and a \
+             log that begin anew, and its replicas take a full sync"
+        );
+        server.report_log();
+        again::keep_log(server);
+    }
+    let end = match (begun_anew, promoted) {
+        (Some(end), _) => end,
+        (None, Some(offset)) => (replid, offset),
         // A master already.
-        None => (server.log.state().replid, server.log.appended_offset()),
+        (None, None) => (server.log.state().replid, server.log.appended_offset()),
     };
     Ok(wanted.then_some(end))
 }

@@ -153,6 +153,22 @@ impl StreamHistory {
         true
     }
 
+    /// The base that is cut here has changes of a replica's own clients, which are in nobody's stream. True if
+    /// the log's file must be told. Called with the keyspace held.
+    pub fn note_own_changes(&self) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.kept != LogKind::AppendOnly {
+            return false;
+        }
+        inner.present.has_own_changes = true;
+        let state = inner.present.clone();
+        if let Some(stored) = &mut inner.stored {
+            stored.update(state);
+        }
+        inner.version += 1;
+        true
+    }
+
     /// A dump is in place that was cut while the log was kept for replicas: a start may replay
     /// that log over it. Of a dump from before the log nothing is kept. Blocks on the disk.
     pub fn note_dump(&self, dump: SnapshotIdentity) -> Result<(), StateFileError> {

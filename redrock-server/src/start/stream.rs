@@ -81,6 +81,11 @@ pub(super) fn begin(
         stored
     };
     enter(server, data, &state, is_known);
+    // Those of a former run may be in a dump, or in a base.
+    let may_have_own = state.has_own_changes || !config.replication.read_only;
+    server
+        .log
+        .set_own_changes(server.is_replica() && may_have_own);
     let place = (data.fs.clone(), data.path.clone());
     let history = &server.history;
     history.open(place.0, place.1, state.clone(), histories, kept);
@@ -150,7 +155,11 @@ fn present(
         return (state, false);
     };
     let mut state = known.clone();
-    if is_replica {
+    if !is_replica && known.has_own_changes {
+        // Nobody who followed has all that the base has.
+        state = ReplicationState::new(random_id(), offset, 0);
+        state.origin = known.origin;
+    } else if is_replica {
         state.stands_at(offset);
     } else {
         state.change_id(random_id(), offset);

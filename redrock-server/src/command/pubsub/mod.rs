@@ -177,7 +177,7 @@ fn publish(ctx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> CommandResult 
     // For replicas only, those that are away for a while included: a message is no data.
     let (now_ms, ttl_s) = (ctx.now_ms(), ctx.config.replication.backlog_ttl_s);
     let replication = ctx.server.state.replication.lock();
-    let is_followed = replication.is_followed(now_ms, ttl_s);
+    let is_followed = replication.master.is_none() && replication.is_followed(now_ms, ttl_s);
     drop(replication);
     if is_followed {
         ctx.propagate(args.all());

@@ -1,6 +1,7 @@
 //! What becomes of our own log when a master's snapshot has been loaded.
 
 use super::*;
+use crate::command::effect::Effect;
 use crate::config::Config;
 use crate::keyspace::position::Positioner;
 use redrock_proto::model::{HexId, SharedPath, SourceInfo};
@@ -75,4 +76,35 @@ fn who_became_a_master_while_it_was_loaded_keeps_its_log() {
     assert_eq!(server.log.state().kind, LogKind::AppendOnly);
     assert!(server.log.is_on());
     assert_eq!(server.log.appended_offset(), before);
+}
+
+#[test]
+fn what_our_own_clients_changed_ends_log_and_history_at_the_promotion() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = logging(folder.path());
+    let set = || {
+        let mut effect = Effect::default();
+        effect.replace(0, &[b"SET", b"k", b"v"]);
+        server.log.append_effect(&mut effect);
+    };
+    set();
+    let follow_and_promote = |writes: bool| {
+        demote(&server, &mut server.keyspace.lock(), "localhost", 1);
+        let before = server.log.state().replid;
+        if writes {
+            set();
+        }
+        let (replid, offset) = promote(&server).unwrap();
+        assert_eq!(replid, server.log.state().replid);
+        assert_eq!(replid, server.history.present().replid);
+        assert_ne!(replid, before);
+        server.history.present().knows(&before, offset)
+    };
+    assert!(follow_and_promote(false));
+    assert_eq!(server.log.state().kind, LogKind::AppendOnly);
+    let offset = server.log.appended_offset();
+    assert!(!follow_and_promote(true));
+    assert_eq!(server.log.state().kind, LogKind::None);
+    assert_eq!(server.log.appended_offset(), offset);
+    assert!(!server.log.has_own_changes());
 }
