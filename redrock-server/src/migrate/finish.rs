@@ -119,9 +119,25 @@ fn delete_locked(
     server.log.append_effect(&mut effect);
     let offset = server.log.appended_offset();
     keyspace.serve_blocked(server, &mut effect);
+    keyspace.tell_clients(server);
     match (cold.is_empty(), changes) {
         (false, _) => Err(Not::Yet(Wait::Load(cold))),
         (true, 0) => Ok(0),
         (true, _) => Ok(offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{listener, with_job};
+    use super::*;
+
+    #[test]
+    fn what_was_deleted_is_told_before_the_next_command() {
+        let (server, job) = with_job(None);
+        let listener = listener(&server, "Eg", "del");
+        assert!(try_delete(&server, &job, &[b"k"]).is_ok());
+        let told = listener.shared.outbox.lock();
+        assert!(told.ends_with(b"$1\r\nk\r\n"), "{told:?}");
     }
 }
