@@ -259,6 +259,8 @@ pub fn promote_if(
         keyspace.set_role_expiry(ExpireMode::Delete);
         server.log.set_following(false);
         server.log.force_select();
+        // Before anybody writes: the log may not be there yet.
+        server.refresh_gates();
         true
     })?;
     let end = match promoted {

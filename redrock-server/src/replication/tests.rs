@@ -225,6 +225,14 @@ fn a_script_that_a_master_names_and_nobody_knows_loses_the_place() {
 }
 
 #[test]
+fn who_becomes_a_master_takes_writes_from_that_moment_on() {
+    let server = replica();
+    assert!(server.is_read_only());
+    follow::promote(&server).unwrap();
+    assert!(!server.is_read_only());
+}
+
+#[test]
 fn what_expires_of_a_replicas_own_keys_is_told_before_the_next_command() {
     let server = replica();
     let mut config = (*server.config()).clone();
