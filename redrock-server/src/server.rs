@@ -257,9 +257,10 @@ impl Server {
             .insert(client.id(), client.shared.clone());
     }
 
-    /// Removes a client that is gone from every table.
+    /// Removes a client that is gone from every table, and what it was charged.
     pub fn forget_client(&self, shared: &Arc<ClientShared>, client: Option<Box<Client>>) {
         self.clients.write().remove(&shared.id);
+        self.charge_client(shared, 0);
         if shared.monitor.load(Ordering::Relaxed) {
             self.monitors.remove(shared.id);
         }

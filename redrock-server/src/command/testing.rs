@@ -8,9 +8,10 @@ use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::db::Db;
 use crate::keyspace::position::Positioner;
-use crate::net::client::{Client, ClientShared};
+use crate::net::client::{BlockRequest, Client, ClientShared, OwnedCommand};
 use crate::notify::{Class, Notifier};
 use crate::server::Server;
+use crate::value::ObjectType;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -34,6 +35,24 @@ fn new_client(id: u64) -> Client {
     let mut client = Client::new(Arc::new(shared), String::new(), String::new(), NOW);
     client.authenticated = true;
     client
+}
+
+/// A client that waits for what its group gets of a stream.
+pub(crate) fn wait_for_stream(keyspace: &mut Keyspace, key: &str) -> Arc<ClientShared> {
+    let client = Box::new(new_client(77));
+    let shared = client.shared.clone();
+    let command = format!("XREADGROUP GROUP g c STREAMS {key} >");
+    let request = BlockRequest {
+        keys: vec![key.into()],
+        deadline_ms: None,
+        on_timeout: |_| {},
+        wants: ObjectType::Stream,
+        or_gone: true,
+        again: None,
+    };
+    let command = OwnedCommand::new(&words(&command));
+    keyspace.blocked.park(client, command, request);
+    shared
 }
 
 fn words(command: &str) -> Vec<&[u8]> {

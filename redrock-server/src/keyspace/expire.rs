@@ -229,6 +229,8 @@ impl Keyspace {
                 self.replica_expires.insert((index, key));
             }
         }
+        self.serve_blocked(server, effect);
+        self.tell_clients(server);
         step
     }
 }

@@ -73,6 +73,10 @@ fn try_delete(server: &Server, job: &Job, keys: &[&[u8]]) -> Result<u64, Not> {
     if server.state.pause.mode(crate::clock::unix_ms()) != PauseMode::None {
         return Err(Not::Yet(Wait::Nothing));
     }
+    if server.lacks_log() {
+        // It is not known for how long.
+        return Err(Not::Ever(server.no_log_error()));
+    }
     if let Some(wait) = waits_under_lock(server, &keyspace, flag::WRITE) {
         return Err(Not::Yet(wait));
     }
@@ -119,9 +123,39 @@ fn delete_locked(
     server.log.append_effect(&mut effect);
     let offset = server.log.appended_offset();
     keyspace.serve_blocked(server, &mut effect);
+    keyspace.tell_clients(server);
     match (cold.is_empty(), changes) {
         (false, _) => Err(Not::Yet(Wait::Load(cold))),
         (true, 0) => Ok(0),
         (true, _) => Ok(offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{listener, with_job};
+    use super::*;
+    use crate::services::gates::NO_LOG;
+
+    #[test]
+    fn what_was_deleted_is_told_before_the_next_command() {
+        let (server, job) = with_job(None);
+        let listener = listener(&server, "Eg", "del");
+        assert!(try_delete(&server, &job, &[b"k"]).is_ok());
+        let told = listener.shared.outbox.lock();
+        assert!(told.ends_with(b"$1\r\nk\r\n"), "{told:?}");
+    }
+
+    #[test]
+    fn nothing_is_deleted_while_the_log_is_not_there() {
+        let (server, job) = with_job(None);
+        server.gates.store(NO_LOG, Ordering::Relaxed);
+        let refused = try_delete(&server, &job, &[b"k"]);
+        assert!(
+            matches!(&refused, Err(Not::Ever(error)) if error.resp().starts_with(b"MISCONF")),
+            "it would be tried again without a pause"
+        );
+        let keyspace = server.keyspace.lock();
+        assert_eq!(keyspace.database(0).map(|db| db.keys), Some(1));
     }
 }

@@ -11,6 +11,8 @@
 
 mod finish;
 mod pool;
+#[cfg(test)]
+mod testing;
 mod transfer;
 
 use crate::server::Server;

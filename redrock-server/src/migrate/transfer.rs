@@ -345,7 +345,9 @@ async fn value(
             let found =
                 Db::new(&mut keyspace, &**server, &mut effect, job.source, now_ms).shared(key);
             // It may have found that the key has expired.
+            keyspace.serve_blocked(server, &mut effect);
             server.log.append_effect(&mut effect);
+            keyspace.tell_clients(server);
             found
         };
         match found {
@@ -388,7 +390,18 @@ async fn encode(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{listener, with_job};
     use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_is_found_expired_is_told_before_the_next_command() {
+        let (server, job) = with_job(Some(5));
+        let listener = listener(&server, "Ex", "expired");
+        let found = value(&server, &job, b"k", &mut WaitBudget::default()).await;
+        assert!(matches!(found, Ok(None)));
+        let told = listener.shared.outbox.lock();
+        assert!(told.ends_with(b"$1\r\nk\r\n"), "{told:?}");
+    }
 
     #[test]
     fn an_error_of_the_target_is_told_before_one_of_the_connection() {

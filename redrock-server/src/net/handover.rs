@@ -126,7 +126,7 @@ impl Session {
         drop(writer);
         let reader = self.reader.take();
         self.buffered = Vec::new();
-        self.connection.close_writer();
+        self.connection.close_writer(&server);
         let mut passed = None;
         if let Some((theirs, ours)) = pair {
             // The agent's end is to be its alone, so that its death shows.

@@ -268,10 +268,10 @@ pub fn promote_if(
         if server.log.has_own_changes() {
             lose_place(server);
             server.log.set_own_changes(false);
-            // Before anybody can write.
-            server.refresh_gates();
             begun_anew = Some((server.log.state().replid, offset));
         }
+        // Before anybody writes: the log may not be there yet.
+        server.refresh_gates();
         begun_anew.is_none()
     })?;
     if begun_anew.is_some() {

@@ -4,20 +4,24 @@ use super::apply::Applier;
 use super::failover::{self, Running};
 use super::follow;
 use crate::command::effect::Effect;
-use crate::command::testing::new_server;
+use crate::command::testing::{new_server, wait_for_stream};
+use crate::config::OptionSet;
 use crate::keyspace::Keyspace;
 use crate::keyspace::cold::options::ColdBudget;
 use crate::keyspace::cold::{ColdStore, Times};
 use crate::keyspace::db::Db;
+use crate::keyspace::expire::{self, ExpireCursor};
 use crate::keyspace::hot::entry::NewValue;
 use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::{TierOp, TierQueue};
 use crate::net::client::Client;
+use crate::notify::Class;
 use crate::pubsub::Kind;
 use crate::server::Server;
 use redrock_proto::model::{ApplyBegin, HexId};
 use redrock_proto::{ErrorCode, RpcError};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A replica of host `a`.
 fn replica() -> Server {
@@ -218,4 +222,36 @@ fn a_script_that_a_master_names_and_nobody_knows_loses_the_place() {
     assert!(replication.master.as_ref().unwrap().needs_snapshot);
     drop(replication);
     assert_ne!(server.log.state().replid, from.replid.digits());
+}
+
+#[test]
+fn who_becomes_a_master_takes_writes_from_that_moment_on() {
+    let server = replica();
+    assert!(server.is_read_only());
+    follow::promote(&server).unwrap();
+    assert!(!server.is_read_only());
+}
+
+#[test]
+fn what_expires_of_a_replicas_own_keys_is_told_before_the_next_command() {
+    let server = replica();
+    let mut config = (*server.config()).clone();
+    config.observation.events = Class::parse_mask("Ex").unwrap();
+    server.set_config(config, &OptionSet::default());
+    let mut listener = Client::new(Arc::default(), String::new(), String::new(), 0);
+    let channel = b"__keyevent@0__:expired";
+    let pubsub = &server.pubsub;
+    pubsub.subscribe(Kind::Channel, channel, &mut listener);
+    let mut keyspace = server.keyspace.lock();
+    let mut effect = Effect::default();
+    let mut db = Db::new(&mut keyspace, &server, &mut effect, 0, 0);
+    db.restore(b"n", NewValue::Int(1), Some(5)).unwrap();
+    keyspace.replica_expires.insert((0, b"n".to_vec()));
+    let waiting = wait_for_stream(&mut keyspace, "n");
+    drop(keyspace);
+    let most = Duration::from_secs(1);
+    expire::cycle(&server, &mut ExpireCursor::default(), most);
+    let told = listener.shared.outbox.lock();
+    assert!(told.ends_with(b"$1\r\nn\r\n"), "{told:?}");
+    assert!(waiting.returned.lock().is_some());
 }

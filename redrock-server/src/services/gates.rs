@@ -21,7 +21,7 @@ const READ_ONLY: u32 = 1 << 2;
 /// Most is refused: a replica without its master (`replica-serve-stale-data no`).
 const STALE: u32 = 1 << 3;
 /// Writes are refused: a master whose append-only file is wanted and not there.
-const NO_LOG: u32 = 1 << 4;
+pub(crate) const NO_LOG: u32 = 1 << 4;
 
 const SAVE_FAILED_TEXT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's \
 currently unable to persist to disk. Commands that may modify the data set are disabled, because \
@@ -104,7 +104,7 @@ impl Server {
                 // PING does not tell of it, as it does of a log that can't be written: a base is being
                 // made most of the time, and who looks after us need not put another in our place.
                 if bits & NO_LOG != 0 && spec.has(flag::WRITE) {
-                    return Err(CommandError::text(self.no_log_text()));
+                    return Err(self.no_log_error());
                 }
                 refusal(bits, spec).map_or(Ok(()), |text| Err(CommandError::fixed(text)))
             }
@@ -117,18 +117,18 @@ impl Server {
     }
 
     /// What they are refused with.
-    fn no_log_text(&self) -> String {
+    pub fn no_log_error(&self) -> CommandError {
         let services = self.services.get();
         let cause = services.map(|services| services.log_trouble.lock().clone());
         let cause = match cause.as_deref() {
             Some("") | None => "it is being begun anew",
             Some(cause) => cause,
         };
-        format!(
+        CommandError::text(format!(
             "MISCONF The append only file is off since a full sync or an error, and is not on again: \
              {cause}. Commands that may modify the data set are disabled until it is. CONFIG SET \
              appendonly no goes on without it."
-        )
+        ))
     }
 
     /// Whether the append-only file is there, as far as it is to be: one that is being begun is not

@@ -132,6 +132,7 @@ fn finish(server: &Server, time: i64, key: &TierKey, current: Times, now_ms: i64
     };
     let mut db = Db::new(&mut keyspace, server, &mut effect, index, now_ms);
     db.expire_if_due(key.key());
+    keyspace.serve_blocked(server, &mut effect);
     server.log.append_effect(&mut effect);
     keyspace.tell_clients(server);
 }

@@ -64,6 +64,7 @@ fn finish(server: &Server, time: i64, key: &TierKey, value: Option<ColdValue>, n
     db.touch = false;
     // A large hash that a snapshot is reading waits for active expiry in memory.
     let deleted = db.expire_fields(key.key(), DELETIONS_MAX).unwrap_or(0);
+    keyspace.serve_blocked(server, &mut effect);
     server.log.append_effect(&mut effect);
     if deleted == 0 && absent {
         // The key went otherwise; so may the entry.

@@ -157,7 +157,6 @@ impl Session {
             .connections
             .borrow_mut()
             .remove(&self.connection.shared.id);
-        self.worker.server.charge_client(&self.connection.shared, 0);
         // Taken back from the table of blocked clients by a connection that ends.
         let returned = self.connection.shared.returned.lock().take();
         let client = self.client.take().or(returned);

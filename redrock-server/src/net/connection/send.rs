@@ -218,10 +218,12 @@ impl Connection {
         self.writer.borrow().clone()
     }
 
-    /// Lets the socket go: nothing is sent any more.
-    pub(in crate::net) fn close_writer(&self) {
+    /// Lets the socket go: nothing is sent any more, and no buffer is kept.
+    pub(in crate::net) fn close_writer(&self, server: &Server) {
         self.writer.borrow_mut().take();
         self.broken.set(true);
+        self.discard();
+        self.note_input(server, 0);
     }
 
     /// Waits until the socket takes more.
@@ -234,5 +236,41 @@ impl Connection {
 
     pub(in crate::net) fn unsent(&self) -> usize {
         self.out.borrow().len() - self.head.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::testing::new_server;
+    use crate::net::stream;
+
+    fn connection() -> Connection {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UnixStream::from_std(ours).unwrap();
+        Connection::new(Arc::default(), stream::unix(socket).1)
+    }
+
+    #[tokio::test]
+    async fn who_hands_its_socket_over_keeps_no_buffers() {
+        let server = new_server();
+        let connection = connection();
+        connection.out.borrow_mut().reserve(100_000);
+        connection.note_input(&server, 200_000);
+        assert!(server.client_memory.used_bytes() >= 300_000);
+        connection.close_writer(&server);
+        assert_eq!(server.client_memory.used_bytes(), 0);
+        connection.sweep_output(&server, &server.config());
+        assert_eq!(server.client_memory.used_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_forgotten_is_charged_nothing() {
+        let server = new_server();
+        let connection = connection();
+        connection.note_input(&server, 200_000);
+        server.forget_client(&connection.shared, None);
+        assert_eq!(server.client_memory.used_bytes(), 0);
     }
 }

@@ -98,7 +98,6 @@ pub(super) async fn enter(server: &Arc<Server>, entering: Entering) {
         }
     };
     if refused {
-        server.charge_client(&shared, 0);
         server.forget_client(&shared, None);
     }
 }

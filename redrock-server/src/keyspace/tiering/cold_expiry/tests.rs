@@ -1,6 +1,7 @@
 //! What happens between the look at the tier's index and the deletion.
 
 use super::*;
+use crate::command::testing::wait_for_stream;
 use crate::config::Config;
 use crate::keyspace::cold::options::ColdBudget;
 use crate::keyspace::hot::entry::NewValue;
@@ -95,4 +96,13 @@ fn nothing_goes_that_a_pause_or_another_role_has_overtaken() {
     assert_eq!(server.log.appended_offset(), offset);
     // Nobody waits for what was read in vain.
     assert_eq!(bench.rounds(), (1, 1));
+}
+
+#[test]
+fn who_waits_for_a_key_that_goes_is_served_before_the_next_command() {
+    let bench = Bench::new();
+    let waiting = wait_for_stream(&mut bench.server.keyspace.lock(), "key");
+    keys_round(&bench.server, &bench.cold, NOW).unwrap();
+    assert!(waiting.returned.lock().is_some());
+    assert!(waiting.outbox.lock().starts_with(b"-NOGROUP"));
 }
