@@ -1,22 +1,22 @@
 //! `Snapshot`: cuts for the persister.
 
+mod begin;
 mod frames;
 mod keep;
 
 use super::Shared;
 use crate::config::{Memory, budget::Budget};
 use crate::keyspace::locks::KeyspaceGuard;
+use crate::keyspace::snapshot::CutDatabase;
 use crate::keyspace::snapshot::ring::{Item, Ring};
-use crate::keyspace::snapshot::{CutDatabase, walk};
 use crate::keyspace::tiering::Tiering;
 use crate::keyspace::tiering::fifo::TierOp;
 use crate::log::CutPoint;
 use crate::log::state::LogKind;
-use crate::priority;
 use crate::replication::identity;
 use crate::script::kept;
-use crate::server::Server;
 use crate::start::directory::random_id;
+use begin::{flush_before, spawn_walker};
 use bytes::Bytes;
 use frames::{FrameResult, Sender};
 use keep::LastCut;
@@ -462,47 +462,6 @@ impl SnapshotService {
             remove_checkpoint(&lease.path);
         }
     }
-}
-
-/// Writes the tier's memtables to files before the cut. The checkpoint's own flush holds up whatever is to go to
-/// the tier behind the cut, and with it clients who need memory: it has less to do then. False: what was asked for
-/// is wanted no longer.
-async fn flush_before(server: &Arc<Server>, frames: &mpsc::Sender<FrameResult>) -> bool {
-    let cold = {
-        let keyspace = server.keyspace_when_idle().await;
-        keyspace
-            .tiering
-            .as_ref()
-            .map(|tiering| tiering.cold.clone())
-    };
-    let Some(cold) = cold else { return true };
-    // A failure is the checkpoint's to tell.
-    let mut flushing = tokio::task::spawn_blocking(move || cold.flush_roughly());
-    while tokio::time::timeout(WAITING_PERIOD, &mut flushing)
-        .await
-        .is_err()
-    {
-        if frames.send(Ok(Frame::Waiting.into())).await.is_err() {
-            return false;
-        }
-    }
-    true
-}
-
-fn spawn_walker(server: Arc<Server>, ring: Arc<Ring>, patient: bool) -> Result<(), RpcError> {
-    std::thread::Builder::new()
-        .name("snapshot-walker".into())
-        .spawn(move || {
-            priority::patient();
-            priority::lower(priority::WALK);
-            if !walk::walk(&server.keyspace, &ring, STALL, patient) {
-                let ended = server.keyspace.lock().end_snapshot_of(&ring);
-                drop(ended);
-                ring.push(Item::Failed("the snapshot was abandoned".into()));
-            }
-        })
-        .map(|_| ())
-        .map_err(|error| RpcError::internal(format!("start the walker: {error}")))
 }
 
 #[cfg(test)]

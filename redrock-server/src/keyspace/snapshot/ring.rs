@@ -410,6 +410,21 @@ mod tests {
     }
 
     #[test]
+    fn the_walk_leaves_half_of_the_room_to_writers() {
+        let ring = Ring::new(10_000, 1000);
+        let mut walked = 0;
+        while ring.has_room_for_walk() {
+            push(&ring, &format!("key:{walked}"), &[b'p'; 500]);
+            walked += 1;
+        }
+        assert!((9..12).contains(&walked), "{walked}");
+        assert!(ring.has_room());
+        assert!(!ring.wait_for_room(Duration::ZERO), "the walk waits");
+        while let Some(Item::Records(..)) = ring.try_take() {}
+        assert!(ring.wait_for_room(Duration::ZERO));
+    }
+
+    #[test]
     fn a_large_value_that_must_change_now_is_no_longer_shared() {
         let folder = tempfile::tempdir().expect("a folder");
         let ring = Ring::new(800_000, 1000).with_spool(folder.path().to_owned());
