@@ -9,14 +9,22 @@ use crate::server::Server;
 use redrock_proto::error::RpcError;
 use redrock_proto::model::Frame;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How long the flush before the cut waits for the keyspace.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
 
 /// Writes the tier's memtables to files before the cut. The checkpoint's own flush holds up whatever is to go to
 /// the tier behind the cut, and with it clients who need memory: it has less to do then. False: what was asked for
 /// is wanted no longer.
 pub(super) async fn flush_before(server: &Arc<Server>, frames: &mpsc::Sender<FrameResult>) -> bool {
     let cold = {
-        let keyspace = server.keyspace_when_idle().await;
+        // Who cuts tells the persister for what it waits; this is no more than a help.
+        let waiting = tokio::time::timeout(IDLE_WAIT, server.keyspace_when_idle());
+        let Ok(keyspace) = waiting.await else {
+            return true;
+        };
         keyspace
             .tiering
             .as_ref()
