@@ -5,7 +5,7 @@ pub(crate) use redrock_integration_tests::daemons::{companions_up, info, until};
 use redrock_integration_tests::daemons::{kill_each, processes, wait_ended};
 use redrock_integration_tests::process::{Kind, Server};
 pub(crate) use redrock_integration_tests::proxy::Proxy;
-use redrock_integration_tests::resp::Client;
+use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
 
 /// Starts a server that lets its data be compared; waits for nothing.
@@ -41,6 +41,19 @@ pub(crate) fn number(client: &mut Client, section: &str, field: &str) -> anyhow:
 pub(crate) fn link_is(replica: &mut Client, wanted: &str) -> anyhow::Result<()> {
     until(&format!("link {wanted}"), || {
         Ok(info(replica, "replication", "master_link_status")? == wanted)
+    })
+}
+
+/// Makes a replica a master and waits until it takes `SET key 1`: none does before its log is on after
+/// a full sync.
+pub(crate) fn promote(replica: &mut Client, key: &str) -> anyhow::Result<()> {
+    replica.ok("REPLICAOF NO ONE")?;
+    until("writes", || {
+        let set = replica.run(&["SET", key, "1"])?;
+        let is_refused =
+            matches!(&set, Reply::Error(text) if text.starts_with("MISCONF The append only"));
+        anyhow::ensure!(is_refused || matches!(set, Reply::Status(_)), "{set:?}");
+        Ok(!is_refused)
     })
 }
 

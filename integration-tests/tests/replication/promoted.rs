@@ -1,7 +1,9 @@
 //! A replica whose own clients changed its data becomes a master: what it writes from then on may build upon
 //! that, so its log, its replicas and a start must have it all.
 
-use crate::link::{companions_up, fill, info, link_is, number, replace, start, synced, until};
+use crate::link::{
+    companions_up, fill, info, link_is, number, promote, replace, start, synced, until,
+};
 use redrock_integration_tests::process::{Kind, Server, free_port};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
@@ -73,14 +75,7 @@ impl Chain {
     /// The middle is a master that takes writes.
     fn promote(&self) -> anyhow::Result<Client> {
         let mut client = self.middle.client()?;
-        client.ok("REPLICAOF NO ONE")?;
-        until("writes", || {
-            let set = client.run(&["SET", "promoted", "1"])?;
-            let is_refused =
-                matches!(&set, Reply::Error(text) if text.starts_with("MISCONF The append only"));
-            anyhow::ensure!(is_refused || matches!(set, Reply::Status(_)), "{set:?}");
-            Ok(!is_refused)
-        })?;
+        promote(&mut client, "promoted")?;
         Ok(client)
     }
 

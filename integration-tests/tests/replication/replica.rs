@@ -1,7 +1,7 @@
 //! We replicate from a real Redis.
 
 use crate::link::{
-    Proxy, collections, companions_up, fill, info, link_is, same_data, spawn, start, syncs,
+    Proxy, collections, companions_up, fill, info, link_is, promote, same_data, spawn, start, syncs,
 };
 use redrock_integration_tests::process::{Kind, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
@@ -72,9 +72,8 @@ fn we_follow_a_real_master_through_cuts_and_leave_it() -> anyhow::Result<()> {
     link_is(&mut replica, "up")?;
     same_data(&mut master, &mut replica)?;
     assert_eq!(syncs(&mut master)?, (2, 1));
-    replica.ok("REPLICAOF NO ONE")?;
+    promote(&mut replica, "mine")?;
     assert_eq!(info(&mut replica, "replication", "role")?, "master");
-    replica.ok("SET mine 1")?;
     fill(&mut master, "later", 0..10, 10)?;
     assert_eq!(replica.ok("EXISTS later:1 mine same-data")?.int(), Some(2));
     Ok(())

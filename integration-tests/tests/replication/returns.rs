@@ -2,7 +2,8 @@
 //! replaced goes on behind what its replica had of it. Neither takes a full sync.
 
 use crate::link::{
-    collections, companions_up, fill, info, link_is, number, same_data, start, synced, until,
+    collections, companions_up, fill, info, link_is, number, promote, same_data, start, synced,
+    until,
 };
 use redrock_integration_tests::dataset::random_writes;
 use redrock_integration_tests::process::{Kind, Server, free_port, has_redis};
@@ -196,12 +197,12 @@ fn old_master_returns(kind: Kind) -> anyhow::Result<()> {
     equal(&mut former, &mut promoted)?;
     server.kill_family()?;
     if kind == Kind::RedRock {
-        // Before its log is on again after the full sync it would take no writes.
+        // Its log is to begin before the promotion.
         until("a log", || {
             Ok(info(&mut promoted, "persistence", "aof_enabled")? == "1")
         })?;
     }
-    promoted.ok("REPLICAOF NO ONE")?;
+    promote(&mut promoted, "promoted")?;
     write(&mut promoted, 3)?;
 
     // A start as a master gives the stream another id, which nobody has heard of.

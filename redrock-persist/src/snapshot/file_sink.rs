@@ -52,6 +52,13 @@ fn sync_range(fd: BorrowedFd<'_>, from: u64, to: u64, flags: u32) -> io::Result<
     }
 }
 
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::EPERM)
+    )
+}
+
 impl FileSink {
     /// Creates the file, or empties one that was left behind.
     pub(super) fn create(dir: &DataDir, path: &Path, incremental: bool) -> Result<FileSink> {
@@ -76,12 +83,20 @@ impl FileSink {
 
     /// Sends what was written last on its way, and waits for what was before it.
     fn write_back(&mut self) -> io::Result<()> {
-        let Some(fd) = self.file.as_fd() else {
-            self.file.sync_data()?;
-            self.drop_pages(self.position);
-            return Ok(());
+        let begun = match self.file.as_fd() {
+            Some(fd) => sync_range(fd, self.started, self.position, START).map(|()| Some(fd)),
+            None => Ok(None),
         };
-        sync_range(fd, self.started, self.position, START)?;
+        let fd = match begun {
+            Ok(Some(fd)) => fd,
+            Err(error) if !is_unsupported(&error) => return Err(error),
+            // Not every system has that call.
+            _ => {
+                self.file.sync_data()?;
+                self.drop_pages(self.position);
+                return Ok(());
+            }
+        };
         let before = std::mem::replace(&mut self.started, self.position);
         if before > self.synced {
             sync_range(fd, self.synced, before, FINISH)?;

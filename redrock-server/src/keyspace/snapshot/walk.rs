@@ -12,6 +12,8 @@ const ENTRIES_PER_HOLD: usize = 16;
 const HELD_MAX: Duration = Duration::from_micros(50);
 /// How many times as long it then pauses.
 const PAUSE_FACTOR: u32 = 2;
+/// But no longer than this, be it that it lost its processor with the lock in its hands.
+const PAUSE_MAX: Duration = Duration::from_millis(2);
 
 /// Where the walk is.
 #[derive(Debug, Default)]
@@ -22,8 +24,7 @@ pub struct Walk {
 }
 
 /// Walks the whole cut. False if the consumer is gone or took nothing for `stall`. A `patient` walk has the
-/// lock for a third of the time at most, and begins each hold with all of its turn on the processor before it: who
-/// is taken off the processor with the lock in its hands holds all clients up.
+/// lock for about a third of the time, so that clients get it in between.
 pub fn walk(keyspace: &KeyspaceLock, ring: &Ring, stall: Duration, patient: bool) -> bool {
     let mut cursor = Walk::default();
     let mut held = Duration::ZERO;
@@ -32,7 +33,7 @@ pub fn walk(keyspace: &KeyspaceLock, ring: &Ring, stall: Duration, patient: bool
             return false;
         }
         if patient && held > HELD_MAX {
-            std::thread::sleep(held * PAUSE_FACTOR);
+            std::thread::sleep(held.saturating_mul(PAUSE_FACTOR).min(PAUSE_MAX));
             held = Duration::ZERO;
         }
         let mut locked = keyspace.lock();
