@@ -408,6 +408,8 @@ pub(super) fn wait_for_room(server: &Server, bytes: u64) -> anyhow::Result<bool>
     let mut began = None;
     loop {
         if server.memory.is_load_free() {
+            // But it counts for who writes afterwards, before the next measurement.
+            server.memory.charge(bytes);
             return Ok(false);
         }
         let admitted = server.memory.admit(bytes) && !server.memory.tier_is_behind();
@@ -450,5 +452,25 @@ fn wait_for_queue(server: &Server) -> anyhow::Result<()> {
         }
         check_stop(server)?;
         std::thread::sleep(ROOM_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::keyspace::position::Positioner;
+
+    #[test]
+    fn what_a_load_takes_without_asking_counts_for_who_writes_next() -> anyhow::Result<()> {
+        let keyspace = Keyspace::new(1, Positioner::new((1, 2)));
+        let server = Server::new(Config::default(), keyspace, "0".repeat(40), 1);
+        let mut memory = Config::default().memory;
+        memory.bytes_max = 1 << 20;
+        server.memory.set_limits(&memory);
+        server.memory.free_loads();
+        assert!(!wait_for_room(&server, 1 << 20)?);
+        assert!(!server.memory.admit(1));
+        Ok(())
     }
 }
