@@ -8,11 +8,11 @@ mod after;
 mod call;
 mod checks;
 mod resident;
+mod scratch;
 pub mod scripts;
 
 use super::args::Args;
 use super::cross_protocol;
-use super::effect::Effect;
 use super::error::CommandError;
 use super::reply::Reply;
 use super::table::{Spec, flag};
@@ -29,6 +29,7 @@ use call::call_at;
 use checks::{
     check, is_paused, memory_charge, queue, refuse_reply, reply_queued, waits_for_memory,
 };
+pub use scratch::Scratch;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,27 +86,6 @@ pub struct Deferred(pub Pin<Box<dyn Future<Output = Vec<u8>> + Send>>);
 impl std::fmt::Debug for Deferred {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Deferred")
-    }
-}
-
-/// A worker's own state for running commands, reused from command to command.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    effect: Effect,
-    config: Option<Arc<Config>>,
-    config_version: u64,
-    read: Option<OneRead>,
-}
-
-impl Scratch {
-    /// The configuration in force; a load and a compare while it does not change.
-    pub fn config(&mut self, server: &Server) -> &Arc<Config> {
-        let version = server.config_version();
-        if self.config_version != version {
-            self.config = None;
-            self.config_version = version;
-        }
-        self.config.get_or_insert_with(|| server.config())
     }
 }
 

@@ -67,6 +67,8 @@ pub fn run_worker(
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(worker.clone().serve_mailbox(mailbox));
         tokio::task::spawn_local(worker.clone().close_idle());
+        let together = worker.together.clone();
+        tokio::task::spawn_local(together.serve(worker.server.clone()));
         while let Some(socket) = sockets.recv().await {
             if let Err(error) = start_session(&worker, socket) {
                 tracing::debug!(%error, "accepted socket failed");

@@ -7,6 +7,7 @@
 
 use super::connection::Connection;
 use crate::command::dispatch::Scratch;
+use crate::keyspace::tiering::direct::together::Together;
 use crate::server::Server;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub struct Worker {
     pub server: Arc<Server>,
     /// Index among the workers.
     pub index: usize,
+    /// Cold values that several of its clients wait for.
+    pub together: Rc<Together>,
     /// Reused between commands.
     pub scratch: RefCell<Scratch>,
     /// Connections by client id.
@@ -76,10 +79,12 @@ const INLINE_LIMIT_BYTES_MAX: usize = 1 << 20;
 impl Worker {
     /// A worker without connections.
     pub fn new(server: Arc<Server>, index: usize) -> Rc<Self> {
+        let together = Rc::new(Together::default());
         Rc::new(Self {
             server,
             index,
-            scratch: RefCell::default(),
+            scratch: RefCell::new(Scratch::of_worker(together.clone())),
+            together,
             connections: RefCell::default(),
             pending: RefCell::default(),
             pending_bytes: Cell::new(0),
@@ -98,6 +103,7 @@ impl Worker {
     /// The thread is about to sleep: sends what waits.
     pub fn before_sleep(&self) {
         self.flush();
+        self.together.end_wake_up();
         if let Some((woke, commands)) = self.woke.take() {
             let stats = &self.server.stats;
             let more = stats.own_commands().saturating_sub(commands);

@@ -104,6 +104,16 @@ fn take_for_reader<'a>(request: &mut Request<'a>) -> Result<KeyspaceGuard<'a>, O
             return Err(leave_to_pool(server, keyspace, begun, db, key));
         };
         drop(keyspace);
+        // A large value's room is seen to where it is read alone.
+        let together = request
+            .scratch
+            .together()
+            .filter(|_| !store.has_large_records());
+        if let (Some(together), Ok(handle)) = (together, server.handle()) {
+            return Err(Outcome::Retry(Wait::Read(
+                together.join(begun, handle, store),
+            )));
+        }
         read = Some(begun.run(server, &store));
     }
 }

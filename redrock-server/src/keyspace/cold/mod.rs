@@ -276,10 +276,8 @@ impl ColdStore {
         take: impl FnOnce(&[u8], Option<i64>) -> T,
     ) -> Result<Option<T>, ColdError> {
         self.stats.reads.fetch_add(1, Ordering::Relaxed);
-        let values = self.family(VALUES)?;
-        let record = self
-            .db
-            .get_pinned_cf_opt(&values, key.as_bytes(), &self.read);
+        // `VALUES` is the default family: no need to look it up by its name.
+        let record = self.db.get_pinned_opt(key.as_bytes(), &self.read);
         let Some(record) = record.map_err(storage("read the tier"))? else {
             return Ok(None);
         };
@@ -288,37 +286,38 @@ impl ColdStore {
 
     /// Reads several keys with their expiries, in the order given.
     pub fn get_many(&self, keys: &[TierKey]) -> Result<Vec<Option<ColdValue>>, ColdError> {
-        self.read_many(keys.iter(), owned)
+        self.read_many(keys.iter(), owned).into_iter().collect()
     }
 
-    /// Reads several keys, in the order given: what `take` makes of each record and its key's expiry.
+    /// Reads several keys, in the order given: what `take` makes of each record and its key's expiry. A record
+    /// that can't be read does not fail the others.
     pub fn read_many<'k, T>(
         &self,
         keys: impl ExactSizeIterator<Item = &'k TierKey> + Clone,
         mut take: impl FnMut(&[u8], Option<i64>) -> T,
-    ) -> Result<Vec<Option<T>>, ColdError> {
+    ) -> Vec<Result<Option<T>, ColdError>> {
         if keys.len() == 1 {
             // What a multi-get sets up is for many.
             return keys.map(|key| self.get_as(key, &mut take)).collect();
         }
+        let Some(values) = self.db.cf_handle(VALUES) else {
+            return keys.map(|_| Err(ColdError::NoFamily(VALUES))).collect();
+        };
         self.stats
             .reads
             .fetch_add(keys.len() as u64, Ordering::Relaxed);
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
-        let values = self.family(VALUES)?;
         let bytes = keys.clone().map(TierKey::as_bytes);
         let records = self
             .db
             .batched_multi_get_cf_opt(&values, bytes, false, &self.read);
-        let mut out = Vec::with_capacity(keys.len());
-        for (key, record) in keys.zip(records) {
+        let taken = keys.zip(records).map(|(key, record)| {
             let Some(record) = record.map_err(storage("read the tier"))? else {
-                out.push(None);
-                continue;
+                return Ok(None);
             };
-            out.push(Some(take(&record, self.times_of(key)?.key)));
-        }
-        Ok(out)
+            Ok(Some(take(&record, self.times_of(key)?.key)))
+        });
+        taken.collect()
     }
 
     /// Applies one batch without a write-ahead log. Fails rather than waits where RocksDB wants

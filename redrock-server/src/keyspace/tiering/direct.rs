@@ -10,6 +10,7 @@
 //! beside large values, for a second, and for longer each time that this happens again soon.
 
 mod read;
+pub mod together;
 
 pub use read::DirectRead;
 
@@ -41,6 +42,8 @@ const MIDDLE_WAIT_MAX: Duration = Duration::from_millis(5);
 const PAUSE_PER_WAIT: u32 = 100;
 /// Reads in succession after which it is as at first.
 const READS_FORGIVEN: u64 = 1 << 18;
+/// What a read takes that does not wait, about.
+const QUICK_READ: Duration = Duration::from_micros(8);
 /// No device answers in less.
 const DEVICE_MIN: Duration = Duration::from_micros(30);
 /// What takes longer has waited for something: a processor, or a device that the system does not count.
@@ -84,33 +87,34 @@ impl Direct {
 
     /// The pool has read so many keys; how long that took if it had to wait.
     pub fn note_pool(&self, keys: usize, waited: Option<Duration>) {
-        self.note(keys as u64, waited);
+        self.note(keys, wait_in(keys, waited));
     }
 
-    /// A command's thread has read values, the largest of so many bytes; how long it took if it had to wait.
-    pub fn note_own(&self, waited: Option<Duration>, bytes: usize) {
-        self.note(1, waited);
-        let wait = waited.unwrap_or_default();
+    /// A command's thread has read so many values, the largest of so many bytes; how long it took if it had
+    /// to wait.
+    pub fn note_own(&self, keys: usize, waited: Option<Duration>, bytes: usize) {
+        let wait = wait_in(keys, waited);
+        self.note(keys, wait);
         let pause_ms = if wait >= MIDDLE_WAIT_MAX || bytes > VALUE_BYTES_MAX {
             self.next_pause_ms()
         } else if wait >= SHORT_WAIT_MAX {
             (wait * PAUSE_PER_WAIT).as_millis() as i64
         } else {
-            let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-            if made == READS_FORGIVEN {
+            let before = self.made.fetch_add(keys as u64, Ordering::Relaxed);
+            if before < READS_FORGIVEN && before + keys as u64 >= READS_FORGIVEN {
                 self.pause_ms.store(PAUSE_MIN_MS, Ordering::Relaxed);
             }
             return;
         };
         let until_ms = clock::unix_ms() + pause_ms;
-        self.closed_until_ms.store(until_ms, Ordering::Relaxed);
+        self.closed_until_ms.fetch_max(until_ms, Ordering::Relaxed);
     }
 
     /// Takes reads into the mean. One of several threads that do so at once may go uncounted.
-    fn note(&self, reads: u64, waited: Option<Duration>) {
+    fn note(&self, keys: usize, wait: Duration) {
         let mean_ns = self.mean_wait_ns.load(Ordering::Relaxed);
-        let wait_ns = waited.map_or(0, |waited| waited.as_nanos() as u64);
-        let next_ns = (mean_ns * MEAN_READS + wait_ns) / (MEAN_READS + reads);
+        let wait_ns = wait.as_nanos() as u64;
+        let next_ns = (mean_ns * MEAN_READS + wait_ns) / (MEAN_READS + keys as u64);
         if next_ns != mean_ns {
             self.mean_wait_ns.store(next_ns, Ordering::Relaxed);
         }
@@ -124,6 +128,14 @@ impl Direct {
         self.pause_ms.store(next_ms, Ordering::Relaxed);
         pause_ms
     }
+}
+
+/// How long it was waited for the device in a batch of reads that took so long if it had to: those that did not
+/// wait took their time as well.
+fn wait_in(keys: usize, took: Option<Duration>) -> Duration {
+    let others = u32::try_from(keys).unwrap_or(u32::MAX).saturating_sub(1);
+    took.unwrap_or_default()
+        .saturating_sub(QUICK_READ.saturating_mul(others))
 }
 
 /// How long the calling thread reads, and whether it waited for a device.
@@ -236,7 +248,7 @@ mod tests {
             calm(&direct);
             for read in 1..=8 * MEAN_READS {
                 let waited = read.is_multiple_of(every);
-                direct.note_own(waited.then(|| Duration::from_micros(wait_us)), 1);
+                direct.note_own(1, waited.then(|| Duration::from_micros(wait_us)), 1);
             }
             direct.is_open(1)
         };
@@ -246,6 +258,29 @@ mod tests {
         assert!(!wait(1, 10), "10 us");
     }
 
+    /// A batch takes many times as long as a read, and most of it is no wait.
+    #[test]
+    fn of_a_batch_only_what_it_waited_counts() {
+        const KEYS: u32 = 16;
+        let wait = Duration::from_micros(100);
+        for note in [
+            |direct: &Direct, took| direct.note_pool(KEYS as usize, took),
+            |direct: &Direct, took| direct.note_own(KEYS as usize, took, 1),
+        ] {
+            let is_open = |every: u32| {
+                let direct = Direct::default();
+                calm(&direct);
+                for batch in 1..=512 {
+                    let waited = batch % every == 0;
+                    note(&direct, waited.then_some(wait + QUICK_READ * KEYS));
+                }
+                direct.is_open(1)
+            };
+            assert!(is_open(4), "1.6 us a read");
+            assert!(!is_open(2), "3.2 us");
+        }
+    }
+
     #[test]
     fn who_reads_from_a_device_gives_up_at_once_and_the_pool_says_when_it_is_over() {
         let direct = Direct::default();
@@ -253,7 +288,7 @@ mod tests {
         let wait = Some(Duration::from_micros(100));
         let own = (0..)
             .take_while(|_| direct.is_open(1))
-            .map(|_| direct.note_own(wait, 1));
+            .map(|_| direct.note_own(1, wait, 1));
         let own = own.count();
         assert!((2..=8).contains(&own), "{own}");
         direct.note_pool(16, wait);
@@ -272,9 +307,9 @@ mod tests {
             calm(&direct);
             direct.closed_until_ms.store(0, Ordering::Relaxed);
             assert!(direct.is_open(1));
-            direct.note_own(None, VALUE_BYTES_MAX);
+            direct.note_own(1, None, VALUE_BYTES_MAX);
             assert!(direct.is_open(1));
-            direct.note_own(waited, bytes);
+            direct.note_own(1, waited, bytes);
             calm(&direct);
             assert!(!direct.is_open(1));
             let pause_ms = direct.pause_ms.load(Ordering::Relaxed);
@@ -282,7 +317,7 @@ mod tests {
             last_ms = pause_ms;
         }
         for _ in 0..READS_FORGIVEN {
-            direct.note_own(None, 1);
+            direct.note_own(1, None, 1);
         }
         assert_eq!(direct.pause_ms.load(Ordering::Relaxed), PAUSE_MIN_MS);
     }
@@ -292,7 +327,7 @@ mod tests {
         let direct = Direct::default();
         for wait_us in [500, 1200, 4999] {
             let before_ms = clock::unix_ms();
-            direct.note_own(Some(Duration::from_micros(wait_us)), 1);
+            direct.note_own(1, Some(Duration::from_micros(wait_us)), 1);
             let after_ms = clock::unix_ms();
             let until_ms = direct.closed_until_ms.load(Ordering::Relaxed);
             let pause_ms = wait_us as i64 / 10;

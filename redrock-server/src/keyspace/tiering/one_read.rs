@@ -62,16 +62,14 @@ impl Begun {
             bytes = record.len();
             ReadValue::decode(record, expire)
         });
-        server.readers.direct.note_own(watch.waited(), bytes);
+        server.readers.direct.note_own(1, watch.waited(), bytes);
         self.done(outcome, None)
     }
 
     /// Has the pool read.
     pub fn hand_over(self, server: Arc<Server>) -> PoolRead {
-        let (hand, answer) = oneshot::channel();
-        let pool = server.clone();
-        let read = PoolRead { server, answer };
-        pool.readers.request_for(self, hand);
+        let (read, hand) = PoolRead::new(server.clone());
+        server.readers.request_for(self, hand);
         read
     }
 
@@ -125,13 +123,19 @@ impl OneRead {
     }
 }
 
-/// A read that the pool makes.
+/// A read that somebody else makes: the pool, or the command's thread for several commands.
 pub struct PoolRead {
     server: Arc<Server>,
     answer: oneshot::Receiver<OneRead>,
 }
 
 impl PoolRead {
+    /// With what its maker hands it over by.
+    pub(super) fn new(server: Arc<Server>) -> (Self, oneshot::Sender<OneRead>) {
+        let (hand, answer) = oneshot::channel();
+        (Self { server, answer }, hand)
+    }
+
     /// What was read, to be ended; `None` when the server stops.
     pub async fn done(mut self) -> Option<OneRead> {
         (&mut self.answer).await.ok()
@@ -140,7 +144,7 @@ impl PoolRead {
 
 impl Drop for PoolRead {
     fn drop(&mut self) {
-        // From here on the pool ends it, unless it had handed it over.
+        // From here on its maker ends it, unless it had handed it over.
         self.answer.close();
         if let Ok(read) = self.answer.try_recv() {
             read.give_up_later(&self.server);

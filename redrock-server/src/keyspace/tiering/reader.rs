@@ -288,18 +288,10 @@ fn read_batch(server: &Server, store: &ColdStore, requests: Vec<Request>) {
     }
     let watch = Watch::begin();
     let keys = requests.iter().map(Request::key);
-    let read = store.read_many(keys, ReadValue::decode);
+    let values = store.read_many(keys, ReadValue::decode);
     let (took, waited) = (watch.elapsed(), watch.has_waited());
     server.readers.note(requests.len(), took, waited);
     server.readers.note_latency(requests.len(), took, waited);
-    let values: Vec<_> = match read {
-        Ok(values) => values.into_iter().map(Ok).collect(),
-        // One bad record must not fail the others: each is read alone.
-        Err(_) => {
-            let one = |request: &Request| store.get_as(request.key(), ReadValue::decode);
-            requests.iter().map(one).collect()
-        }
-    };
     let mut for_memory = Vec::new();
     for (request, value) in requests.into_iter().zip(values) {
         match request {

@@ -425,6 +425,7 @@ impl Session {
         }
         let mut out = self.connection.out.borrow_mut();
         let mut scratch = self.worker.scratch.borrow_mut();
+        scratch.is_alone = first && is_last && !self.goes_on;
         let before = out.len();
         let server = &self.worker.server;
         let outcome = dispatch::execute(server, &mut scratch, &mut self.client, &argv, &mut out);

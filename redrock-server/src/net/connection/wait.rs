@@ -156,6 +156,9 @@ impl Session {
             };
             match outcome {
                 Outcome::Done => {
+                    if self.buffered.is_empty() {
+                        self.worker.expedite();
+                    }
                     return self.client.as_ref().is_some_and(|c| !c.close_after_reply);
                 }
                 Outcome::Parked { deadline_ms } => {

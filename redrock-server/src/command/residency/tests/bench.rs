@@ -6,12 +6,14 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::cold::ColdStore;
 use crate::keyspace::cold::options::ColdBudget;
 use crate::keyspace::position::Positioner;
+use crate::keyspace::tiering::direct::together::Together;
 use crate::keyspace::tiering::fifo::{TierQueue, spawn_applier};
 use crate::keyspace::tiering::one_read::{OneRead, PoolRead};
 use crate::keyspace::tiering::{Tiering, reader};
 use crate::net::client::{Client, ClientShared};
 use crate::server::Server;
 use crate::waits::WaitBudget;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A server with a tier, and one client.
@@ -67,6 +69,17 @@ impl Bench {
             scratch: Scratch::default(),
             _folder: folder,
         }
+    }
+
+    /// It is one of several clients of a thread, and sends one request at a time.
+    pub(super) fn serve_with(&mut self, together: Rc<Together>) {
+        self.scratch = Scratch::of_worker(together);
+        self.is_alone(true);
+    }
+
+    /// Whether a request is all that the client has sent.
+    pub(super) fn is_alone(&mut self, is_alone: bool) {
+        self.scratch.is_alone = is_alone;
     }
 
     pub(super) fn try_run(&mut self, command: &str, out: &mut Vec<u8>) -> Outcome {

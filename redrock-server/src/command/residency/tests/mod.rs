@@ -4,6 +4,7 @@ mod applied;
 mod bench;
 mod one_read;
 mod read_ahead;
+mod together;
 
 use crate::command::dispatch::{Outcome, Wait};
 use crate::config::OptionSet;

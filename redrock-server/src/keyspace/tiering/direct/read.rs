@@ -46,17 +46,10 @@ impl DirectRead {
             ReadValue::decode(record, expire)
         };
         let watch = Watch::begin();
-        let read = self.store.read_many(self.keys.iter(), &mut take);
+        self.values = self.store.read_many(self.keys.iter(), &mut take);
         let waited = watch.waited();
-        self.values = match read {
-            Ok(values) => values.into_iter().map(Ok).collect(),
-            // One bad record must not fail the others: each is read alone.
-            Err(_) => {
-                let one = |key| self.store.get_as(key, &mut take);
-                self.keys.iter().map(one).collect()
-            }
-        };
-        server.readers.direct.note_own(waited, bytes_max);
+        let keys = self.keys.len();
+        server.readers.direct.note_own(keys, waited, bytes_max);
     }
 
     /// Puts what was read into memory; the error is that of the first key that has one.
