@@ -113,6 +113,11 @@ fn copy_match(output: &mut Vec<u8>, distance: usize, len: usize) {
 /// level cache and covers the window of 8192 positions.
 const TABLE_BITS: u32 = 14;
 
+/// What is kept between calls for the output.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+/// After so many misses, as a power of two, one position more is skipped for each that is looked at.
+const SKIP_BITS: u32 = 5;
+
 /// A compressor, whose table is kept between calls.
 #[derive(Debug)]
 pub struct Compressor {
@@ -122,6 +127,8 @@ pub struct Compressor {
     /// What positions of the present call start from. Older entries are lower,
     /// so that the table need not be cleared for each string.
     base: u32,
+    /// What [`Compressor::shorter`] returns; empty between calls if it grew large.
+    scratch: Vec<u8>,
 }
 
 impl Default for Compressor {
@@ -136,7 +143,18 @@ impl Compressor {
         Self {
             table: Vec::new(),
             base: 1,
+            scratch: Vec::new(),
         }
+    }
+
+    /// `input` compressed, if that takes at most `output_max` bytes.
+    pub fn shorter(&mut self, input: &[u8], output_max: usize) -> Option<&[u8]> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_BYTES_MAX);
+        let done = self.compress(input, &mut scratch, output_max);
+        self.scratch = scratch;
+        done.then_some(&self.scratch)
     }
 
     /// Appends `input` compressed to `output` and returns true, or leaves
@@ -184,7 +202,7 @@ impl Compressor {
                 _ => 0,
             };
             if len < MATCH_BYTES_MIN {
-                at += 1 + (misses >> 6);
+                at += 1 + (misses >> SKIP_BITS);
                 misses += 1;
                 continue;
             }
@@ -241,20 +259,28 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// Whether so many more bytes may come.
+    #[inline]
+    fn has_room(&self, bytes: usize) -> Option<()> {
+        (bytes <= self.end - self.output.len()).then_some(())
+    }
+
     #[inline]
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        if self.end - self.output.len() < bytes.len() {
-            return None;
-        }
+        self.has_room(bytes.len())?;
         self.output.extend_from_slice(bytes);
         Some(())
     }
 
+    /// All of them or, if they are too many, none: what can't be compressed is not copied.
     #[inline]
     fn literals(&mut self, literals: &[u8]) -> Option<()> {
+        let bytes = literals.len() + literals.len().div_ceil(LITERALS_MAX);
+        self.has_room(bytes)?;
+        self.output.reserve(bytes);
         for run in literals.chunks(LITERALS_MAX) {
-            self.put(&[run.len() as u8 - 1])?;
-            self.put(run)?;
+            self.output.push(run.len() as u8 - 1);
+            self.output.extend_from_slice(run);
         }
         Some(())
     }

@@ -189,7 +189,7 @@ fn count(context: &mut CopyContext<'_>, bytes: u64) {
     context
         .progress
         .written(context.rdb.bytes(), context.rdb.entries());
-    let mut wait = context.pacer.charge(bytes, Instant::now());
+    let mut wait = context.pacer.charge(bytes, Instant::now);
     while !wait.is_zero() && !context.cancelled.load(Ordering::Relaxed) {
         let step = wait.min(SLEEP_MAX);
         std::thread::sleep(step);

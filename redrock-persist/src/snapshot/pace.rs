@@ -40,10 +40,11 @@ impl Pacer {
     }
 
     /// Charges `bytes` and tells how long to wait before going on.
-    pub fn charge(&mut self, bytes: u64, now: Instant) -> Duration {
+    pub fn charge(&mut self, bytes: u64, now: impl FnOnce() -> Instant) -> Duration {
         let Some(per_second) = self.bytes_per_second else {
             return Duration::ZERO;
         };
+        let now = now();
         // Time that passed unused is lost but for a short burst.
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(per_second);
@@ -61,11 +62,11 @@ mod tests {
     fn bytes_take_their_time_and_a_pause_saves_up_a_short_burst_only() {
         let start = Instant::now();
         let mut pacer = Pacer::new(Rate::BytesPerSecond(1000), start);
-        assert_eq!(pacer.charge(500, start), Duration::from_millis(500));
-        assert_eq!(pacer.charge(500, start), Duration::from_millis(1000));
+        assert_eq!(pacer.charge(500, || start), Duration::from_millis(500));
+        assert_eq!(pacer.charge(500, || start), Duration::from_millis(1000));
         let later = start + Duration::from_secs(60);
-        assert_eq!(pacer.charge(100, later), Duration::ZERO);
-        assert_eq!(pacer.charge(100, later), Duration::from_millis(100));
+        assert_eq!(pacer.charge(100, || later), Duration::ZERO);
+        assert_eq!(pacer.charge(100, || later), Duration::from_millis(100));
     }
 
     #[test]
@@ -73,7 +74,7 @@ mod tests {
         let start = Instant::now();
         for rate in [Rate::Automatic, Rate::Unlimited] {
             assert_eq!(
-                Pacer::new(rate, start).charge(u64::MAX, start),
+                Pacer::new(rate, start).charge(u64::MAX, || start),
                 Duration::ZERO
             );
         }

@@ -17,7 +17,7 @@ use redrock_proto::RpcError;
 use redrock_proto::model::record::{Access, RecordHeader};
 use redrock_proto::model::{Begin, Database};
 use redrock_rdb::file::{EntryMeta, RdbWriter, WriterOptions, Written};
-use redrock_rdb::object::{ObjectError, Target, Transcoder, pipe_value, piped_type};
+use redrock_rdb::object::{ObjectError, Target, Transcoder, pipe_value, piped_type, types};
 
 use super::file_sink::FileSink;
 use crate::error::{Result, io_error};
@@ -191,6 +191,9 @@ impl RdbFile {
                 .map_err(|error| self.failed(&error));
         }
         self.scratch.clear();
+        if header.object_type == types::STRING {
+            return self.string(header, payload);
+        }
         let done = self
             .transcoder
             .transcode(header.object_type, payload, &mut self.scratch)
@@ -203,6 +206,26 @@ impl RdbFile {
         let written = self
             .writer
             .entry(header.key, &header.meta, done.object_type, &self.scratch);
+        self.scratch.shrink_to(2 * LARGE_VALUE_BYTES);
+        written.map_err(|error| self.failed(&error))
+    }
+
+    /// Writes a string, which most values are: without a copy if it is to be as it is.
+    fn string(&mut self, header: &EntryHeader<'_>, payload: &[u8]) -> Result<()> {
+        let kept = self
+            .transcoder
+            .keeps_string(payload, &mut self.scratch)
+            .map_err(|error| value_error(header, &error))?;
+        let bytes = if kept {
+            self.copied += 1;
+            payload
+        } else {
+            self.transcoded += 1;
+            &self.scratch
+        };
+        let written = self
+            .writer
+            .entry(header.key, &header.meta, types::STRING, bytes);
         self.scratch.shrink_to(2 * LARGE_VALUE_BYTES);
         written.map_err(|error| self.failed(&error))
     }

@@ -174,6 +174,26 @@ impl Transcoder {
             && !self.target.compress
     }
 
+    /// Whether a string is written as it is: else its form for the target has been appended to `out`. Spares
+    /// most strings the copies that [`Transcoder::transcode`] makes.
+    pub fn keeps_string(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<bool, ObjectError> {
+        let mut cursor = Cursor::new(payload);
+        let string = cursor.string_ref()?;
+        cursor.finish()?;
+        let kept = match (&mut self.compressor, string.body) {
+            (_, Body::Int(_)) | (None, Body::Raw(_)) => true,
+            (Some(compressor), Body::Raw(bytes)) => {
+                bytes.len() < COMPRESS_BYTES_MIN || !write_compressed(compressor, bytes, out)
+            }
+            // It has to be looked into.
+            (_, Body::Lzf { .. }) => {
+                self.transcode(types::STRING, payload, out)?;
+                false
+            }
+        };
+        Ok(kept)
+    }
+
     /// Appends `payload` to `out` in the target's form. Any form may come in,
     /// the superset form is cheapest.
     ///
@@ -334,15 +354,14 @@ fn write_plain_hash(
 
 /// Appends `bytes` as an LZF string if that is shorter.
 fn write_compressed(compressor: &mut Compressor, bytes: &[u8], out: &mut Vec<u8>) -> bool {
-    let mut compressed = Vec::new();
     let bytes_max = bytes.len().saturating_sub(COMPRESS_GAIN_BYTES);
-    if !compressor.compress(bytes, &mut compressed, bytes_max) {
+    let Some(compressed) = compressor.shorter(bytes, bytes_max) else {
         return false;
-    }
+    };
     out.push(0xc0 | super::input::ENCODING_LZF);
     encode::length(out, compressed.len() as u64);
     encode::length(out, bytes.len() as u64);
-    out.extend_from_slice(&compressed);
+    out.extend_from_slice(compressed);
     true
 }
 

@@ -118,6 +118,33 @@ proptest! {
     }
 
     #[test]
+    fn a_string_is_kept_or_written_as_transcoding_has_it(
+        text in prop_oneof![vec(any::<u8>(), 0..300), vec(0u8..3, 0..300)],
+        compress: bool,
+    ) {
+        let mut plain = Vec::new();
+        super::encode::string(&mut plain, &text);
+        let mut compressed = Vec::new();
+        let with = Target { version: 10, compress: true };
+        transcode(types::STRING, &plain, with, &mut compressed).unwrap();
+        let target = Target { version: 10, compress };
+        for payload in [plain, compressed] {
+            let mut expected = b"before".to_vec();
+            let transcoded = transcode(types::STRING, &payload, target, &mut expected).unwrap();
+            let mut out = b"before".to_vec();
+            let kept = Transcoder::new(target).keeps_string(&payload, &mut out).unwrap();
+            prop_assert_eq!(kept, transcoded.copied);
+            if kept {
+                prop_assert_eq!(&out, b"before");
+                out.extend_from_slice(&payload);
+            }
+            prop_assert_eq!(out, expected);
+        }
+        let cut = Transcoder::new(target).keeps_string(&[5, b'a'], &mut Vec::new());
+        prop_assert!(cut.is_err());
+    }
+
+    #[test]
     fn random_bytes_never_panic(object_type in 0u8..=30, payload in vec(any::<u8>(), 0..300)) {
         let _ = decode(object_type, &payload);
         let _ = normalize(object_type, &payload);
