@@ -12,6 +12,7 @@ use crate::keyspace::tiering::loader::ReadValue;
 use crate::keyspace::tiering::one_read::{Begun, OneRead, PoolRead};
 use crate::server::Server;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
@@ -32,7 +33,7 @@ type Waiting = (Begun, oneshot::Sender<OneRead>);
 pub struct Together {
     /// From where, once there were any.
     store: OnceCell<Arc<ColdStore>>,
-    waiting: RefCell<Vec<Waiting>>,
+    waiting: RefCell<VecDeque<Waiting>>,
     arrived: Notify,
     /// Reads since the thread woke up that may be made together.
     reads: Cell<u32>,
@@ -62,9 +63,15 @@ impl Together {
     pub fn join(&self, begun: Begun, server: Arc<Server>, store: Arc<ColdStore>) -> PoolRead {
         self.store.get_or_init(|| store);
         let (read, hand) = PoolRead::new(server);
-        self.waiting.borrow_mut().push((begun, hand));
+        self.waiting.borrow_mut().push_back((begun, hand));
         self.arrived.notify_one();
         read
+    }
+
+    fn next_batch(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.borrow_mut();
+        let count = waiting.len().min(BATCH_MAX);
+        waiting.drain(..count).collect()
     }
 
     /// Makes the reads, for as long as the thread serves.
@@ -74,9 +81,14 @@ impl Together {
             let Some(store) = self.store.get() else {
                 continue;
             };
-            let mut waiting = self.waiting.take().into_iter();
-            while waiting.len() > 0 {
-                read(&server, store, waiting.by_ref().take(BATCH_MAX).collect());
+            loop {
+                let some = self.next_batch();
+                if some.is_empty() {
+                    break;
+                }
+                read(&server, store, some);
+                // What was read goes to its clients before more is: a batch is all that is in memory.
+                tokio::task::yield_now().await;
             }
         }
     }
