@@ -112,6 +112,8 @@ fn copy_match(output: &mut Vec<u8>, distance: usize, len: usize) {
 /// Slots of the match table, as a power of two: it stays within the second
 /// level cache and covers the window of 8192 positions.
 const TABLE_BITS: u32 = 14;
+/// Fewer of them serve short strings, within the first level cache.
+const TABLE_BITS_MIN: u32 = 10;
 
 /// What is kept between calls for the output.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
@@ -192,7 +194,8 @@ impl Compressor {
         // The longer nothing matches, the more is skipped: what can't be
         // compressed costs little.
         let mut misses = 0usize;
-        while let Some(hash) = hash_at(input, at) {
+        let bits = table_bits(input.len());
+        while let Some(hash) = hash_at(input, at, bits) {
             let slot = &mut self.table[hash];
             let seen = std::mem::replace(slot, self.base + at as u32);
             let len = match seen.checked_sub(self.base) {
@@ -211,7 +214,7 @@ impl Compressor {
             sink.reference(at - (seen - self.base) as usize, len)?;
             // The last positions of a match find more than the first ones.
             for position in (at + len).saturating_sub(2).max(at + 1)..at + len {
-                if let Some(hash) = hash_at(input, position) {
+                if let Some(hash) = hash_at(input, position, bits) {
                     self.table[hash] = self.base + position as u32;
                 }
             }
@@ -222,12 +225,18 @@ impl Compressor {
     }
 }
 
-/// The table slot for the three bytes at `at`.
+/// How many slots a string of so many bytes uses, as a power of two: about two a byte.
+fn table_bits(bytes: usize) -> u32 {
+    let bits = usize::BITS - bytes.leading_zeros() + 1;
+    bits.clamp(TABLE_BITS_MIN, TABLE_BITS)
+}
+
+/// The slot of `bits` for the three bytes at `at`.
 #[inline]
-fn hash_at(input: &[u8], at: usize) -> Option<usize> {
+fn hash_at(input: &[u8], at: usize, bits: u32) -> Option<usize> {
     let &[a, b, c] = input.get(at..)?.first_chunk::<3>()?;
     let word = u32::from_le_bytes([0, a, b, c]);
-    Some((word.wrapping_mul(0x9E37_79B1) >> (32 - TABLE_BITS)) as usize)
+    Some((word.wrapping_mul(0x9E37_79B1) >> (32 - bits)) as usize)
 }
 
 /// How many bytes at `before` and `at` agree, up to the longest reference.
