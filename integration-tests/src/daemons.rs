@@ -3,18 +3,23 @@
 
 use crate::process::{Server, binary};
 use crate::resp::{Client, Reply};
+use crate::scale::between;
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a state may take to come about.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long a state may take to come about, seconds: at the smallest size of tests and at the full one.
+const WAIT_S: (u64, u64) = (60, 900);
+
+fn wait_max() -> Duration {
+    Duration::from_secs(between(WAIT_S.0, WAIT_S.1))
+}
 
 /// Waits for a state.
 pub fn until(what: &str, mut reached: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + WAIT;
+    let deadline = Instant::now() + wait_max();
     while !reached()? {
         if Instant::now() > deadline {
             bail!("{what} did not come about");
@@ -49,7 +54,7 @@ pub fn ask_companion(
     mut over: impl FnMut() -> bool,
 ) -> anyhow::Result<Reply> {
     let words: Vec<&str> = line.split(' ').collect();
-    let deadline = Instant::now() + WAIT;
+    let deadline = Instant::now() + wait_max();
     loop {
         let reply = client.run(&words)?;
         match &reply {
