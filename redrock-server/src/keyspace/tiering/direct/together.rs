@@ -1,7 +1,7 @@
 //! Reads for several clients of one thread, made together.
 //!
 //! What came in one wake-up of a thread waits for its cold values at the same time. A multi-get of a dozen keys
-//! takes about a quarter less of the processor than a get each, and RocksDB's code and the commands' do not
+//! takes 10 to 20 % less of the processor than a get each, and RocksDB's code and the commands' do not
 //! push each other out of the processor's caches. So where wake-ups had several reads of late, a command that
 //! waits for one key leaves its read to the end of what the thread has to do now, which reads them all. One
 //! that has others behind it in its pipeline, which wait for it, reads alone.
