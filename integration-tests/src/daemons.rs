@@ -3,18 +3,18 @@
 
 use crate::process::{Server, binary};
 use crate::resp::{Client, Reply};
-use crate::scale::between;
+use crate::scale::{PATIENCE, between};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a state may take to come about, seconds: at the smallest size of tests and at the full one.
-const WAIT_S: (u64, u64) = (60, 900);
+/// How long a state may take to come about at the full size of tests, seconds.
+const FULL_WAIT_S: u64 = 900;
 
 fn wait_max() -> Duration {
-    Duration::from_secs(between(WAIT_S.0, WAIT_S.1))
+    Duration::from_secs(between(PATIENCE.as_secs(), FULL_WAIT_S))
 }
 
 /// Waits for a state.

@@ -324,7 +324,7 @@ impl Server {
                 rustix::process::kill_process(pid.context("pid")?, rustix::process::Signal::KILL);
         }
         self.child.wait()?;
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + crate::scale::PATIENCE;
         while companions.iter().any(|&pid| lives(pid)) {
             anyhow::ensure!(Instant::now() < deadline, "a companion does not die");
             std::thread::sleep(Duration::from_millis(5));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a reply may take.
-const REPLY_WAIT: Duration = Duration::from_secs(30);
+const REPLY_WAIT: Duration = crate::scale::PATIENCE;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,5 +1,11 @@
 //! How large a test is: `RR_SCALE` from 1 (the default, what CI runs) to 100 (the full sizes).
 
+use std::time::Duration;
+
+/// How long a state or a reply may take that comes in the end: there are disks whose syncs take seconds
+/// while others write to them.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// The scale; an unreadable one counts as 1.
 pub fn scale() -> u64 {
     let text = std::env::var("RR_SCALE").unwrap_or_default();

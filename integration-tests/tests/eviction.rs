@@ -9,7 +9,7 @@ use redrock_integration_tests::small_disk::SmallDisk;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 const VALUE_BYTES: usize = 10_000;
 /// What may be used beyond what the empty server uses.
 const ROOM_BYTES: i64 = 6 << 20;

@@ -177,7 +177,7 @@ impl Puppet {
     /// Takes a connection up to SELECT, and the RESTORE behind it.
     fn takes_restore(&self) -> anyhow::Result<TcpStream> {
         let (mut stream, _) = self.listener.accept()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(redrock_integration_tests::scale::PATIENCE))?;
         let mut seen = Vec::new();
         for (word, answer) in [("SELECT", "+OK\r\n"), ("RESTORE", "")] {
             while !String::from_utf8_lossy(&seen).contains(word) {

@@ -179,7 +179,7 @@ fn a_real_replica_follows_and_acknowledges() -> anyhow::Result<()> {
             .contains("state=online"))
     })?;
     client.ok("SET after 2")?;
-    assert_eq!(client.ok("WAIT 1 5000")?.int(), Some(1));
+    assert_eq!(client.ok("WAIT 1 100000")?.int(), Some(1));
     let mut other = replica.client()?;
     assert_eq!(other.ok("GET before")?.text(), "1");
     assert_eq!(other.ok("GET after")?.text(), "2");

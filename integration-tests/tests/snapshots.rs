@@ -304,7 +304,7 @@ fn exec_behind_cut(server: &Server, client: &mut Client, persist: u32) -> anyhow
     client.send(&["EXEC"])?;
     client.set_reply_wait(Duration::from_secs(5))?;
     let answer = client.receive();
-    client.set_reply_wait(Duration::from_secs(60))?;
+    client.set_reply_wait(redrock_integration_tests::scale::PATIENCE)?;
     let Ok(answer) = answer else {
         signal(persist, Signal::CONT)?;
         client.receive()?;
@@ -387,7 +387,7 @@ fn a_persister_that_hangs_is_given_up_and_writes_go_on() -> anyhow::Result<()> {
     let written = fill_keys(&mut client, 1).and_then(|()| fill_keys(&mut client, 2));
     signal(persist, Signal::CONT)?;
     written?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
     // The one that was given up ends once the persister has noticed.
     while ask_companion(&mut client, "SAVE", || false)? != Reply::Status("OK".into()) {
         anyhow::ensure!(Instant::now() < deadline, "no save came about");

@@ -25,7 +25,7 @@ pub const VOLATILE_WRITER: usize = 2;
 /// Pause of a writer behind what it sends at once: a steady load leaves the processor to the others.
 const PACE: Duration = Duration::from_millis(2);
 /// How long writers may stand still before a test gives up.
-const PROGRESS_WAIT: Duration = Duration::from_secs(60);
+const PROGRESS_WAIT: Duration = crate::scale::PATIENCE;
 
 mod parking {
     //! A mutex that does not care for panics elsewhere: the test has failed then anyway.

@@ -24,7 +24,7 @@ fn is_closed(client: &mut Client) -> bool {
 
 /// Waits until so many clients are blocked.
 fn wait_blocked(admin: &mut Client, count: usize) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
     loop {
         let text = admin.ok("INFO clients")?.text();
         if text.contains(&format!("blocked_clients:{count}\r\n")) {

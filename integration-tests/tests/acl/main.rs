@@ -26,7 +26,7 @@ fn start(kind: Kind, folder: &Path, options: &[&str]) -> anyhow::Result<Server> 
     };
     all.extend(options);
     let server = Server::spawn(kind, folder, &all)?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
     loop {
         let answer = server.client().and_then(|mut client| client.run(&["PING"]));
         match answer {

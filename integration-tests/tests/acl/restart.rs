@@ -153,7 +153,7 @@ impl Configured {
         }
         let child = command.stdout(Stdio::null()).spawn()?;
         let this = Self { child, port };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
         while let Err(error) = this.client().and_then(|mut client| client.run(&["PING"])) {
             ensure!(Instant::now() < deadline, "{error:?}");
             std::thread::sleep(Duration::from_millis(10));

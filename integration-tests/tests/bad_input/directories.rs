@@ -180,7 +180,7 @@ fn a_disk_that_is_full_or_read_only_ends_the_start() -> anyhow::Result<()> {
     }
     filled(Kind::RedRock, &disk.0, false)?;
     // Companions that are still ending have files open.
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
     while !command("mount", &["-o", "remount,ro"], &disk.0) {
         assert!(Instant::now() < deadline, "the disk stays busy");
         std::thread::sleep(Duration::from_millis(50));
@@ -256,7 +256,7 @@ fn without_its_companions_programs_the_server_serves_and_says_what_is_missing() 
 }
 
 fn serves_without(port: u16) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
     let mut client = loop {
         let client = Client::connect(port).and_then(|mut client| {
             client.ok("PING")?;

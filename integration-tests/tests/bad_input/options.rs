@@ -193,7 +193,7 @@ impl Configured {
         command.arg(folder.join("redis.conf")).current_dir(folder);
         command.args(["--port", &port.to_string()]).args(extra);
         let mut child = command.stdout(Stdio::null()).spawn()?;
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
         loop {
             let answer = Client::connect(port).and_then(|mut client| {
                 client.run(&["PING"])?;

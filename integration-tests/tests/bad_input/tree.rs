@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A server that refuses its start has ended by then.
-const REFUSAL_WAIT: Duration = Duration::from_secs(60);
+const REFUSAL_WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 
 /// One entry: kind and permissions, size, time of the last change in ns, content.
 type Entry = (u32, u64, i128, Vec<u8>);

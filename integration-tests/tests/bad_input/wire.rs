@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long an answer may take; nothing here waits for it in the good case.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+const ANSWER_WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 
 /// Sends bytes, says that no more will come, and reads until the server closes.
 pub(crate) fn ask(port: u16, input: &[u8]) -> anyhow::Result<Vec<u8>> {

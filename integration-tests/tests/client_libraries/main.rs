@@ -42,7 +42,7 @@ impl Target {
         let folder = tempfile::tempdir().unwrap();
         let options = [&["--requirepass", PASSWORD], options].concat();
         let server = Server::spawn(kind, folder.path(), &options).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + redrock_integration_tests::scale::PATIENCE;
         let mut client = loop {
             let client = Client::connect(server.port).and_then(|mut client| {
                 client.ok(&format!("AUTH {PASSWORD}"))?;

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use wire::{Connection, Reply, Words};
 
 /// How long a state may take to come.
-const STATE_WAIT: Duration = Duration::from_secs(20);
+const STATE_WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 /// Connections of a script.
 const CONNECTIONS: usize = 4;
 /// What HELLO says of the version.

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a procedure may take that nobody interrupts.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// See the module.

@@ -14,7 +14,7 @@ const STEPS: u32 = 450;
 /// Steps between comparisons of the whole data sets.
 const DATA_INTERVAL: u32 = 150;
 /// How long a client may take until it waits, or is served.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 /// Moves everything to disk.
 pub(crate) const SPILL: &str = "ROCKALL";
 

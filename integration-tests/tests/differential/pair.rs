@@ -19,7 +19,7 @@ const FOUND_MAX: usize = 15;
 /// Commands that a report shows before the one that differs.
 const HISTORY: usize = 12;
 /// How long active expiry may take on either server to meet a key.
-const EXPIRY_DEADLINE: Duration = Duration::from_secs(5);
+const EXPIRY_DEADLINE: Duration = redrock_integration_tests::scale::PATIENCE;
 
 /// Both servers.
 pub(crate) struct Pair {

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) type Words = Vec<Vec<u8>>;
 
 /// How long a reply may take.
-const REPLY_WAIT: Duration = Duration::from_secs(20);
+const REPLY_WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 
 /// A reply with the type byte that it came with.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]

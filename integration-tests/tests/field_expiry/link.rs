@@ -6,7 +6,7 @@ use redrock_integration_tests::resp::Client;
 /// Waits until the replica has all that the master wrote, then compares the data.
 fn same_data(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
     master.ok("INCR same-data")?;
-    let reached = master.ok("WAIT 1 25000")?.int();
+    let reached = master.ok("WAIT 1 100000")?.int();
     anyhow::ensure!(reached == Some(1), "{reached:?} replicas have everything");
     assert_eq!(master.ok("DEBUG DIGEST")?, replica.ok("DEBUG DIGEST")?);
     Ok(())

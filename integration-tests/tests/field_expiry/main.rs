@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a reply may take.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = redrock_integration_tests::scale::PATIENCE;
 const TIERED: [&str; 4] = ["--maxmemory", "160mb", "--enable-rocksdb-feature", "yes"];
 /// The year 2100, unix ms.
 const FAR: i64 = 4_102_444_800_000;

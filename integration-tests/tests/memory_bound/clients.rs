@@ -130,7 +130,7 @@ fn a_value_larger_than_all_memory_is_refused_and_others_do_not_notice() -> anyho
     job.client.ok("SET small 1")?;
     let bytes = 512 * MIB as usize;
     let mut stream = TcpStream::connect(("127.0.0.1", job.server.port))?;
-    stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_write_timeout(Some(redrock_integration_tests::scale::PATIENCE))?;
     let sent = stream
         .write_all(format!("*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n${bytes}\r\n").as_bytes())
         .and_then(|()| {

@@ -120,7 +120,7 @@ fn a_replica_of_a_server_with_modules_names_what_it_does_not_take() {
     client
         .ok(&format!("REPLICAOF 127.0.0.1 {}", master.port))
         .unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + redrock_integration_tests::scale::PATIENCE;
     while client.ok("DBSIZE").unwrap().int() != Some(1) {
         assert!(
             std::time::Instant::now() < deadline,

@@ -37,7 +37,7 @@ fn a_replica_has_on_disk_what_its_append_only_log_has_synced() -> anyhow::Result
     let (mut client, mut admin) = (master.client()?, replica.client()?);
     // It has the data, but nowhere that a restart is sure to find them.
     client.ok("SET key 0")?;
-    assert_eq!(client.ok("WAIT 1 20000")?, Reply::Int(1));
+    assert_eq!(client.ok("WAIT 1 100000")?, Reply::Int(1));
     assert_eq!(on_disk(&mut client, 300)?, Some(0));
 
     admin.ok("CONFIG SET appendonly yes")?;

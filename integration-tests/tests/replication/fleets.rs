@@ -1,10 +1,13 @@
 //! Three Sentinels over a master of one kind and a replica of the other: the master is killed under
 //! writes, the replica is promoted, and the old master comes back as its replica.
 
-use crate::link::{companions_up, fill, info, link_is, number, same_data, synced, until};
+use crate::link::{
+    companions_up, fill, info, link_is, number, same_data, synced, takes_writes, until,
+};
 use crate::sentinel::Sentinel;
+use anyhow::Context as _;
 use redrock_integration_tests::process::{Kind, Server, free_port, has_redis};
-use redrock_integration_tests::resp::Client;
+use redrock_integration_tests::resp::{Client, Reply};
 use redrock_integration_tests::scale::between;
 use std::path::Path;
 use std::sync::Mutex;
@@ -52,6 +55,18 @@ pub(crate) fn sentinels(
     Ok(all)
 }
 
+/// What became of a writer's numbers, for who waits for them in vain.
+#[derive(Debug, Default)]
+struct Account {
+    written: usize,
+    /// Written, but not acknowledged in time.
+    short: usize,
+    /// The last that was not written, and what was answered.
+    refused: Option<String>,
+    /// Why there were no more.
+    ended: Option<String>,
+}
+
 /// Counts up until the server is gone or it is told to stop, each number waited for; the numbers that
 /// so many replicas have acknowledged, with what they stand in for.
 fn write(
@@ -60,14 +75,21 @@ fn write(
     name: &str,
     stop: &AtomicBool,
     acknowledged: &Mutex<Vec<String>>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Account> {
     let mut client = Client::connect(port)?;
     let wanted = replicas.to_string();
+    let mut account = Account::default();
     for n in 0.. {
         let key = format!("{name}:{n}");
-        let written = client.run(&["SET", &key, &key]);
-        let reached = match written {
-            Ok(_) => client.run(&["WAIT", &wanted, "2000"]),
+        let reached = match client.run(&["SET", &key, &key]) {
+            Ok(Reply::Error(error)) => {
+                account.refused = Some(format!("{key}: {error}"));
+                Ok(Reply::Nil)
+            }
+            Ok(_) => {
+                account.written += 1;
+                client.run(&["WAIT", &wanted, "2000"])
+            }
             Err(error) => Err(error),
         };
         match reached {
@@ -75,21 +97,27 @@ fn write(
                 let mut keys = acknowledged.lock().unwrap_or_else(|e| e.into_inner());
                 keys.push(key);
             }
-            Ok(_) => {}
-            Err(_) => return Ok(()),
+            Ok(_) => account.short += 1,
+            Err(error) => {
+                account.ended = Some(format!("{error:#}"));
+                break;
+            }
         }
         if stop.load(Ordering::Acquire) {
-            return Ok(());
+            break;
         }
     }
-    Ok(())
+    Ok(account)
 }
 
 /// Writes that nobody waits for, beside the others: the replica lacks some of them at any time.
-fn write_much(port: u16, stop: &AtomicBool) -> anyhow::Result<()> {
+fn write_much(port: u16, stop: &AtomicBool) -> anyhow::Result<Account> {
     let mut client = Client::connect(port)?;
-    while !stop.load(Ordering::Acquire) && fill(&mut client, "much", 0..200, 500).is_ok() {}
-    Ok(())
+    let mut account = Account::default();
+    while !stop.load(Ordering::Acquire) && fill(&mut client, "much", 0..200, 500).is_ok() {
+        account.written += 200;
+    }
+    Ok(account)
 }
 
 /// Runs `work` beside writes to a server, many of them if told; the keys that so many replicas have
@@ -107,11 +135,14 @@ pub(crate) fn under_writes(
         if much {
             writers.push(scope.spawn(|| write_much(port, &stop)));
         }
-        let done = work(&acknowledged);
+        let mut done = work(&acknowledged);
         stop.store(true, Ordering::Release);
         for writer in writers {
             match writer.join() {
-                Ok(written) => written?,
+                Ok(account) => {
+                    let account = account?;
+                    done = done.with_context(|| format!("beside {account:?}"));
+                }
                 Err(_) => anyhow::bail!("a writer panicked"),
             }
         }
@@ -166,6 +197,17 @@ pub(crate) fn until_enough(acknowledged: &Mutex<Vec<String>>) -> anyhow::Result<
     })
 }
 
+/// Waits until the replica is where the master's stream ends, and lets nothing more into that: what
+/// the Sentinels publish neither.
+fn has_everything(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
+    same_data(master, replica)?;
+    master.ok("CLIENT PAUSE 600000 WRITE")?;
+    until("a replica that has everything", || {
+        let end = number(master, "replication", "master_repl_offset")?;
+        Ok(number(replica, "replication", "slave_repl_offset")? == end)
+    })
+}
+
 fn kill(server: Server, kind: Kind) -> anyhow::Result<()> {
     match kind {
         Kind::Redis => server.kill(),
@@ -214,7 +256,7 @@ impl Fleet {
             }
             Killed::AfterThem => {
                 let before = under_writes((self.old_port, 1), "before", much, until_enough)?;
-                same_data(&mut old.client()?, &mut self.new.client()?)?;
+                has_everything(&mut old.client()?, &mut self.new.client()?)?;
                 kill(old, kind)?;
                 before
             }
@@ -228,6 +270,7 @@ impl Fleet {
             Ok(info(&mut master, "replication", "role")? == "master")
         })?;
         has_all(&mut master, &before)?;
+        takes_writes(&mut master, "promoted")?;
         fill(&mut master, "alone", 0..500, 100)?;
         let changed = Changed {
             old: spawn(kind, self.folders[0].path(), self.old_port, &[])?,

@@ -44,12 +44,16 @@ pub(crate) fn link_is(replica: &mut Client, wanted: &str) -> anyhow::Result<()> 
     })
 }
 
-/// Makes a replica a master and waits until it takes `SET key 1`: none does before its log is on after
-/// a full sync.
+/// Makes a replica a master and waits until it [`takes_writes`].
 pub(crate) fn promote(replica: &mut Client, key: &str) -> anyhow::Result<()> {
     replica.ok("REPLICAOF NO ONE")?;
+    takes_writes(replica, key)
+}
+
+/// Waits until what was a replica takes `SET key 1`: none does before its log is on after a full sync.
+pub(crate) fn takes_writes(master: &mut Client, key: &str) -> anyhow::Result<()> {
     until("writes", || {
-        let set = replica.run(&["SET", key, "1"])?;
+        let set = master.run(&["SET", key, "1"])?;
         let is_refused =
             matches!(&set, Reply::Error(text) if text.starts_with("MISCONF The append only"));
         anyhow::ensure!(is_refused || matches!(set, Reply::Status(_)), "{set:?}");
@@ -61,7 +65,7 @@ pub(crate) fn promote(replica: &mut Client, key: &str) -> anyhow::Result<()> {
 pub(crate) fn same_data(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
     // Something to be acknowledged by this very client.
     master.ok("INCR same-data")?;
-    let reached = master.ok("WAIT 1 25000")?.int();
+    let reached = master.ok("WAIT 1 100000")?.int();
     anyhow::ensure!(reached == Some(1), "{reached:?} replicas have everything");
     let (theirs, ours) = (master.ok("DEBUG DIGEST")?, replica.ok("DEBUG DIGEST")?);
     anyhow::ensure!(theirs == ours, "digests differ: {theirs:?}, {ours:?}");

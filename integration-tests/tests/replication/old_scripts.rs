@@ -81,7 +81,11 @@ fn scripts_of_an_old_master_are_in_the_files_made_here() -> anyhow::Result<()> {
                     Ok(info(&mut client, "persistence", "aof_enabled")? == "1")
                 })?;
                 let rewrites = info(&mut client, "persistence", "aof_rewrites")?;
-                client.ok("BGREWRITEAOF")?;
+                // The log's beginning may still be on its way.
+                until("a rewrite's turn", || {
+                    let begun = client.run(&["BGREWRITEAOF"])?;
+                    Ok(matches!(begun, Reply::Status(_)))
+                })?;
                 until("a rewrite", || {
                     Ok(info(&mut client, "persistence", "aof_rewrites")? != rewrites)
                 })?;

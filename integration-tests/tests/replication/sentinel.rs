@@ -1,6 +1,8 @@
 //! A real Sentinel fails over from us to a real Redis and the other way round.
 
-use crate::link::{companions_up, fill, info, link_is, same_data, spawn, start, until};
+use crate::link::{
+    companions_up, fill, info, link_is, same_data, spawn, start, takes_writes, until,
+};
 use redrock_integration_tests::process::{Kind, Server, free_port, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use std::path::Path;
@@ -114,7 +116,7 @@ fn fails_over(from: Kind, to: Kind) -> anyhow::Result<()> {
         Ok(info(&mut other, "replication", "role")? == "master")
     })?;
     assert!(other.ok("STRLEN key:499")?.int() >= Some(100));
-    other.ok("SET after-failover 1")?;
+    takes_writes(&mut other, "after-failover")?;
     // The old master comes back, and Sentinel makes it follow.
     let again = [&append_only[..], &["--port", &text]].concat();
     let mut first = spawn(from, folders[0].path(), &again)?;

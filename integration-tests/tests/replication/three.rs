@@ -3,7 +3,7 @@
 //! comes back as a replica.
 
 use crate::fleets::{former_end, has_all, sentinels, spawn, under_writes, until_enough};
-use crate::link::{fill, info, link_is, number, synced, until};
+use crate::link::{fill, info, link_is, number, synced, takes_writes, until};
 use redrock_integration_tests::process::{Kind, Server, free_port, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use redrock_integration_tests::scale::between;
@@ -103,6 +103,7 @@ fn what_both_replicas_acknowledged_outlives_the_master_and_nobody_starts_over() 
     })?;
     has_all(&mut master, &before)?;
     let promoted_at = former_end(&mut master)?;
+    takes_writes(&mut master, "promoted")?;
     fill(&mut master, "alone", 0..500, 100)?;
 
     let old = ours(data[0].path(), port, &[])?;

@@ -8,7 +8,6 @@ use redrock_integration_tests::resp::{Client, Reply, encode};
 use redrock_integration_tests::small_disk::SmallDisk;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 pub(crate) const VALUE_BYTES: usize = 20_000;
 
@@ -187,7 +186,7 @@ fn a_folder_that_goes_away_and_comes_back_costs_nothing() -> anyhow::Result<()> 
     until("a failing tier", || {
         set(&mut client, written, VALUE_BYTES)?;
         written += 1;
-        client.set_reply_wait(Duration::from_secs(60))?;
+        client.set_reply_wait(redrock_integration_tests::scale::PATIENCE)?;
         client.ok("ROCKMEM 100kb 1")?;
         Ok(state(&mut client)? == "failing")
     })?;

@@ -9,7 +9,6 @@ use redrock_integration_tests::resp::{Client, Reply};
 use redrock_integration_tests::small_disk::{ReadOnlyFolder, SmallDisk, forget_cached};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Beside the tables, in files of their own that no cache of the server has.
 const VALUE_BYTES: usize = 40_000;
@@ -33,7 +32,7 @@ fn read_all(client: &mut Client, keys: usize, what: &str) -> anyhow::Result<usiz
 
 /// Writes more than memtables hold until a flush has failed; how many keys there are then.
 fn write_until_failing(client: &mut Client, keys: usize) -> anyhow::Result<usize> {
-    client.set_reply_wait(Duration::from_secs(60))?;
+    client.set_reply_wait(redrock_integration_tests::scale::PATIENCE)?;
     let mut written = keys;
     until("a failing tier", || {
         if written < keys + 2000 {

@@ -26,7 +26,7 @@ fn on_a_failed_disk(folder: &Path, disk: &SmallDisk, options: &[&str]) -> anyhow
     }
     client.ok("ROCKALL")?;
     disk.turn_read_only()?;
-    client.set_reply_wait(Duration::from_secs(60))?;
+    client.set_reply_wait(redrock_integration_tests::scale::PATIENCE)?;
     let mut n = KEYS;
     until("a failing tier", || {
         set(&mut client, n, VALUE_BYTES)?;

@@ -6,7 +6,6 @@ use redrock_integration_tests::resp::{Client, Reply};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 fn words(reply: Reply) -> Vec<String> {
     reply.elements().iter().map(Reply::text).collect()
@@ -173,7 +172,7 @@ fn rock_report_is_a_map_with_shares() -> anyhow::Result<()> {
     assert_eq!(found.last().map(String::as_str), Some("25.00"));
     // In RESP3 a map.
     let mut stream = TcpStream::connect(("127.0.0.1", server.port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(redrock_integration_tests::scale::PATIENCE))?;
     stream.write_all(b"HELLO 3\r\nROCK REPORT\r\n")?;
     let (mut text, mut buffer) = (String::new(), [0; 1000]);
     while !text.contains("25.00") {

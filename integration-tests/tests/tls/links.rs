@@ -34,7 +34,7 @@ fn link_is(replica: &mut Client, wanted: &str) -> anyhow::Result<()> {
 /// Waits until the replica has all, then compares.
 fn same_data(master: &mut Client, replica: &mut Client) -> anyhow::Result<()> {
     master.ok("INCR same-data")?;
-    let reached = master.ok("WAIT 1 25000")?.int();
+    let reached = master.ok("WAIT 1 100000")?.int();
     ensure!(reached == Some(1), "{reached:?} replicas have everything");
     let (theirs, ours) = (master.ok("DEBUG DIGEST")?, replica.ok("DEBUG DIGEST")?);
     ensure!(theirs == ours, "digests differ: {theirs:?}, {ours:?}");

@@ -6,11 +6,10 @@ use redrock_integration_tests::daemons::{info, until};
 use redrock_integration_tests::resp::Client;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
 
 fn socket(port: u16) -> anyhow::Result<TcpStream> {
     let socket = TcpStream::connect(("127.0.0.1", port))?;
-    socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+    socket.set_read_timeout(Some(redrock_integration_tests::scale::PATIENCE))?;
     Ok(socket)
 }
 
