@@ -30,8 +30,8 @@ fn a_tier_that_is_removed_under_a_running_server_with_a_log_costs_nothing() -> a
     let mut client = server.client()?;
     let errors = fill(&mut client, "cold", 0..COUNT, VALUE_BYTES)?;
     assert_eq!(errors, [""; 0]);
-    client.ok("ROCKALL")?;
     until("all values on disk only", || {
+        client.ok("ROCKALL")?;
         let [_, _, _, on_disk_only] = report(&mut client)?;
         Ok(on_disk_only == COUNT as i64)
     })?;

@@ -283,7 +283,7 @@ fn a_replica_begins_with_a_link_over_tls_after_a_restart() -> anyhow::Result<()>
     words.extend(["--appendonly", "yes"].map(str::to_owned));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     for _ in 0..2 {
-        let replica = Server::start(Kind::RedRock, folders.1.path(), &words)?;
+        let mut replica = Server::start(Kind::RedRock, folders.1.path(), &words)?;
         let mut two = replica.client()?;
         link_is(&mut two, "up")?;
         fill(&mut one, 10, 10)?;
@@ -294,7 +294,11 @@ fn a_replica_begins_with_a_link_over_tls_after_a_restart() -> anyhow::Result<()>
             known.contains(&format!("port={},", replica.port)),
             "{known}"
         );
-        replica.terminate()?;
+        // As with Redis, no server ends in order while its log is begun.
+        until("an end in order", || {
+            Ok(two.run(&["SHUTDOWN"]).is_err())
+        })?;
+        replica.wait_exit()?;
     }
     synced(&mut one, (1, 1))
 }
