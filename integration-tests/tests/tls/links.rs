@@ -295,9 +295,7 @@ fn a_replica_begins_with_a_link_over_tls_after_a_restart() -> anyhow::Result<()>
             "{known}"
         );
         // As with Redis, no server ends in order while its log is begun.
-        until("an end in order", || {
-            Ok(two.run(&["SHUTDOWN"]).is_err())
-        })?;
+        until("an end in order", || Ok(two.run(&["SHUTDOWN"]).is_err()))?;
         replica.wait_exit()?;
     }
     synced(&mut one, (1, 1))

@@ -1,7 +1,7 @@
 //! What REPLICAOF, WAIT and WAITAOF do outside the locks.
 
 use super::follow::{self, StreamEnd};
-use super::replicas::{reached, reached_disk, told};
+use super::replicas::{reached, reached_disk, told, within};
 use crate::command::CommandError;
 use crate::command::admin::config;
 use crate::log::state::LogKind;
@@ -9,10 +9,10 @@ use crate::server::Server;
 use crate::services::Services;
 use crate::state::LinkState;
 use redrock_proto::RpcError;
+use redrock_proto::model::ReplicaAck;
 use redrock_proto::v1::{FollowRequest, UnfollowRequest};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Asks all replicas for an acknowledgement.
 pub const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
@@ -189,12 +189,9 @@ pub async fn wait(
     wanted: usize,
     timeout: Option<Duration>,
 ) -> usize {
-    let mut replicas = services.replicas.subscribe();
     ask_for_acknowledgements(services);
-    let done = replicas.wait_for(|list| told(kept(services), reached(list, offset)) >= wanted);
-    // However it ended: the reply tells what is.
-    let _ended = within(timeout, done).await;
-    acknowledged(services, offset)
+    let count = |list: &[ReplicaAck]| told(kept(services), reached(list, offset));
+    services.replicas.wait(wanted, timeout, count).await
 }
 
 /// Whether `offset` is on our own disk, and on how many replicas' disks.
@@ -250,14 +247,5 @@ fn ask_for_acknowledgements(services: &Services) {
         && !server.is_failing_over()
     {
         server.append_to_stream(GETACK);
-    }
-}
-
-/// The work's result, unless the time ends first.
-async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match timeout.map(|timeout| Instant::now().checked_add(timeout)) {
-        Some(Some(deadline)) => tokio::time::timeout_at(deadline, work).await.ok(),
-        // No timeout, or one beyond all clocks.
-        Some(None) | None => Some(work.await),
     }
 }

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use redrock_proto::model::{ReplicaAck, ReplicaState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// As many as an agent takes.
 const FORMER_MAX: usize = 1024;
@@ -56,6 +58,20 @@ impl ReplicaTable {
         self.list.borrow().clone()
     }
 
+    /// Until so many replicas count as `count` does it, or for `timeout`; how many do then.
+    pub async fn wait(
+        &self,
+        wanted: usize,
+        timeout: Option<Duration>,
+        count: impl Fn(&[ReplicaAck]) -> usize,
+    ) -> usize {
+        let mut list = self.list.subscribe();
+        // However it ended: the count tells what is. What was seen is borrowed and must be given back first:
+        // the next list waits for that, and who looks at the table waits for the next list.
+        let _ = within(timeout, list.wait_for(|list| count(list) >= wanted)).await;
+        count(&self.list())
+    }
+
     /// The table and its changes.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Vec<ReplicaAck>>> {
         self.list.subscribe()
@@ -73,6 +89,18 @@ impl ReplicaTable {
         };
         // The same ones may be in both.
         good(&self.list.borrow()).max(good(&self.former.lock()))
+    }
+}
+
+/// The work's result, unless the time ends first.
+pub(super) async fn within<T>(
+    timeout: Option<Duration>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    match timeout.map(|timeout| Instant::now().checked_add(timeout)) {
+        Some(Some(deadline)) => tokio::time::timeout_at(deadline, work).await.ok(),
+        // No timeout, or one beyond all clocks.
+        Some(None) | None => Some(work.await),
     }
 }
 
@@ -137,6 +165,39 @@ mod tests {
             address: String::new(),
             listening_port: 0,
             announced_ip: String::new(),
+        }
+    }
+
+    /// A list that is still borrowed when the next one comes would keep both from going on.
+    #[test]
+    fn who_waits_and_who_tells_do_not_wait_for_each_other() {
+        const ROUNDS: u64 = 20_000;
+        let table = Arc::new(ReplicaTable::default());
+        let (done, ended) = std::sync::mpsc::channel();
+        let told = (table.clone(), done.clone(), table.begin());
+        std::thread::spawn(move || {
+            let (table, done, stream) = told;
+            for offset in 0..ROUNDS {
+                let list = vec![ack(offset, 0, 1, ReplicaState::Online)];
+                assert!(table.replace(stream, list));
+            }
+            done.send(0).expect("who looks");
+        });
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("a runtime");
+            for round in 0..ROUNDS {
+                let timeout = round.is_multiple_of(2).then_some(Duration::from_secs(60));
+                let wait = table.wait(1, timeout, |list| reached(list, 0));
+                assert_eq!(runtime.block_on(wait), 1);
+            }
+            done.send(1).expect("who looks");
+        });
+        for _ in 0..2 {
+            let one = ended.recv_timeout(Duration::from_secs(60));
+            assert!(one.is_ok(), "they wait for each other");
         }
     }
 
