@@ -76,8 +76,8 @@ pub fn database(memtables: &WriteBufferManager) -> Options {
     options.set_max_log_file_size(1 << 20);
     options.set_bytes_per_sync(1 << 20);
     options.set_compaction_readahead_size(256 << 10);
-    // No rate limiter: the auto-tuned one falls to a twentieth of its rate once nothing was written for ten
-    // seconds, and then takes minutes to rise while level zero fills up and writers wait.
+    // No rate limiter: the auto-tuned one falls to a twentieth of its rate once it has held nothing back for
+    // ten seconds, and then takes minutes to rise while level zero fills up and writers wait.
     options.set_avoid_unnecessary_blocking_io(true);
     close_without_flush(&mut options);
     options
