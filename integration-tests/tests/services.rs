@@ -1,6 +1,8 @@
 //! The server with its companions, and without them.
 
+use anyhow::Context as _;
 use redrock_integration_tests::daemons::{info, until};
+use redrock_integration_tests::memory::{family, name};
 use redrock_integration_tests::process::{Kind, Server, has_redis};
 use redrock_integration_tests::resp::{Client, Reply};
 use redrock_proto::client::{ServerClient, Timeouts};
@@ -316,4 +318,41 @@ fn shown(update: &v1::ConfigUpdate) -> Vec<String> {
     settings
         .map(|one| format!("{} {}", one.name, one.value))
         .collect()
+}
+
+/// As Redis's `disable-thp`: where the system hands out huge pages unasked, memory would be full of what is
+/// gone. Linux tells it of each process (`THP_enabled`, proc(5)).
+#[test]
+fn huge_pages_are_for_who_asks_for_them() -> anyhow::Result<()> {
+    for (disable, enabled) in [("yes", "0"), ("no", "1")] {
+        let folder = tempfile::tempdir()?;
+        let server = Server::start(Kind::RedRock, folder.path(), &["--disable-thp", disable])?;
+        companions_up(&mut server.client()?)?;
+        let told: Vec<(String, String)> = family(server.pid())
+            .into_iter()
+            .map(|pid| Ok((name(pid), thp_enabled(pid)?)))
+            .collect::<anyhow::Result<_>>()?;
+        assert_eq!(told.len(), 3, "{told:?}");
+        for (process, value) in &told {
+            // The companions hold no values, and never want them.
+            let wanted = if process == "redrock-server" {
+                enabled
+            } else {
+                "0"
+            };
+            assert_eq!(value, wanted, "{process} with disable-thp {disable}");
+        }
+    }
+    Ok(())
+}
+
+fn thp_enabled(pid: u32) -> anyhow::Result<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("THP_enabled:"));
+    Ok(line
+        .context("the kernel tells it since 5.0")?
+        .trim()
+        .to_owned())
 }

@@ -10,7 +10,7 @@ use redrock_daemon::logging::{self, LogHandle};
 use redrock_daemon::parent_watch::ServerWatch;
 use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_daemon::tasks::Tasks;
-use redrock_daemon::{signals, uds};
+use redrock_daemon::{huge_pages, signals, uds};
 use redrock_log::epoch::read_epoch;
 use redrock_log::failpoint;
 use redrock_log::fs::{Fs, RealFs};
@@ -35,6 +35,7 @@ const BLOCKING_THREADS_MAX: usize = 8;
 pub fn daemon(args: DaemonArgs) -> anyhow::Result<()> {
     let log = logging::init(&args.companion.log_config('P'))?;
     arm_failpoints(&args)?;
+    huge_pages::keep_away();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -12,7 +12,7 @@ use redrock_daemon::metrics::{Registry as Metrics, http};
 use redrock_daemon::parent_watch::ServerWatch;
 use redrock_daemon::role_lock::{PATIENCE, Role, RoleLock, is_held};
 use redrock_daemon::tasks::Tasks;
-use redrock_daemon::{signals, uds};
+use redrock_daemon::{huge_pages, signals, uds};
 use redrock_log::epoch::{Epoch, EpochGuard, read_epoch};
 use redrock_log::fs::RealFs;
 use redrock_proto::client::{HANDOFF_SOCKET, REPLICA_SOCKET};
@@ -36,6 +36,7 @@ const EPOCH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs until the server has gone or a signal asks to stop.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let log = logging::init(&arguments.companion.log_config('A'))?;
+    huge_pages::keep_away();
     let result = run_logged(&arguments, log).await;
     if let Err(error) = &result {
         tracing::warn!(error = %format!("{error:#}"), "the replica agent ends");

@@ -19,6 +19,7 @@ use crate::start::directory::{self, DataDirectory};
 use crate::start::recover;
 use anyhow::{Context as _, bail};
 use redrock_daemon::error_text::whole;
+use redrock_daemon::huge_pages;
 use redrock_daemon::logging::{self, Level, LogConfig, LogHandle};
 use redrock_daemon::signals;
 use redrock_daemon::tasks::Tasks;
@@ -58,6 +59,10 @@ fn run_logged(loaded: Loaded, log: LogHandle) -> anyhow::Result<()> {
     let config = with_room_for_clients(config)?;
     std::env::set_current_dir(&config.dir)
         .with_context(|| format!("enter dir '{}'", config.dir.display()))?;
+    match config.memory.without_huge_pages {
+        true => huge_pages::keep_away(),
+        false => huge_pages::warn_if_unasked(),
+    }
     process_title::show(&config);
     rename::install(renames(&config));
     if let Err(error) = oom_score::apply(&config) {

@@ -14,6 +14,7 @@ pub mod companion_args;
 pub mod disk;
 pub mod error_text;
 pub mod handoff;
+pub mod huge_pages;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

@@ -339,6 +339,7 @@ fn memory(read: &Reader<'_>) -> Memory {
         lazy_expire: yes(value!(read, "lazyfree-lazy-expire")),
         lazy_server_delete: yes(value!(read, "lazyfree-lazy-server-del")),
         tracking_keys_max: number(value!(read, "tracking-table-max-keys")),
+        without_huge_pages: yes(value!(read, "disable-thp")),
         oom_score_mode: chosen(value!(read, "oom-score-adj")),
         oom_scores: match value!(read, "oom-score-adj-values") {
             Value::OomScores(scores) => *scores,

@@ -275,7 +275,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     number("active-defrag-cycle-min", "1", 1, 99).no_effect(),
     number("active-defrag-cycle-max", "25", 1, 99).no_effect(),
     number("active-defrag-max-scan-fields", "1000", 1, LONG).no_effect(),
-    yes_no("disable-thp", true).start_only().no_effect(),
+    yes_no("disable-thp", true).start_only(),
     choice("oom-score-adj", "no", OOM_SCORE),
     special("oom-score-adj-values", Kind::OomScores, "0 200 800").with(flag::MULTI),
     // Threads and pace.

@@ -190,6 +190,8 @@ pub struct Memory {
     pub lazy_server_delete: bool,
     /// `tracking-table-max-keys`; 0 is no limit
     pub tracking_keys_max: usize,
+    /// `disable-thp`: no huge pages for us, whatever the system hands out
+    pub without_huge_pages: bool,
     /// `oom-score-adj`: 0 no, 1 relative, 2 absolute
     pub oom_score_mode: u32,
     /// `oom-score-adj-values`: master, replica, companions
