@@ -93,7 +93,8 @@ fn take_for_reader<'a>(request: &mut Request<'a>) -> Result<KeyspaceGuard<'a>, O
         if keyspace.has_lent() {
             return Ok(keyspace);
         }
-        let begun = match keyspace.begin_read(db, key, now_ms) {
+        let reads_itself = || may_read && server.readers.direct.is_open(1);
+        let begun = match keyspace.begin_read(db, key, now_ms, reads_itself) {
             Need::Nothing => return Ok(keyspace),
             Need::Others => return Err(wait_for_load(db, key)),
             Need::Read(begun) => begun,

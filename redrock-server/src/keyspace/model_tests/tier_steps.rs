@@ -107,7 +107,9 @@ impl World {
 
     /// As [`World::start_read`] for a command that reads a string, and may be lent it.
     pub(super) fn start_one_read(&mut self, index: usize, key: &[u8]) {
-        if let Need::Read(begun) = self.keyspace.begin_read(index, key, NOW) {
+        let reads_itself = self.random.random_bool(0.5);
+        let need = self.keyspace.begin_read(index, key, NOW, || reads_itself);
+        if let Need::Read(begun) = need {
             let read = self.store.get_as(begun.key(), ReadValue::decode);
             self.one_reads.push((index, begun.done(read, None)));
         }

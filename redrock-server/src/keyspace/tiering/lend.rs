@@ -58,6 +58,12 @@ impl Keyspace {
     ) -> Finished {
         let load = self.tiering.as_ref().and_then(|t| t.loads.get(&tier_key));
         let read = match read {
+            Ok(None) => {
+                if let Some(tiering) = &mut self.tiering {
+                    tiering.presence.note(false);
+                }
+                Ok(None)
+            }
             Ok(Some(value)) if load.is_some_and(Load::is_for_one) => {
                 match self.lend((&tier_key, hash), value, reader) {
                     Ok(value) => {
@@ -98,7 +104,10 @@ impl Keyspace {
                 let is_string = stub.object_type == ObjectType::String;
                 (is_string, Some(stub.access), stub.expire)
             }
-            None => (true, None, value.expire()),
+            None => {
+                tiering.presence.note(true);
+                (true, None, value.expire())
+            }
         };
         // What has expired is found to have by the command itself.
         if !is_string || has_passed(expire, reader.now_ms) || !tiering.may_lend(key, hash, &value) {

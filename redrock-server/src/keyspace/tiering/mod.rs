@@ -27,6 +27,7 @@ pub mod loader;
 pub mod one_read;
 pub mod pace;
 pub mod policy;
+mod presence;
 mod probation;
 pub mod reader;
 mod relief;
@@ -72,6 +73,7 @@ pub struct Tiering {
     pins: HashMap<TierKey, u32>,
     absent: HashSet<TierKey>,
     denied: denied::Denied,
+    presence: presence::Presence,
     /// The value that the command that runs may read, if it was lent one.
     lent: Option<lend::Lent>,
     /// Memory is so full that values are lent.
@@ -117,6 +119,7 @@ impl Tiering {
             pins: HashMap::new(),
             absent: HashSet::new(),
             denied: denied::Denied::default(),
+            presence: presence::Presence::default(),
             lent: None,
             lends: false,
             admission: Admission::new(hot_bytes),
@@ -219,39 +222,6 @@ impl Keyspace {
     /// Turns tiering on, before the first key.
     pub fn enable_tiering(&mut self, tiering: Tiering) {
         self.tiering = Some(Box::new(tiering));
-    }
-
-    /// Whether a key without an entry may be in the tier. False is certain.
-    pub(super) fn may_be_cold(&self, index: usize, hash: KeyHash, key: &[u8]) -> bool {
-        let Some(tiering) = &self.tiering else {
-            return false;
-        };
-        let database = &self.databases[index];
-        if database.keys <= database.table.len() as u64
-            || tiering.denied.has(database.generation, hash, key)
-        {
-            return false;
-        }
-        let tier_key = database.tier_key(hash, key);
-        if self.is_known_absent(index, &tier_key) {
-            return false;
-        }
-        let may_be = tiering.cold.may_contain(&tier_key);
-        if !may_be {
-            tiering.denied.note(tier_key);
-        }
-        may_be
-    }
-
-    /// Whether the tier need not be asked about a key without an entry.
-    fn is_known_absent(&self, index: usize, tier_key: &TierKey) -> bool {
-        let Some(tiering) = &self.tiering else {
-            return true;
-        };
-        let database = &self.databases[index];
-        database.keys <= database.table.len() as u64
-            || tiering.pending.contains_key(tier_key)
-            || tiering.absent.contains(tier_key)
     }
 
     /// The one gate before an entry's value changes or the entry goes: the snapshot's pre-image,

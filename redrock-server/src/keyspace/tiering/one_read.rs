@@ -159,8 +159,15 @@ impl std::fmt::Debug for PoolRead {
 }
 
 impl Keyspace {
-    /// What a command needs that reads one key, in one look.
-    pub fn begin_read(&mut self, index: usize, key: &[u8], now_ms: i64) -> Need {
+    /// What a command needs that reads one key, in one look. `reads_itself`: whether it would make the
+    /// read that it needs.
+    pub fn begin_read(
+        &mut self,
+        index: usize,
+        key: &[u8],
+        now_ms: i64,
+        reads_itself: impl FnOnce() -> bool,
+    ) -> Need {
         if self.tiering.is_none() {
             return Need::Nothing;
         }
@@ -169,6 +176,7 @@ impl Keyspace {
             Some(database) => database.table.find(hash, key),
             None => return Need::Nothing,
         };
+        let is_unknown = found.is_none();
         match found {
             Some(Found::Value(_)) => return Need::Nothing,
             Some(Found::Stub(stub)) => {
@@ -180,8 +188,10 @@ impl Keyspace {
                     return Need::Others;
                 }
             }
-            None if !self.may_be_cold(index, hash, key) => return Need::Nothing,
             None => {}
+        }
+        if is_unknown && !self.may_be_read(index, (hash, key), reads_itself) {
+            return Need::Nothing;
         }
         let key = self.databases[index].tier_key(hash, key);
         let Some(tiering) = &mut self.tiering else {

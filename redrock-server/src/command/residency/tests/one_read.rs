@@ -248,6 +248,42 @@ async fn a_new_key_is_asked_for_once() {
     assert_eq!(bench.run("GET none"), "$-1");
 }
 
+/// To ask the filters for a key that is there costs half of a read: while most are there nobody does.
+#[test]
+fn who_reads_itself_asks_the_filters_only_where_most_keys_are_absent() {
+    let mut bench = cold_world();
+    bench.server.readers.direct.note_pool(1 << 16, None);
+    let asked = |bench: &Bench| bench.cold.stats.filter_checks.load(Ordering::Relaxed);
+    let asks = |bench: &mut Bench, command: &str, reply: &str| {
+        let before = asked(bench);
+        assert_eq!(bench.run(command), reply, "{command}");
+        asked(bench) - before
+    };
+    assert_eq!(asks(&mut bench, "GET bare", "$5 value"), 0);
+    assert_eq!(asks(&mut bench, "GET none", "$-1"), 0, "the read told");
+    assert_eq!(asks(&mut bench, "GET none", "$-1"), 0, "it is known");
+    for n in 0..64 {
+        asks(&mut bench, &format!("GET none:{n}"), "$-1");
+    }
+    assert_eq!(asks(&mut bench, "GET none:64", "$-1"), 1, "most are absent");
+    // What a read did not find is found once it is put.
+    bench.run("SET none v");
+    bench.evict(0, &["none"], true);
+    assert_eq!(asks(&mut bench, "GET none", "$1 v"), 1);
+    for _ in 0..64 {
+        bench.run("SET bare value");
+        bench.evict(0, &["bare"], true);
+        asks(&mut bench, "GET bare", "$5 value");
+    }
+    bench.run("SET none v");
+    bench.evict(0, &["none"], true);
+    assert_eq!(
+        asks(&mut bench, "GET none", "$1 v"),
+        0,
+        "most are there again"
+    );
+}
+
 /// The tier's filters may say of a key that was denied that it may be there, a moment later: a command
 /// that has changed something goes on all the same.
 #[test]

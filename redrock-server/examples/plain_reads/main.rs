@@ -2,8 +2,12 @@
 //! values of `tier_bench fill`, read at random by some threads. For `scripts/bench-cold.sh`.
 //!
 //! ```text
-//! plain_reads FOLDER KEYS MAXMEMORY READS SEED THREADS...
+//! plain_reads FOLDER KEYS MAXMEMORY READS SEED THREADS... [serve PORT SERVING_THREADS]
 //! ```
+//!
+//! With `serve` it then answers GETs of these keys on that port, with nothing around the read.
+
+mod serve;
 
 use anyhow::Context as _;
 use rand::rngs::StdRng;
@@ -97,6 +101,8 @@ fn read(
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (folder, numbers) = words.split_first().context("a folder")?;
+    let at = numbers.iter().position(|word| word == "serve");
+    let (numbers, serving) = numbers.split_at(at.unwrap_or(numbers.len()));
     let numbers: Vec<u64> = numbers
         .iter()
         .map(|word| word.parse())
@@ -135,6 +141,9 @@ fn main() -> anyhow::Result<()> {
         let at = |percent: usize| took[took.len() * percent / 100] as f64 / 1e6;
         let (p50, p99) = (at(50), at(99));
         println!("| plain get, {count} threads | {rate:.0} | {p50:.3} | {p99:.3} | {cpu:.1} |");
+    }
+    if let [_, port, threads] = serving {
+        serve::serve(&db, &positioner, port.parse()?, threads.parse()?)?;
     }
     Ok(())
 }
