@@ -4,13 +4,15 @@
 //! to the replica agent lives on there after our halves are gone.
 
 use super::tls::stream::TlsStream;
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A shared socket.
@@ -64,18 +66,20 @@ impl AsyncRead for ReadHalf {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let result = match &self.0 {
+            let read = match &self.0 {
                 Shared::Tcp(socket) => {
                     ready!(socket.poll_read_ready(cx))?;
-                    socket.try_read(buf.initialize_unfilled())
+                    let try_io = |read: &mut Read<'_>| socket.try_io(Interest::READABLE, read);
+                    read_once(socket, buf.initialize_unfilled(), try_io)
                 }
                 Shared::Unix(socket) => {
                     ready!(socket.poll_read_ready(cx))?;
-                    socket.try_read(buf.initialize_unfilled())
+                    let try_io = |read: &mut Read<'_>| socket.try_io(Interest::READABLE, read);
+                    read_once(socket, buf.initialize_unfilled(), try_io)
                 }
                 Shared::Tls(stream) => return stream.poll_read(cx, buf),
             };
-            match result {
+            match read {
                 Ok(count) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -84,6 +88,32 @@ impl AsyncRead for ReadHalf {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+}
+
+/// What a socket's `try_io` is given: one read.
+pub(super) type Read<'a> = dyn FnMut() -> io::Result<()> + 'a;
+
+/// Reads what there is into `room`, by the `try_io` of the socket; how many bytes. A socket that had less than
+/// there was room for is empty: its `try_io` is told so, and it is not asked again, in vain, before the system tells
+/// of more (as tokio's own halves do it).
+pub(super) fn read_once(
+    socket: impl AsFd,
+    room: &mut [u8],
+    try_io: impl FnOnce(&mut Read<'_>) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut taken = None;
+    let ended = try_io(&mut || {
+        let (count, _) = retry_on_intr(|| recv(&socket, &mut *room, RecvFlags::empty()))?;
+        taken = Some(count);
+        match count > 0 && count < room.len() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    });
+    match taken {
+        Some(count) => Ok(count),
+        None => ended.map(|()| 0),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::session::TlsSession;
 use crate::net::client::ClientShared;
+use crate::net::stream::{Read, read_once};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use tokio::io::ReadBuf;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Ciphertext read at once. With what may be held of a record before it, its plaintext fits in the
@@ -99,7 +100,8 @@ impl TlsStream {
             let read = CIPHERTEXT.with_borrow_mut(|ciphertext| {
                 let space = ciphertext.len().min(out.remaining());
                 let space = ciphertext.get_mut(..space).unwrap_or_default();
-                let count = self.socket.try_read(space)?;
+                let try_io = |read: &mut Read<'_>| self.socket.try_io(Interest::READABLE, read);
+                let count = read_once(&self.socket, space, try_io)?;
                 let input = space.get(..count).unwrap_or_default();
                 self.take_in(input, out)
             });
