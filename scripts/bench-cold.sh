@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Cold GETs of data ten times maxmemory (uniform over all keys of 1 KB), beside plain RocksDB with the
-# same options and data, and Redis with everything in memory: rate, p50, p99 and CPU time a request,
-# one after the other on the same machine. Ratios matter, not the absolute figures.
+# same options and data, the least server that can be made of it (`plain`: a socket, the read, nothing else),
+# and Redis with everything in memory: rate, p50, p99 and CPU time a request, one after the other on the same machine. Ratios matter, not the absolute figures.
 # KEYS (2000000), MAXMEMORY (bytes, 209715200), READS (100000), SEED (1), CLIENTS ("1 32 128"), THREADS of plain
 # RocksDB ("1 4 32"), REDIS (1; 0: without it).
 # DEVICE=1: the device is to be the limit. The server and plain RocksDB run in memory cgroups that leave
@@ -47,6 +47,24 @@ plain_reads() {
     rm -rf "$work/plain"
 }
 
+# plain_reads_and_server THREADS...: plain RocksDB by so many threads, and then by a server that does nothing else.
+plain_reads_and_server() {
+    mkdir "$work/plain"
+    port[plain]=${PORT_PLAIN:-7107}
+    "$bin/examples/plain_reads" "$work/plain" "$keys" "$maxmemory" "$reads" "$seed" "$@" serve "${port[plain]}" 2 >"$work/plain.log" 2>&1 &
+    pid[plain]=$!
+    until redis-cli -p "${port[plain]}" GET key:000000000000 2>/dev/null | grep -q .; do
+        kill -0 "${pid[plain]}" || { cat "$work/plain.log" >&2; exit 1; }
+        sleep 0.2
+    done
+    cat "$work/plain.log"
+    read_all plain
+    kill "${pid[plain]}"
+    wait "${pid[plain]}" 2>/dev/null || true
+    unset 'pid[plain]'
+    rm -rf "$work/plain"
+}
+
 # waits: commands that waited for the tier so far.
 waits() {
     redis-cli -p "${port[ours]}" rockstat | tr -d '\r' | awk -F: '/^waiting_commands/ { print $2 }'
@@ -84,7 +102,7 @@ if [ "${DEVICE:-0}" = 1 ]; then
     plain_reads "${clients_of_rows[@]}"
     exit
 fi
-plain_reads "${threads_of_rows[@]}"
+plain_reads_and_server "${threads_of_rows[@]}"
 [ "${REDIS:-1}" = 1 ] || exit 0
 fill redis
 read_all redis

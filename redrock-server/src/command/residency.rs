@@ -8,6 +8,7 @@
 use super::args::Args;
 use super::registry;
 use super::table::{Needs, Spec, flag};
+use crate::keyspace::tiering::direct::Direct;
 use crate::keyspace::{Keyspace, Residency};
 use crate::net::client::Client;
 use redrock_rdb::number::parse_i64;
@@ -15,6 +16,8 @@ use redrock_rdb::number::parse_i64;
 struct Wanted<'k> {
     keyspace: &'k Keyspace,
     now_ms: i64,
+    /// The command only reads, and reads by itself what is missing.
+    reads_itself: bool,
     missing: Vec<(usize, Vec<u8>)>,
 }
 
@@ -25,12 +28,16 @@ impl<'k> Wanted<'k> {
         Some(Self {
             keyspace,
             now_ms: crate::clock::unix_ms(),
+            reads_itself: false,
             missing: Vec::new(),
         })
     }
 
     fn key(&mut self, db: usize, key: &[u8], value: bool) {
-        let missing = match self.keyspace.residency(db, key, self.now_ms) {
+        let residency = self
+            .keyspace
+            .residency(db, key, self.now_ms, self.reads_itself);
+        let missing = match residency {
             Residency::Resident => false,
             Residency::Stub => value,
             Residency::Unknown => true,
@@ -93,17 +100,26 @@ impl<'k> Wanted<'k> {
     }
 }
 
+/// Whether the command only reads, and may read all that it may need by itself.
+fn reads_itself(direct: &Direct, spec: &Spec, args: &Args<'_>) -> bool {
+    let mut keys = 0;
+    spec.keys.visit(args, |_| keys += 1);
+    spec.has(flag::READONLY) && matches!(spec.needs, Needs::Value) && direct.is_open(keys)
+}
+
 /// The keys (database, key) that must be read from disk before the command runs; none with
-/// tiering off.
+/// tiering off. `direct`: who may read by itself, and has not done so yet, takes keys that are probably in the
+/// tier for missing, without asking.
 pub fn missing(
     keyspace: &Keyspace,
     client: &Client,
-    spec: &Spec,
-    args: &Args<'_>,
+    (spec, args): (&Spec, &Args<'_>),
+    direct: Option<&Direct>,
 ) -> Vec<(usize, Vec<u8>)> {
     let Some(mut wanted) = Wanted::of(keyspace) else {
         return Vec::new();
     };
+    wanted.reads_itself = direct.is_some_and(|direct| reads_itself(direct, spec, args));
     if spec.name == "exec" {
         wanted.transaction(client);
     } else {

@@ -297,8 +297,15 @@ impl Keyspace {
         self.lazy_expire = memory.lazy_expire;
     }
 
-    /// How much of a key is in memory. What has expired needs nothing from disk.
-    pub fn residency(&self, index: usize, key: &[u8], now_ms: i64) -> Residency {
+    /// How much of a key is in memory. What has expired needs nothing from disk. Who `reads_itself` is told of a
+    /// key of which nothing is in memory, and which is probably there, that it may be.
+    pub fn residency(
+        &self,
+        index: usize,
+        key: &[u8],
+        now_ms: i64,
+        reads_itself: bool,
+    ) -> Residency {
         let hash = self.positioner.hash(key);
         let Some(database) = self.databases.get(index) else {
             return Residency::Resident;
@@ -314,7 +321,7 @@ impl Keyspace {
                     Residency::Stub
                 }
             }
-            None if self.may_be_cold(index, hash, key) => Residency::Unknown,
+            None if self.may_be_there(index, (hash, key), reads_itself) => Residency::Unknown,
             None => Residency::Resident,
         }
     }

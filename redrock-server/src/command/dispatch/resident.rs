@@ -48,7 +48,9 @@ pub(super) fn take<'a>(request: &mut Request<'a>) -> Result<KeyspaceGuard<'a>, O
         let Some(client) = request.slot.as_deref_mut() else {
             return Err(Outcome::Done);
         };
-        let missing = residency::missing(&keyspace, client, request.spec, request.args);
+        let command = (request.spec, request.args);
+        let direct = (!has_read).then_some(&server.readers.direct);
+        let missing = residency::missing(&keyspace, client, command, direct);
         if missing.is_empty() {
             return Ok(keyspace);
         }

@@ -58,12 +58,6 @@ impl Keyspace {
     ) -> Finished {
         let load = self.tiering.as_ref().and_then(|t| t.loads.get(&tier_key));
         let read = match read {
-            Ok(None) => {
-                if let Some(tiering) = &mut self.tiering {
-                    tiering.presence.note(false);
-                }
-                Ok(None)
-            }
             Ok(Some(value)) if load.is_some_and(Load::is_for_one) => {
                 match self.lend((&tier_key, hash), value, reader) {
                     Ok(value) => {

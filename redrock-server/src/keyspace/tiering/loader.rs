@@ -333,9 +333,13 @@ impl Keyspace {
             if stub.is_some() {
                 return Err(format!("{} is missing from the tier", name(key)));
             }
+            tiering.presence.note(false);
             tiering.note_absent(tier_key.clone());
             return Ok(());
         };
+        if stub.is_none() {
+            tiering.presence.note(true);
+        }
         let damaged = |what: &dyn std::fmt::Display| format!("{} is damaged: {what}", name(key));
         let new_value = value.decoded.map_err(|error| damaged(&error))?;
         let found = value.object_type;

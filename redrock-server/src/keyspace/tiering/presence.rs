@@ -50,7 +50,21 @@ impl Keyspace {
         unknown.is_some_and(|tier_key| self.filters_allow(tier_key))
     }
 
-    /// As [`Keyspace::may_be_cold`] for a command that will read the key: true as well if the key is
+    /// As [`Keyspace::may_be_cold`], but true as well if the key is probably there and the command `reads_itself`.
+    pub(in crate::keyspace) fn may_be_there(
+        &self,
+        index: usize,
+        (hash, key): (KeyHash, &[u8]),
+        reads_itself: bool,
+    ) -> bool {
+        let tiering = self.tiering.as_deref().filter(|_| reads_itself);
+        if tiering.is_some_and(|tiering| tiering.presence.is_likely(|| true)) {
+            return self.unless_known_absent(index, hash, key).is_some();
+        }
+        self.may_be_cold(index, hash, key)
+    }
+
+    /// As [`Keyspace::may_be_cold`] for a command that will read this key alone: true as well if the key is
     /// so likely to be there that to read it costs less than to ask. `reads_itself`: without the pool.
     pub(super) fn may_be_read(
         &mut self,

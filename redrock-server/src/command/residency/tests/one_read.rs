@@ -259,7 +259,20 @@ fn who_reads_itself_asks_the_filters_only_where_most_keys_are_absent() {
         assert_eq!(bench.run(command), reply, "{command}");
         asked(bench) - before
     };
+    bench.run("HSET hash f v");
+    bench.run("SET other v");
+    // While nothing is in the tier only, nothing is asked at all.
+    bench.run("SET stays-cold v");
+    bench.evict(0, &["hash", "other", "stays-cold"], true);
     assert_eq!(asks(&mut bench, "GET bare", "$5 value"), 0);
+    assert_eq!(asks(&mut bench, "HGET hash f", "$1 v"), 0);
+    assert_eq!(asks(&mut bench, "MGET bare other", "*2 $5 value $1 v"), 0);
+    bench.run("HSET hash f v");
+    bench.run("SET other v");
+    bench.evict(0, &["hash", "other"], true);
+    assert_eq!(asks(&mut bench, "MGET none:1 other", "*2 $-1 $1 v"), 0);
+    // What changes a key asks: it may not be there, and then need not be read.
+    assert_eq!(asks(&mut bench, "HSET hash f w", ":0"), 1);
     assert_eq!(asks(&mut bench, "GET none", "$-1"), 0, "the read told");
     assert_eq!(asks(&mut bench, "GET none", "$-1"), 0, "it is known");
     for n in 0..64 {
