@@ -55,13 +55,18 @@ impl Bench {
         }
         db.fields_changed(b"hash");
         for key in [&b"key"[..], b"hash"] {
-            let hash = keyspace.databases[0].table.hash(key);
-            assert!(keyspace.spill(0, hash, key));
-            while !self.queue.is_empty() {
-                drop(keyspace.applied(&self.queue.apply_one_batch(&self.cold)));
-            }
-            assert!(keyspace.drop_clean(0, hash, key, true).is_some());
+            self.evict(&mut keyspace, key);
         }
+    }
+
+    /// Of a key nothing stays in memory.
+    fn evict(&self, keyspace: &mut Keyspace, key: &[u8]) {
+        let hash = keyspace.databases[0].table.hash(key);
+        assert!(keyspace.spill(0, hash, key));
+        while !self.queue.is_empty() {
+            drop(keyspace.applied(&self.queue.apply_one_batch(&self.cold)));
+        }
+        assert!(keyspace.drop_clean(0, hash, key, true).is_some());
     }
 
     /// What both kinds of rounds do behind the first look; keys and fields that are deleted so far.
@@ -96,6 +101,31 @@ fn nothing_goes_that_a_pause_or_another_role_has_overtaken() {
     assert_eq!(server.log.appended_offset(), offset);
     // Nobody waits for what was read in vain.
     assert_eq!(bench.rounds(), (1, 1));
+}
+
+/// Nothing of it is in memory then, as when the read began: what was read of it is out of date.
+#[test]
+fn a_key_that_is_deleted_meanwhile_does_not_expire() {
+    let bench = Bench::new();
+    let due = bench.cold.due(DueIndex::Keys, NOW, DUE_MAX).unwrap();
+    let [(time, key)] = &due[..] else {
+        panic!("{due:?}");
+    };
+    let mut keyspace = bench.server.keyspace.lock();
+    assert_eq!(keyspace.begin_cold_expiry(*time, key), Due::Ask);
+    let current = bench.cold.times_of(key).unwrap();
+    assert_eq!(current.key, Some(*time));
+    // A script does not wait for the read that is under way.
+    keyspace.load_blocking(0, b"key").unwrap();
+    let mut effect = Effect::default();
+    let mut db = Db::new(&mut keyspace, &bench.server, &mut effect, 0, 0);
+    assert!(db.remove(b"key").unwrap());
+    assert_eq!(db.len(), 1);
+    drop(keyspace);
+    finish(&bench.server, *time, key, current, NOW);
+    let keyspace = bench.server.keyspace.lock();
+    assert_eq!(keyspace.stats.expired, 0);
+    assert_eq!(keyspace.databases[0].keys, 1);
 }
 
 #[test]
