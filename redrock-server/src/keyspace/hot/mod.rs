@@ -216,9 +216,8 @@ impl HotTable {
     pub fn set_stub_expire(&mut self, hash: KeyHash, key: &[u8], expire: Option<i64>) -> bool {
         let positioner = self.positioner;
         self.edit(hash, |segment| {
-            segment.stubs_mut().is_some_and(|stubs| {
-                stubs.set_expire(hash, key, expire, |key| positioner.hash(key))
-            })
+            let stubs = segment.stubs_mut();
+            stubs.set_expire(hash, key, expire, |key| positioner.hash(key))
         })
     }
 
@@ -228,17 +227,17 @@ impl HotTable {
         let segment = &mut self.segments[index];
         if let Some(entry) = segment.find_value_mut(hash, key) {
             entry.set_access(access);
-        } else if let Some(stubs) = segment.stubs_mut() {
-            stubs.set_access(hash, key, access);
+        } else {
+            segment.stubs_mut().set_access(hash, key, access);
         }
     }
 
     /// As [`HotTable::set_access`] for a key that has a stub.
     pub fn set_stub_access(&mut self, hash: KeyHash, key: &[u8], access: u32) {
         let index = self.segment_index(hash);
-        if let Some(stubs) = self.segments[index].stubs_mut() {
-            stubs.set_access(hash, key, access);
-        }
+        self.segments[index]
+            .stubs_mut()
+            .set_access(hash, key, access);
     }
 
     /// The newest put of a key's value is applied. False if nothing is here of the key.
@@ -249,9 +248,7 @@ impl HotTable {
             entry.set_in_flight(false);
             return true;
         }
-        segment
-            .stubs_mut()
-            .is_some_and(|stubs| stubs.end_flight(hash, key))
+        segment.stubs_mut().end_flight(hash, key)
     }
 
     fn split(&mut self, index: usize, hash: KeyHash) {

@@ -17,8 +17,8 @@ const CAPACITY_KEPT: usize = 64;
 #[derive(Debug, Default)]
 pub struct Segment {
     values: HashTable<Entry>,
-    /// Only where there are any.
-    stubs: Option<Box<Stubs>>,
+    /// In place and not behind a pointer: what is read to find a key is mostly in no cache.
+    stubs: Stubs,
     /// Number of leading position bits that all its keys share.
     pub depth: u32,
     /// Nothing here expires before this time (unix ms), neither a key nor a field of a hash in
@@ -33,7 +33,7 @@ impl Segment {
     pub fn new(depth: u32) -> Self {
         Self {
             values: HashTable::new(),
-            stubs: None,
+            stubs: Stubs::default(),
             depth,
             expire_floor: i64::MAX,
             insertions: 0,
@@ -50,11 +50,7 @@ impl Segment {
             let half = if is_high(hash) { &mut high } else { &mut low };
             half.insert(hash, entry, hasher);
         }
-        if let Some(stubs) = self.stubs.take() {
-            let (below, above) = stubs.split(hasher, is_high);
-            low.stubs = (!below.is_empty()).then(|| Box::new(below));
-            high.stubs = (!above.is_empty()).then(|| Box::new(above));
-        }
+        (low.stubs, high.stubs) = std::mem::take(&mut self.stubs).split(hasher, is_high);
         for half in [&mut low, &mut high] {
             half.refresh_expire_floor();
         }
@@ -79,13 +75,12 @@ impl Segment {
 
     /// Number of stubs.
     pub fn stub_count(&self) -> usize {
-        self.stubs.as_ref().map_or(0, |stubs| stubs.len())
+        self.stubs.len()
     }
 
     /// Whether it is to be split before more is added.
     pub fn is_full(&self) -> bool {
-        self.len() >= SEGMENT_ENTRIES_MAX
-            || self.stubs.as_ref().is_some_and(|stubs| stubs.is_large())
+        self.len() >= SEGMENT_ENTRIES_MAX || self.stubs.is_large()
     }
 
     /// Grows whenever a key is added: while it stays the same, at most some keys have gone.
@@ -100,8 +95,7 @@ impl Segment {
         hasher: impl Fn(&[u8]) -> KeyHash + Copy,
     ) -> impl Iterator<Item = Found<'_>> {
         let values = self.values_with_hash(hash, hasher);
-        let stubs = self.stubs.iter();
-        let stubs = stubs.flat_map(move |stubs| stubs.with_hash(hash, hasher));
+        let stubs = self.stubs.with_hash(hash, hasher);
         values.map(Found::Value).chain(stubs.map(Found::Stub))
     }
 
@@ -129,12 +123,12 @@ impl Segment {
 
     /// The stub of a key.
     pub fn find_stub(&self, hash: KeyHash, key: &[u8]) -> Option<Stub<'_>> {
-        self.stubs.as_ref()?.find(hash, key)
+        self.stubs.find(hash, key)
     }
 
     /// The stubs, for changing what they say.
-    pub fn stubs_mut(&mut self) -> Option<&mut Stubs> {
-        self.stubs.as_deref_mut()
+    pub fn stubs_mut(&mut self) -> &mut Stubs {
+        &mut self.stubs
     }
 
     /// Adds an entry whose key is not there yet.
@@ -152,8 +146,7 @@ impl Segment {
     ) {
         self.insertions += 1;
         self.note_expire(stub.expire);
-        let stubs = self.stubs.get_or_insert_default();
-        stubs.insert(hash, stub, hasher);
+        self.stubs.insert(hash, stub, hasher);
     }
 
     fn put_value(&mut self, hash: KeyHash, entry: Entry, hasher: impl Fn(&[u8]) -> KeyHash) {
@@ -184,12 +177,7 @@ impl Segment {
 
     /// Removes a key's stub; its bytes.
     pub fn remove_stub(&mut self, hash: KeyHash, key: &[u8]) -> Option<usize> {
-        let stubs = self.stubs.as_mut()?;
-        let bytes = stubs.remove(hash, key)?;
-        if stubs.is_empty() {
-            self.stubs = None;
-        }
-        Some(bytes)
+        self.stubs.remove(hash, key)
     }
 
     /// A key's value leaves, its stub stays.
@@ -200,8 +188,7 @@ impl Segment {
         hasher: impl Fn(&[u8]) -> KeyHash + Copy,
     ) -> Option<Entry> {
         let entry = self.take_value(hash, key)?;
-        let stubs = self.stubs.get_or_insert_default();
-        stubs.insert(hash, &Stub::of(&entry), hasher);
+        self.stubs.insert(hash, &Stub::of(&entry), hasher);
         self.trim(hasher);
         Some(entry)
     }
@@ -271,7 +258,7 @@ impl Segment {
 
     /// All stubs, in no order.
     pub fn stubs(&self) -> impl Iterator<Item = Stub<'_>> {
-        self.stubs.iter().flat_map(|stubs| stubs.iter())
+        self.stubs.iter()
     }
 
     /// Bytes of the table of values, without the entries, and of the stubs.
@@ -281,7 +268,6 @@ impl Segment {
 
     /// Bytes of the stubs.
     pub fn stub_bytes(&self) -> usize {
-        let stubs = self.stubs.as_ref();
-        stubs.map_or(0, |stubs| stubs.allocated_bytes())
+        self.stubs.allocated_bytes()
     }
 }

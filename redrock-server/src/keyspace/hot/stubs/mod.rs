@@ -22,7 +22,8 @@
 //! ([`Stubs::is_large`]). There are no holes.
 //!
 //! Invariants: a stub is clean (I6), so it needs neither epoch nor dirty flag; `starts` has a power of
-//! two of elements in ascending order, the first of them 0; records end where the bytes do.
+//! two of elements in ascending order, the first of them 0, or none where there are no stubs; records
+//! end where the bytes do.
 
 #[cfg(test)]
 mod tests;
@@ -43,9 +44,9 @@ const FLAG_IN_FLIGHT: u8 = 1 << 5;
 const HEAD_BYTES: usize = 5;
 const TIME_BYTES: usize = 8;
 /// Stubs in a bucket past which, on average, there are to be more buckets.
-const BUCKET_MAX: usize = 12;
+const BUCKET_MAX: usize = 6;
 /// What they are then to have.
-const BUCKET_GOOD: usize = 8;
+const BUCKET_GOOD: usize = 4;
 /// Bytes and stubs past which a segment is split.
 const LARGE_BYTES: usize = 64 << 10;
 const LARGE_STUBS_MIN: usize = 16;
@@ -68,7 +69,7 @@ pub struct Stub<'a> {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stubs {
     bytes: Vec<u8>,
     /// Where each bucket begins.
@@ -124,16 +125,6 @@ fn place(bytes: &[u8], at: usize) -> Option<Place> {
     })
 }
 
-impl Default for Stubs {
-    fn default() -> Self {
-        Self {
-            bytes: Vec::new(),
-            starts: Box::new([0]),
-            count: 0,
-        }
-    }
-}
-
 impl Stubs {
     /// Number of stubs.
     pub fn len(&self) -> usize {
@@ -145,9 +136,9 @@ impl Stubs {
         self.count == 0
     }
 
-    /// Bytes allocated.
+    /// Bytes allocated, without those of this value.
     pub fn allocated_bytes(&self) -> usize {
-        size_of::<Self>() + self.bytes.capacity() + size_of_val(&*self.starts)
+        self.bytes.capacity() + size_of_val(&*self.starts)
     }
 
     /// Whether there are so many bytes that moving them takes long.
@@ -156,7 +147,7 @@ impl Stubs {
     }
 
     fn bucket(&self, hash: KeyHash) -> usize {
-        hash.bits() as usize & (self.starts.len() - 1)
+        hash.bits() as usize & self.starts.len().saturating_sub(1)
     }
 
     fn range(&self, bucket: usize) -> Range<usize> {
@@ -261,6 +252,10 @@ impl Stubs {
             *start -= (end - at) as u32;
         }
         self.count -= 1;
+        if self.count == 0 {
+            *self = Self::default();
+            return Some(end - at);
+        }
         // Some room is left, so that a stub that comes and goes copies nothing.
         let enough = size_class(self.bytes.len() + self.bytes.len() / 8);
         if enough < self.bytes.capacity() {
@@ -332,11 +327,12 @@ impl Stubs {
     ) -> (Self, Self) {
         let all = self.places(0..self.bytes.len());
         let all = all.map(|place| (hasher(self.read(place).key), place.at..place.end));
-        let (high, low) = all.partition(|(hash, _)| is_high(*hash));
-        (
-            Self::build(&self.bytes, low),
-            Self::build(&self.bytes, high),
-        )
+        let (high, low): (Vec<_>, Vec<_>) = all.partition(|(hash, _)| is_high(*hash));
+        let half = |records: Vec<_>| match records.is_empty() {
+            true => Self::default(),
+            false => Self::build(&self.bytes, records),
+        };
+        (half(low), half(high))
     }
 
     /// Packs some of the records of `source`.
