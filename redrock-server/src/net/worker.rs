@@ -7,7 +7,7 @@
 
 use super::connection::Connection;
 use crate::command::dispatch::Scratch;
-use crate::keyspace::tiering::direct::together::Together;
+use crate::keyspace::tiering::direct::{company, together::Together};
 use crate::server::Server;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -109,6 +109,12 @@ impl Worker {
             let more = stats.own_commands().saturating_sub(commands);
             stats.cycle(woke.elapsed().as_micros() as u64, more);
         }
+    }
+
+    /// A client has sent so many bytes.
+    pub fn note_input(&self, client: u64, bytes: usize) {
+        self.server.stats.input(bytes);
+        company::note_input(client);
     }
 
     /// A connection has `bytes` more to send.

@@ -182,7 +182,8 @@ impl Session {
 
     /// Runs what was read.
     fn take_in(&mut self, filled: &[u8]) -> Pause {
-        self.worker.server.stats.input(filled.len());
+        self.worker
+            .note_input(self.connection.shared.id, filled.len());
         self.goes_on = false;
         if self.buffered.is_empty() {
             return self.process(filled);

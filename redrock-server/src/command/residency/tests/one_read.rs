@@ -252,7 +252,7 @@ async fn a_new_key_is_asked_for_once() {
 #[test]
 fn who_reads_itself_asks_the_filters_only_where_most_keys_are_absent() {
     let mut bench = cold_world();
-    bench.server.readers.direct.note_pool(1 << 16, None);
+    bench.server.readers.direct.note_pool(1 << 24, None);
     let asked = |bench: &Bench| bench.cold.stats.filter_checks.load(Ordering::Relaxed);
     let asks = |bench: &mut Bench, command: &str, reply: &str| {
         let before = asked(bench);

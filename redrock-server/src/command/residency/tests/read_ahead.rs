@@ -25,7 +25,7 @@ fn cold_keys(bench: &mut Bench, count: usize) -> Vec<String> {
 
 /// Lets commands read themselves.
 fn open_direct(bench: &Bench) {
-    bench.server.readers.direct.note_pool(1 << 16, None);
+    bench.server.readers.direct.note_pool(1 << 24, None);
 }
 
 #[test]

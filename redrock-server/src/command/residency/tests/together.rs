@@ -15,7 +15,7 @@ fn busy(count: usize) -> (Bench, Rc<Together>) {
         bench.evict(0, &[&format!("key:{n}")], n % 2 == 0);
     }
     bench.server.keyspace.lock().set_lending(true);
-    bench.server.readers.direct.note_pool(1 << 16, None);
+    bench.server.readers.direct.note_pool(1 << 24, None);
     let together = Rc::new(Together::default());
     for _ in 0..20 {
         (0..20).for_each(|_| _ = together.pays());
